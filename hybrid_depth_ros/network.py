@@ -1,0 +1,254 @@
+"""The hybrid depth network: encoder, up-projection decoder, lateral connections.
+
+One family for every size: a timm encoder, the up-projection decoder of Laina et al.
+(*Deeper Depth Prediction with Fully Convolutional Residual Networks*, 3DV 2016,
+section 3), and the U-Net style lateral connections that Harsányi et al. (*A Hybrid CNN
+Approach for Single Image Depth Estimation*, 2018) add to it: concatenate the encoder's
+feature map of the same size, then a 1×1 convolution.
+"""
+
+import re
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# What every input is normalised with: (rgb / 255 - mean) / std, channel order R, G, B.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# encoder name → (timm model, decoder width after the 1×1 reduction)
+ENCODERS = {
+    'resnet50': ('resnet50', 1024),
+    'efficientnet_lite0': ('tf_efficientnet_lite0', 256),
+    'efficientnet_lite1': ('tf_efficientnet_lite1', 256),
+    'efficientnet_lite2': ('tf_efficientnet_lite2', 256),
+}
+
+
+class Unpooling(nn.Module):
+    """Double the resolution by four interleaved convolutions (Laina et al., figure 3).
+
+    Convolutions A (3×3), B (2×3), C (3×2) and D (2×2) read the same input; the output's
+    even columns hold A on even rows and B on odd rows, its odd columns C on even rows and
+    D on odd rows. (N, in, H, W) → (N, out, 2H, 2W).
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.conv_A = nn.Conv2d(in_channels, out_channels, (3, 3))
+        self.conv_B = nn.Conv2d(in_channels, out_channels, (2, 3))
+        self.conv_C = nn.Conv2d(in_channels, out_channels, (3, 2))
+        self.conv_D = nn.Conv2d(in_channels, out_channels, (2, 2))
+
+    def forward(self, x):
+        a = self.conv_A(F.pad(x, (1, 1, 1, 1)))
+        b = self.conv_B(F.pad(x, (1, 1, 0, 1)))
+        c = self.conv_C(F.pad(x, (0, 1, 1, 1)))
+        d = self.conv_D(F.pad(x, (0, 1, 0, 1)))
+        # pixel_shuffle reads channel 4c + 2·row + column
+        return F.pixel_shuffle(torch.stack((a, c, b, d), dim=2).flatten(1, 2), 2)
+
+    def fused(self):
+        """The same map as one 3×3 convolution before a pixel shuffle.
+
+        Returns its weight (4·out, in, 3, 3) and bias (4·out,), differentiable in the four
+        convolutions: the smaller kernels are the 3×3 with a row or column of zeros.
+        """
+        weight = torch.stack((
+            self.conv_A.weight,
+            F.pad(self.conv_C.weight, (1, 0)),
+            F.pad(self.conv_B.weight, (0, 0, 1, 0)),
+            F.pad(self.conv_D.weight, (1, 0, 1, 0)),
+        ), dim=1).flatten(0, 1)
+        bias = torch.stack(
+            (self.conv_A.bias, self.conv_C.bias, self.conv_B.bias, self.conv_D.bias), dim=1)
+        return weight, bias.flatten()
+
+    @torch.no_grad()
+    def load_fused(self, weight, bias):
+        """Take the four convolutions out of :meth:`fused`'s weight and bias."""
+        a, c, b, d = weight.unflatten(0, (-1, 4)).unbind(1)
+        self.conv_A.weight.copy_(a)
+        self.conv_B.weight.copy_(b[..., 1:, :])
+        self.conv_C.weight.copy_(c[..., 1:])
+        self.conv_D.weight.copy_(d[..., 1:, 1:])
+        for conv, values in zip((self.conv_A, self.conv_C, self.conv_B, self.conv_D),
+                                bias.unflatten(0, (-1, 4)).unbind(1)):
+            conv.bias.copy_(values)
+
+
+class FusedUnpooling(nn.Module):
+    """Both unpoolings of an up-projection as one 3×3 convolution and a pixel shuffle.
+
+    (N, in, H, W) → (N, 2·out, 2H, 2W): the main branch's channels, then the residual's.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 8 * out_channels, 3, padding=1)
+
+    def forward(self, x):
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class UpProjection(nn.Module):
+    """Up-projection (Laina et al., figure 4): (N, in, H, W) → (N, out, 2H, 2W).
+
+    Main branch: unpool, batch norm, ReLU, 3×3 convolution, batch norm. Residual branch:
+    unpool, batch norm. Their sum, then ReLU.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.unpool_main = Unpooling(in_channels, out_channels)
+        self.unpool_residual = Unpooling(in_channels, out_channels)
+        self.unpool_fused = None
+        self.main_bn1 = nn.BatchNorm2d(out_channels)
+        self.main_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.main_bn2 = nn.BatchNorm2d(out_channels)
+        self.residual_bn = nn.BatchNorm2d(out_channels)
+        self.fused_training = False
+
+    def forward(self, x):
+        if self.unpool_fused is not None:
+            main, residual = self.unpool_fused(x).chunk(2, dim=1)
+        elif self.fused_training:
+            weight, bias = (torch.cat(pair) for pair in
+                            zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+            main, residual = F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), 2).chunk(2, 1)
+        else:
+            main, residual = self.unpool_main(x), self.unpool_residual(x)
+        main = self.main_bn2(self.main_conv(F.relu(self.main_bn1(main))))
+        return F.relu(main + self.residual_bn(residual))
+
+    @torch.no_grad()
+    def fuse(self):
+        """Replace the eight unpooling convolutions by one; exact."""
+        if self.unpool_fused is not None:
+            return
+        weight, bias = (torch.cat(pair) for pair in
+                        zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+        fused = FusedUnpooling(weight.shape[1], weight.shape[0] // 8).to(weight)
+        fused.conv.weight.copy_(weight)
+        fused.conv.bias.copy_(bias)
+        self.unpool_main = self.unpool_residual = None
+        self.unpool_fused = fused.train(self.training)
+
+    @torch.no_grad()
+    def unfuse(self):
+        """Bring the eight unpooling convolutions back; exact."""
+        if self.unpool_fused is None:
+            return
+        weight, bias = self.unpool_fused.conv.weight, self.unpool_fused.conv.bias
+        branches = []
+        for half, half_bias in zip(weight.chunk(2), bias.chunk(2)):
+            branch = Unpooling(weight.shape[1], weight.shape[0] // 8).to(weight)
+            branch.load_fused(half, half_bias)
+            branches.append(branch.train(self.training))
+        self.unpool_main, self.unpool_residual = branches
+        self.unpool_fused = None
+
+
+class HybridDepthNet(nn.Module):
+    """RGB to metric depth, fully convolutional.
+
+    Input: float (N, 3, H, W), RGB normalised by ``IMAGENET_MEAN`` and ``IMAGENET_STD``,
+    H and W multiples of 32 (the paper: 256 × 320). Output: (N, 1, H/2, W/2), metres, ≥ 0.
+
+    encoder: a key of ``ENCODERS``; ``resnet50`` is the paper's network, 64,614,017
+        parameters, ``efficientnet_lite0`` the lite variant, around 6 M.
+    lateral: False leaves the lateral connections out, which is the network of Laina et
+        al., the paper's baseline (Table 1).
+    dropout: probability of the dropout before the last convolution.
+
+    ``load_state_dict`` also takes the paper authors' published names as they are.
+    Raises ValueError for an unknown encoder.
+    """
+
+    def __init__(self, encoder='resnet50', lateral=True, dropout=0.5):
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise ValueError(f'unknown encoder {encoder!r}: choose one of {", ".join(ENCODERS)}')
+        self.encoder_name, self.lateral = encoder, lateral
+        timm_name, width = ENCODERS[encoder]
+        self.encoder = timm.create_model(timm_name, pretrained=False, features_only=True)
+        channels = self.encoder.feature_info.channels()  # strides 2, 4, 8, 16, 32
+        self.reduction = nn.Conv2d(channels[-1], width, 1)
+        self.reduction_bn = nn.BatchNorm2d(width)
+        widths = [width >> i for i in range(5)]
+        self.up_projections = nn.ModuleList(
+            UpProjection(wide, narrow) for wide, narrow in zip(widths, widths[1:]))
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(skip + narrow, narrow, 1)
+            for skip, narrow in zip(channels[-2::-1], widths[1:])) if lateral else None
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.register_load_state_dict_pre_hook(_rename_published)
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        x = self.reduction_bn(self.reduction(x))
+        for i, up_projection in enumerate(self.up_projections):
+            x = up_projection(x)
+            if self.laterals is not None:
+                x = self.laterals[i](torch.cat((skips[-1 - i], x), dim=1))
+        return F.relu(self.head(self.dropout(x)))
+
+    def fuse(self):
+        """Run each up-projection's unpoolings as one convolution; exact. Returns self."""
+        for up_projection in self.up_projections:
+            up_projection.fuse()
+        return self
+
+    def unfuse(self):
+        """Undo :meth:`fuse`; exact. Returns self."""
+        for up_projection in self.up_projections:
+            up_projection.unfuse()
+        return self
+
+    def train_fused(self, enable=True):
+        """Compute the unpoolings in fused form while the parameters stay unfused."""
+        for up_projection in self.up_projections:
+            up_projection.fused_training = enable
+        return self
+
+
+# The published state dict names each unpooling twice (531 tensors, 435 of them distinct).
+_PUBLISHED_TWINS = re.compile(r'^up_proj\d\.(main|residual)_branch\.0\.')
+_PUBLISHED_NAMES = [(re.compile(pattern), ours) for pattern, ours in (
+    (r'^(conv1|bn1|layer\d)\.', r'encoder.\1.'),
+    (r'^conv2\.', 'reduction.'),
+    (r'^bn2\.', 'reduction_bn.'),
+    (r'^conv3\.', 'head.'),
+    (r'^con_conv(\d)\.conv\.', r'laterals.\1.'),
+    (r'^up_proj(\d)\.unpool_main\.', r'up_projections.\1.unpool_main.'),
+    (r'^up_proj(\d)\.unpool_res\.', r'up_projections.\1.unpool_residual.'),
+    (r'^up_proj(\d)\.main_branch\.1\.', r'up_projections.\1.main_bn1.'),
+    (r'^up_proj(\d)\.main_branch\.3\.', r'up_projections.\1.main_conv.'),
+    (r'^up_proj(\d)\.main_branch\.4\.', r'up_projections.\1.main_bn2.'),
+    (r'^up_proj(\d)\.residual_branch\.1\.', r'up_projections.\1.residual_bn.'),
+)]
+
+
+def is_published(state_dict):
+    """Whether the names are those of the paper authors' checkpoint."""
+    return 'up_proj1.unpool_main.conv_A.weight' in state_dict
+
+
+def _rename_published(module, state_dict, prefix, *_):
+    if not is_published(state_dict):
+        return
+    for name in list(state_dict):
+        tensor = state_dict.pop(name)
+        if _PUBLISHED_TWINS.match(name):
+            continue
+        for pattern, ours in _PUBLISHED_NAMES:
+            renamed, count = pattern.subn(ours, name)
+            if count:
+                # published numbering starts at 1
+                name = re.sub(r'^(up_projections|laterals)\.(\d)',
+                              lambda m: f'{m[1]}.{int(m[2]) - 1}', renamed)
+                break
+        state_dict[name] = tensor

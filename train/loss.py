@@ -1,0 +1,47 @@
+"""Training losses: the paper's BerHu, and the log-depth terms that lite adds."""
+
+import torch
+import torch.nn.functional as F
+
+
+def berhu(predicted, target, valid):
+    """Reverse Huber loss (Harsányi et al. 2018, section 3; Laina et al. 2016, equation 1).
+
+    |e| up to c, (e² + c²) / 2c beyond, with c = max|e| / 5 over the batch's valid pixels;
+    the mean over valid pixels. Tensors of one shape, metres; valid: bool.
+    """
+    error = (predicted - target).abs()[valid]
+    if error.numel() == 0:
+        return predicted.sum() * 0
+    c = (error.detach().max() / 5).clamp_min(1e-6)
+    return torch.where(error <= c, error, (error ** 2 + c ** 2) / (2 * c)).mean()
+
+
+def _log_error(predicted, target, valid):
+    error = predicted.clamp_min(0.05).log() - target.clamp_min(0.05).log()
+    return torch.where(valid, error, torch.zeros_like(error))
+
+
+def log_l1(predicted, target, valid):
+    """Mean |log d − log t| over valid pixels: the same weight for near and far."""
+    return _log_error(predicted, target, valid).abs().sum() / valid.sum().clamp_min(1)
+
+
+def log_gradient(predicted, target, valid, scales=4):
+    """Mean difference of the gradients of log depth, at `scales` halvings.
+
+    It rewards flat surfaces and sharp edges whatever the overall scale (the multi-scale
+    gradient term of Li and Snavely, *MegaDepth*, CVPR 2018, section 4).
+    """
+    error, total = _log_error(predicted, target, valid), 0
+    for _ in range(scales):
+        both_x = valid[..., :, 1:] & valid[..., :, :-1]
+        both_y = valid[..., 1:, :] & valid[..., :-1, :]
+        step_x = (error[..., :, 1:] - error[..., :, :-1]).abs() * both_x
+        step_y = (error[..., 1:, :] - error[..., :-1, :]).abs() * both_y
+        total = total + (step_x.sum() / both_x.sum().clamp_min(1)
+                         + step_y.sum() / both_y.sum().clamp_min(1))
+        weight = F.avg_pool2d(valid.float(), 2)
+        error = F.avg_pool2d(error, 2) / weight.clamp_min(0.25)
+        valid = weight > 0
+    return total / scales
