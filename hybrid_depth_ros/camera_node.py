@@ -1,0 +1,144 @@
+"""A camera as a ROS 2 node: device, video, folder of images, or the virtual room."""
+
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.messages import (
+    camera_info_from_yaml,
+    camera_info_message,
+    depth_to_image,
+    rgb_to_image,
+)
+from hybrid_depth_ros.parameters import Setting, declare
+from hybrid_depth_ros.sources import VideoSource, open_source
+
+ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
+
+SETTINGS = (
+    Setting('source', 'room', 'room (the virtual room), a device number, a video file or a '
+            'folder of images', any_type=True),
+    Setting('rate', 0.0, "frames per second; 0: the source's own", range=(0.0, 1000.0),
+            unit='Hz'),
+    Setting('loop', True, 'start a video or folder again at its end'),
+    Setting('frame_id', 'camera_optical_frame', 'optical frame in the headers (REP 103)'),
+    Setting('calibration', '', 'camera calibration file (YAML); empty: none'),
+    Setting('width', 640, "width of the room's picture, asked of a device", range=(1, 8192),
+            unit='pixels'),
+    Setting('height', 480, "height of the room's picture, asked of a device", range=(1, 8192),
+            unit='pixels'),
+    Setting('horizontal_fov', 0.0, "the camera's field of view where there is no calibration; "
+            f"0: unknown, and {ROOM_FOV} for the room", range=(0.0, 179.0), unit='degrees'),
+    Setting('seed', 0, 'which room is furnished', range=(0, 2**31 - 1)),
+)
+
+
+class CameraNode(Node):
+    """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth``.
+
+    Raises ValueError or OSError for a parameter or a source that will not do.
+    ``finished`` is None while frames come, then the process's exit status.
+    """
+
+    def __init__(self, **options):
+        super().__init__('camera_node', **options)
+        self.finished = None
+        values = declare(self, SETTINGS)
+        self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
+        self._calibration = (camera_info_from_yaml(values['calibration'])
+                             if values['calibration'] else None)
+        self._source = open_source(
+            values['source'], width=values['width'], height=values['height'],
+            horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
+            loop=values['loop'])
+        self._is_room = values['source'] == 'room'
+        qos = QoSProfile(depth=2)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._info_publisher = self.create_publisher(
+            CameraInfo, 'camera_info', qos, qos_overriding_options=overrides)
+        self._image_publisher = self.create_publisher(
+            Image, 'image_raw', qos, qos_overriding_options=overrides)
+        self._truth_publisher = self.create_publisher(
+            Image, 'depth_ground_truth', qos,
+            qos_overriding_options=overrides) if self._is_room else None
+        rate = values['rate'] or self._source.rate
+        self.create_timer(1 / rate, self._publish)
+        self.get_logger().info(f'{values["source"]} at {rate:g} Hz')
+
+    def _listeners(self):
+        publishers = (self._image_publisher, self._info_publisher, self._truth_publisher)
+        return sum(p.get_subscription_count() for p in publishers if p)
+
+    def _publish(self):
+        # A file waits for its first listener; a device's frames must not pile up.
+        if self.finished is not None:
+            return
+        if not self._listeners() and not isinstance(self._source, VideoSource):
+            return
+        try:
+            frame = self._source.read()
+        except OSError as error:
+            if isinstance(self._source, VideoSource):
+                self.get_logger().fatal(str(error))
+                self.finished = 1
+            else:
+                self.get_logger().error(str(error))
+            return
+        if frame is None:
+            self.get_logger().info('the source is at its end')
+            self.finished = 0
+            return
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        height, width = frame.rgb.shape[:2]
+        # first, so that it is known when the image comes
+        self._info_publisher.publish(self._camera_info(width, height, header))
+        self._image_publisher.publish(rgb_to_image(frame.rgb, header))
+        if self._truth_publisher and self._truth_publisher.get_subscription_count():
+            self._truth_publisher.publish(depth_to_image(frame.depth, header, '32FC1'))
+
+    def _camera_info(self, width, height, header):
+        if self._calibration is not None:
+            self._calibration.header = header
+            return self._calibration
+        if self._source.intrinsics:
+            return camera_info_message(self._source.intrinsics, header)
+        if self._fov:
+            return camera_info_message(
+                Intrinsics.from_horizontal_fov(width, height, self._fov), header)
+        # all-zero K: not calibrated (sensor_msgs/CameraInfo)
+        return CameraInfo(header=header, width=width, height=height)
+
+    def destroy_node(self):
+        self._source.close()
+        super().destroy_node()
+
+
+def main(args=None):
+    """Run the node until its source ends; returns the exit status."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = CameraNode()
+        while rclpy.ok() and node.finished is None:
+            rclpy.spin_once(node)
+        return node.finished or 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except (OSError, ValueError) as error:
+        rclpy.logging.get_logger('camera_node').fatal(str(error))
+        return 1
+    finally:
+        if node:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

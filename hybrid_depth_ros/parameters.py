@@ -1,0 +1,64 @@
+"""Node parameters as data: declared, described and checked in one way."""
+
+from typing import Any, NamedTuple
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+
+class Setting(NamedTuple):
+    """One parameter of a node.
+
+    choices: the values allowed. range: (lowest, highest). changeable: may change while the
+    node runs. any_type: numbers are taken for a text (``-p source:=0``).
+    """
+
+    name: str
+    default: Any
+    description: str
+    choices: tuple = ()
+    range: tuple = ()
+    unit: str = ''
+    changeable: bool = False
+    any_type: bool = False
+
+    def descriptor(self):
+        """The rcl_interfaces/ParameterDescriptor that says all this."""
+        descriptor = ParameterDescriptor(
+            description=self.description + (f' [{self.unit}]' if self.unit else ''),
+            read_only=not self.changeable, dynamic_typing=self.any_type)
+        if self.choices:
+            descriptor.additional_constraints = 'one of: ' + ', '.join(map(str, self.choices))
+        if self.range and isinstance(self.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(
+                from_value=float(self.range[0]), to_value=float(self.range[1]))]
+        elif self.range:
+            descriptor.integer_range = [IntegerRange(
+                from_value=self.range[0], to_value=self.range[1])]
+        return descriptor
+
+    def refusal(self, value):
+        """Why `value` can't be taken, or None when it can."""
+        if self.choices and value not in self.choices:
+            return (f'parameter {self.name} is {value!r}; it must be one of: '
+                    + ', '.join(map(str, self.choices)))
+        return None
+
+
+def declare(node, settings):
+    """Declare the settings on a node; returns their values by name.
+
+    Raises ValueError, naming the parameter and what it may be, for a start value of the
+    wrong type, out of range, or not among the choices.
+    """
+    values = {}
+    for setting in settings:
+        try:
+            parameter = node.declare_parameter(
+                setting.name, setting.default, setting.descriptor())
+        except Exception as error:  # rclpy has a class of its own for each reason
+            raise ValueError(f'parameter {setting.name}: {error}') from error
+        values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
+        reason = setting.refusal(values[setting.name])
+        if reason:
+            raise ValueError(reason)
+    return values

@@ -1,0 +1,183 @@
+"""RGB pictures to metric depth: what happens between a camera's frame and its depth."""
+
+from collections import defaultdict
+
+import cv2
+import numpy as np
+import torch
+
+from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.weights import load_network
+
+# NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
+NYU_FX_PER_WIDTH = 518.858 / 640
+# The paper (section 4) shows the network NYU images at 352×264 and crops 320×256 of them.
+NETWORK_WIDTH, NETWORK_HEIGHT = 352, 264
+CROP_WIDTH, CROP_HEIGHT = 320, 256
+# A very tall image is shrunk to this height, not to the network's width.
+MAX_HEIGHT = 3 * NETWORK_HEIGHT
+PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+FITS = ('full', 'paper')
+RUNTIMES = ('auto', 'torch')
+
+
+def choose_device(device):
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → torch.device; ValueError if it isn't there."""
+    if device == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    count = torch.cuda.device_count()
+    known = ['cpu', *(['cuda'] if count else []), *(f'cuda:{i}' for i in range(count))]
+    if device not in known:
+        raise ValueError(f'device {device!r} is not there; this machine has: auto, '
+                         + ', '.join(known))
+    return torch.device(device)
+
+
+class DepthPredictor:
+    """Metric depth of RGB images.
+
+    weights: a registered name, a file (see :func:`hybrid_depth_ros.weights.load_network`),
+        or a network that is already loaded.
+    device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. precision: ``fp32``, ``bf16``, ``fp16``.
+    fit: ``full`` shows the network the whole image, 352 pixels wide, aspect ratio kept,
+        edges repeated up to multiples of 32. ``paper`` is the paper's scale to cover 352×264
+        and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).
+    runtime: ``auto`` or ``torch``.
+    focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
+
+    Raises ValueError for an unknown option, and what ``load_network`` raises.
+    """
+
+    def __init__(self, weights='lite-nyu', device='auto', precision='fp32', fit='full',
+                 runtime='auto', focal_correction=True):
+        for name, value, known in (('precision', precision, PRECISIONS), ('fit', fit, FITS),
+                                   ('runtime', runtime, RUNTIMES)):
+            if value not in known:
+                raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
+        self.device = choose_device(device)
+        self.precision, self.fit, self.focal_correction = precision, fit, focal_correction
+        network = load_network(weights) if isinstance(weights, str) else weights
+        if getattr(network, 'encoder_name', 'resnet50') != 'resnet50':
+            # One wide convolution beats eight narrow ones; with resnet50's 1024 channels its
+            # 44 % more arithmetic costs more than that saves.
+            network.fuse()
+        self.network = network.eval().to(self.device)
+        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1) * 255
+        self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1) * 255
+
+    def __call__(self, rgb, fx=None):
+        """Depth of one image or of a batch.
+
+        rgb: uint8 H×W×3 of any size → float32 H×W, metres (z in the optical frame). A
+        sequence of images (sizes may differ) → a list; an array N×H×W×3 → N×H×W.
+
+        fx: focal length in pixels of `rgb`, or one for each image. The network learnt
+        metric depth through NYU's camera; through a longer lens everything looks nearer, so
+        depth is multiplied by (fx / width) / (518.858 / 640), fx and width as the network
+        sees them. None: the camera is taken to be like NYU's.
+
+        Raises ValueError for another shape or dtype, an empty image or a bad fx.
+        """
+        if isinstance(rgb, np.ndarray) and rgb.ndim == 3:
+            return self._predict([rgb], [fx])[0]
+        images = list(rgb)
+        focals = [fx] * len(images) if fx is None or np.ndim(fx) == 0 else list(fx)
+        if len(focals) != len(images):
+            raise ValueError(f'{len(images)} images but {len(focals)} focal lengths')
+        depths = self._predict(images, focals)
+        return np.stack(depths) if isinstance(rgb, np.ndarray) and depths else depths
+
+    def _predict(self, images, focals):
+        views = [self._view(image, fx) for image, fx in zip(images, focals)]
+        depths = [None] * len(views)
+        by_size = defaultdict(list)
+        for i, view in enumerate(views):
+            by_size[view.pixels.shape].append(i)
+        for indices in by_size.values():
+            batch = np.stack([views[i].pixels for i in indices])
+            for i, output in zip(indices, self._forward(batch)):
+                depths[i] = views[i].restore(output)
+        return depths
+
+    def _view(self, image, fx):
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8
+                and image.ndim == 3 and image.shape[2] == 3 and image.size):
+            got = (f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray)
+                   else type(image).__name__)
+            raise ValueError(f'an image must be a uint8 array H×W×3 and not empty, got {got}')
+        if fx is not None and not (np.isfinite(fx) and fx > 0):
+            raise ValueError(f'fx is {fx}; it must be a number of pixels above 0, or None')
+        view = (_FullView if self.fit == 'full' else _PaperView)(image)
+        if fx is not None and self.focal_correction:
+            view.correction = fx * view.scale / (NYU_FX_PER_WIDTH * NETWORK_WIDTH)
+        return view
+
+    @torch.inference_mode()
+    def _forward(self, pixels):
+        """uint8 N×H×W×3 → float32 N×H/2×W/2 metres."""
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        batch = ((batch - self._mean) / self._std).contiguous()
+        with torch.autocast(self.device.type, PRECISIONS[self.precision],
+                            enabled=self.precision != 'fp32'):
+            output = self.network(batch)
+        return output[:, 0].float().cpu().numpy()
+
+
+def _shrink(image, width, height):
+    smaller = width < image.shape[1]
+    return cv2.resize(image, (width, height),
+                      interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+class _FullView:
+    """The whole image at the network's width: what goes in, and how depth comes back."""
+
+    correction = 1.0
+
+    def __init__(self, image):
+        self.height, self.width = image.shape[:2]
+        self.scale = min(NETWORK_WIDTH / self.width, MAX_HEIGHT / self.height)
+        # even, because the network's output has half the resolution
+        self.seen_width, self.seen_height = (
+            max(2, 2 * round(side * self.scale / 2)) for side in (self.width, self.height))
+        small = _shrink(image, self.seen_width, self.seen_height)
+        self.pixels = cv2.copyMakeBorder(small, 0, -self.seen_height % 32, 0,
+                                         -self.seen_width % 32, cv2.BORDER_REPLICATE)
+
+    def restore(self, output):
+        seen = output[:self.seen_height // 2, :self.seen_width // 2]
+        return cv2.resize(seen * np.float32(self.correction), (self.width, self.height))
+
+
+class _PaperView:
+    """The paper's centre crop: what goes in, and how depth comes back."""
+
+    correction = 1.0
+
+    def __init__(self, image):
+        self.height, self.width = image.shape[:2]
+        # the largest centred 4:3 window, so that 352×264 is covered
+        self.seen_width = min(self.width, max(
+            1, round(self.height * NETWORK_WIDTH / NETWORK_HEIGHT)))
+        self.seen_height = min(self.height, max(
+            1, round(self.width * NETWORK_HEIGHT / NETWORK_WIDTH)))
+        self.scale = NETWORK_WIDTH / self.seen_width
+        small = _shrink(_centre(image, self.seen_width, self.seen_height),
+                        NETWORK_WIDTH, NETWORK_HEIGHT)
+        self.pixels = _centre(small, CROP_WIDTH, CROP_HEIGHT)
+
+    def restore(self, output):
+        # even, so that the crop's margins are the same on both sides: 582×466 of 640×480
+        width = 2 * round(self.seen_width * CROP_WIDTH / NETWORK_WIDTH / 2)
+        height = 2 * round(self.seen_height * CROP_HEIGHT / NETWORK_HEIGHT / 2)
+        width, height = (min(max(1, size), limit) for size, limit in
+                         ((width, self.seen_width), (height, self.seen_height)))
+        depth = np.full((self.height, self.width), np.nan, np.float32)
+        _centre(depth, width, height)[:] = cv2.resize(
+            output * np.float32(self.correction), (width, height))
+        return depth
+
+
+def _centre(image, width, height):
+    y, x = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[y:y + height, x:x + width]
