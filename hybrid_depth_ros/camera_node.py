@@ -58,16 +58,13 @@ class CameraNode(Node):
             values['source'], width=values['width'], height=values['height'],
             horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
             loop=values['loop'])
-        self._is_room = values['source'] == 'room'
-        qos = QoSProfile(depth=2)
         overrides = QoSOverridingOptions.with_default_policies()
-        self._info_publisher = self.create_publisher(
-            CameraInfo, 'camera_info', qos, qos_overriding_options=overrides)
-        self._image_publisher = self.create_publisher(
-            Image, 'image_raw', qos, qos_overriding_options=overrides)
-        self._truth_publisher = self.create_publisher(
-            Image, 'depth_ground_truth', qos,
-            qos_overriding_options=overrides) if self._is_room else None
+        self._info_publisher, self._image_publisher, self._truth_publisher = (
+            self.create_publisher(kind, topic, QoSProfile(depth=2),
+                                  qos_overriding_options=overrides)
+            if topic != 'depth_ground_truth' or values['source'] == 'room' else None
+            for kind, topic in ((CameraInfo, 'camera_info'), (Image, 'image_raw'),
+                                (Image, 'depth_ground_truth')))
         rate = values['rate'] or self._source.rate
         self.create_timer(1 / rate, self._publish)
         self.get_logger().info(f'{values["source"]} at {rate:g} Hz')

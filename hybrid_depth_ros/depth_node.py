@@ -8,10 +8,10 @@ from collections import deque
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -48,7 +48,47 @@ SETTINGS = (
     Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
             '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
 )
+_RELIABILITIES = {'auto': None, 'reliable': QoSReliabilityPolicy.RELIABLE,
+                  'best_effort': QoSReliabilityPolicy.BEST_EFFORT}
 COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
+
+
+class _Input:
+    """A subscription that comes and goes, as reliable as its publishers are.
+
+    Best effort would match every camera but loses large images on the way; reliable does not
+    hear a best-effort camera. The usual QoS override for reliability goes before this choice.
+    """
+
+    def __init__(self, node, topic, kind, callback):
+        self._node, self._topic, self._kind, self._callback = node, topic, kind, callback
+        self._override = node.declare_parameter(
+            f'qos_overrides.{topic}.subscription.reliability', 'auto',
+            ParameterDescriptor(read_only=True, description='auto, reliable or best_effort')).value
+        if self._override not in _RELIABILITIES:
+            raise ValueError(f'reliability of {topic} is {self._override!r}; it must be one of: '
+                             + ', '.join(_RELIABILITIES))
+        self.subscription = self._reliability = None
+
+    def _offered(self):
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        reliable = publishers and all(
+            p.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE for p in publishers)
+        return (QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT)
+
+    def follow(self, wanted):
+        """Subscribe, subscribe anew because the publishers have changed, or leave."""
+        reliability = (_RELIABILITIES[self._override] or self._offered()) if wanted else None
+        if reliability == self._reliability:
+            return
+        if self.subscription:
+            self._node.destroy_subscription(self.subscription)
+        self._reliability = reliability
+        self.subscription = reliability and self._node.create_subscription(
+            self._kind, self._topic, self._callback,
+            QoSProfile(depth=1, reliability=reliability),
+            qos_overriding_options=QoSOverridingOptions(
+                policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
 
 
 class DepthNode(Node):
@@ -72,15 +112,21 @@ class DepthNode(Node):
         self.add_on_set_parameters_callback(self._change_settings)
 
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.
-        qos = QoSProfile(depth=2)
+        # (A profile for each: rclpy writes a topic's overrides into it.)
         overrides = QoSOverridingOptions.with_default_policies()
         self._depth_publisher, self._info_publisher, self._cloud_publisher = (
-            self.create_publisher(kind, topic, qos, qos_overriding_options=overrides)
+            self.create_publisher(kind, topic, QoSProfile(depth=2),
+                                  qos_overriding_options=overrides)
             for kind, topic in ((Image, 'depth/image'), (CameraInfo, 'depth/camera_info'),
                                 (PointCloud2, 'depth/points')))
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._image_topic = self.resolve_topic_name('image')
-        self._subscriptions_in_use = ()
+        self._inputs = [_Input(self, self._image_topic, Image, self._take_image)
+                        if self._settings['image_transport'] == 'raw' else
+                        _Input(self, self._image_topic + '/compressed', CompressedImage,
+                               self._take_image),
+                        _Input(self, self.resolve_topic_name('camera_info'), CameraInfo,
+                               self._take_camera_info)]
         self._camera_info = None
         self._camera = (None, None, None)  # what it was made from, intrinsics, rectification
         self._complaints = {}
@@ -117,23 +163,8 @@ class DepthNode(Node):
     def _follow_demand(self):
         """Listen to the camera only while somebody listens to us."""
         wanted = self._wanted(self._depth_publisher, self._info_publisher, self._cloud_publisher)
-        if wanted and not self._subscriptions_in_use:
-            # Best effort matches every camera; overrides can ask for more.
-            qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-            overrides = QoSOverridingOptions.with_default_policies()
-            raw = self._settings['image_transport'] == 'raw'
-            self._subscriptions_in_use = (
-                self.create_subscription(
-                    Image if raw else CompressedImage,
-                    self._image_topic + ('' if raw else '/compressed'), self._take_image, qos,
-                    qos_overriding_options=overrides),
-                self.create_subscription(
-                    CameraInfo, 'camera_info', self._take_camera_info, qos,
-                    qos_overriding_options=overrides))
-        elif not wanted and self._subscriptions_in_use:
-            for subscription in self._subscriptions_in_use:
-                self.destroy_subscription(subscription)
-            self._subscriptions_in_use = ()
+        for camera_topic in self._inputs:
+            camera_topic.follow(wanted)
 
     def _take_camera_info(self, message):
         self._camera_info = message
@@ -249,7 +280,7 @@ class DepthNode(Node):
         }
         status = DiagnosticStatus(
             level=DiagnosticStatus.OK, name=f'{self.get_fully_qualified_name()}: depth',
-            message='running' if self._subscriptions_in_use else 'nobody listens',
+            message='running' if self._inputs[0].subscription else 'nobody listens',
             values=[KeyValue(key=key, value=value) for key, value in values.items()])
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

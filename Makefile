@@ -1,0 +1,62 @@
+# make demo: depth and point clouds from a virtual room, SOURCE=0|video.mp4|folder for yours.
+# make test: lint, types and tests.
+#
+# FOV=DEGREES: the horizontal field of view of your camera.
+# TORCH_INDEX: where pip takes torch from. PyPI's x86-64 build is made for CUDA and takes 5 GB;
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu takes 0.7 GB.
+
+PYTHON ?= python3
+VENV ?= .venv
+SOURCE ?= room
+DURATION ?= 20
+OUT ?= demo_out
+TORCH_INDEX ?=
+
+# With a ROS 2 sourced, use its rclpy and messages; without, the wheels on PyPI.
+ifeq ($(ROS_DISTRO),)
+VENV_OPTIONS :=
+EXTRA_ROS := ros,
+else
+VENV_OPTIONS := --system-site-packages
+EXTRA_ROS :=
+endif
+
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# Where ROS packages are sourced, their pytest plugins would load too.
+RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(VENV)/bin/python
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/demo.installed
+	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" \
+	  $(if $(FOV),--horizontal-fov $(FOV)) --seconds $(DURATION) --out "$(OUT)"
+
+test: lint
+	@$(RUN) -m pytest
+
+lint: $(VENV)/test.installed
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+
+$(VENV)/torch.installed: $(VENV)/bin/python
+	@echo "Installing torch (5 GB from PyPI; the CPU build is smaller, see TORCH_INDEX in Makefile)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+	@touch $@
+
+$(VENV)/demo.installed: setup.py $(VENV)/torch.installed
+	@echo "Installing what the demo needs into $(VENV)"
+	@$(PIP) --editable ".[$(EXTRA_ROS)demo]"
+	@touch $@
+
+$(VENV)/test.installed: setup.py $(VENV)/demo.installed
+	@echo "Installing what the tests need into $(VENV)"
+	@$(PIP) --editable ".[$(EXTRA_ROS)demo,train,test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) build install log *.egg-info

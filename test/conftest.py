@@ -1,0 +1,35 @@
+"""Fixtures: a ROS graph of its own, and where NYU data lies if it is here."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Before rclpy is imported: this run's graph stays on this machine and by itself.
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
+
+ROOT = Path(__file__).resolve().parent.parent
+# Node processes run from this source tree.
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
+DATA = Path(os.environ.get('HYBRID_DEPTH_DATA', ROOT.parent / 'shared'))
+
+
+@pytest.fixture(scope='session')
+def nyu():
+    """The 795 labelled NYU Depth v2 training images, in the sync layout."""
+    path = DATA / 'nyu_labeled_train'
+    if not path.is_dir():
+        pytest.skip(f'needs NYU Depth v2 images in {path} (set HYBRID_DEPTH_DATA)')
+    return path
+
+
+@pytest.fixture(scope='session')
+def parity():
+    """Names, shapes and expected output of the published network."""
+    path = DATA / 'parity'
+    if not path.is_dir():
+        pytest.skip(f'needs the parity folder in {DATA} (set HYBRID_DEPTH_DATA)')
+    return path

@@ -1,0 +1,59 @@
+"""The depth node with a predictor that sees a tilted plane and a sphere, exactly.
+
+``python stub_depth_node.py [seconds each prediction takes]``
+"""
+
+import sys
+import time
+
+import numpy as np
+
+# The camera of the test scene, at 160×120.
+WIDTH, HEIGHT, FX, FY, CX, CY = 160, 120, 150.0, 140.0, 82.5, 57.25
+PLANE_NORMAL, PLANE_DISTANCE = np.array([0.2, -0.3, 1.0]) / np.sqrt(1.13), 2.5
+SPHERE_CENTRE, SPHERE_RADIUS = np.array([0.3, 0.2, 1.8]), 0.4
+
+
+def scene_depth(width, height):
+    """Depth of the scene through the camera read out at width×height; float32, metres."""
+    sx, sy = width / WIDTH, height / HEIGHT
+    x = (np.arange(width) - CX * sx) / (FX * sx)
+    y = (np.arange(height) - CY * sy) / (FY * sy)
+    rays = np.stack(np.broadcast_arrays(x, y[:, None], 1.0), axis=-1)
+    plane = PLANE_DISTANCE / (rays @ PLANE_NORMAL)
+    a, b = (rays ** 2).sum(-1), rays @ SPHERE_CENTRE
+    discriminant = b ** 2 - a * ((SPHERE_CENTRE ** 2).sum() - SPHERE_RADIUS ** 2)
+    sphere = np.where(discriminant > 0, (b - np.sqrt(np.maximum(discriminant, 0))) / a, np.inf)
+    return np.minimum(plane, sphere).astype(np.float32)
+
+
+class ScenePredictor:
+    """Stands in for DepthPredictor."""
+
+    device = 'stub'
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __call__(self, rgb, fx=None):
+        time.sleep(self.seconds)
+        return scene_depth(rgb.shape[1], rgb.shape[0])
+
+
+def main():
+    import rclpy
+
+    from hybrid_depth_ros.depth_node import DepthNode
+    rclpy.init()
+    node = DepthNode(predictor=ScenePredictor(float(sys.argv[1])))
+    try:
+        rclpy.spin(node)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,414 @@
+"""The depth node over DDS, in a process of its own, with a predictor whose scene is known."""
+
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+from stub_depth_node import (
+    CX,
+    CY,
+    FX,
+    FY,
+    HEIGHT,
+    PLANE_DISTANCE,
+    PLANE_NORMAL,
+    SPHERE_CENTRE,
+    SPHERE_RADIUS,
+    WIDTH,
+    scene_depth,
+)
+
+from hybrid_depth_ros.depth_node import SETTINGS
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.messages import camera_info_message, image_to_depth, rgb_to_image
+
+CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
+CHART = np.repeat(np.repeat(np.array(
+    [[(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)],
+     [(0, 0, 0), (128, 128, 128), (200, 120, 40), (30, 160, 220)]], np.uint8),
+    HEIGHT // 2, axis=0), WIDTH // 4, axis=1)
+
+
+class Graph:
+    """A depth node in a process, and this process's node that talks to it."""
+
+    def __init__(self, log, *arguments, seconds=0.0):
+        self.log = log
+        with log.open('w') as file:
+            self.process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name('stub_depth_node.py'), str(seconds),
+                 '--ros-args', *arguments], stderr=file, stdout=file,
+                cwd=Path(__file__).parent.parent)
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node('tester', context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.image = self.node.create_publisher(Image, 'image', 10)
+        self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 10)
+        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
+        self.got = {}
+        self.count = 0
+
+    def listen(self, kind, topic, qos=None):
+        self.got[topic] = []
+        return self.node.create_subscription(
+            kind, topic, self.got[topic].append, qos or QoSProfile(depth=10))
+
+    def spin(self, seconds=10.0, until=lambda: False):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+            if until():
+                return True
+        return False
+
+    def header(self):
+        self.count += 1
+        stamp = self.node.get_clock().now().to_msg()
+        return Header(stamp=stamp, frame_id=f'camera_{self.count}')
+
+    def ready(self, publisher=None):
+        """Wait until the depth node listens to us."""
+        publisher = publisher or self.image
+        assert self.spin(20, lambda: publisher.get_subscription_count()), self.log.read_text()
+        self.spin(0.3)
+
+    def answer(self, topic, message, camera=CAMERA, publisher=None, timeout=3.0):
+        """Publish one frame; what comes on `topic` with the frame's stamp, or None."""
+        if camera is not None:
+            self.info.publish(camera_info_message(camera, message.header))
+            self.spin(0.15)  # the two topics are two streams: let it be there first
+        (publisher or self.image).publish(message)
+
+        def mine():
+            return [m for m in self.got[topic] if m.header.stamp == message.header.stamp]
+        self.spin(timeout, mine)
+        return mine()[0] if mine() else None
+
+    def set_parameter(self, name, value):
+        client = self.node.create_client(SetParameters, 'depth_node/set_parameters')
+        assert client.wait_for_service(10)
+        future = client.call_async(SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]))
+        assert self.spin(10, future.done)
+        return future.result().results[0]
+
+    def close(self):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            assert self.process.wait(10) == 0, self.log.read_text()
+        finally:
+            self.process.kill()
+            self.executor.shutdown()
+            self.node.destroy_node()
+            rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def graph(request, tmp_path):
+    options = getattr(request, 'param', {})
+    graph = Graph(tmp_path / 'log', *options.get('arguments', ()),
+                  seconds=options.get('seconds', 0.0))
+    yield graph
+    graph.close()
+
+
+def points_of(cloud):
+    """x, y, z and r, g, b of a PointCloud2, read field by field as a stranger would."""
+    offsets = {field.name: (field.offset, field.datatype) for field in cloud.fields}
+    assert {name: kind for name, (_, kind) in offsets.items()} == dict.fromkeys(
+        ('x', 'y', 'z', 'rgb'), 7)
+    data = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.row_step)
+    data = data[:, :cloud.width * cloud.point_step].reshape(
+        cloud.height, cloud.width, cloud.point_step)
+
+    def field(name, kind):
+        at = offsets[name][0]
+        return data[..., at:at + 4].copy().view(kind)[..., 0]
+    xyz = np.stack([field(axis, '<f4') for axis in 'xyz'], axis=-1).astype(float)
+    packed = field('rgb', '<u4')
+    return xyz, np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
+
+
+def test_cloud_lies_on_the_plane_and_the_sphere(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.listen(Image, 'depth/image')
+    graph.listen(CameraInfo, 'depth/camera_info')
+    graph.ready()
+    message = rgb_to_image(CHART, graph.header())
+    cloud = graph.answer('depth/points', message)
+    assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
+    assert cloud.header == message.header
+    xyz, colours = points_of(cloud)
+    from_plane = np.abs(xyz @ PLANE_NORMAL - PLANE_DISTANCE)
+    from_sphere = np.abs(np.linalg.norm(xyz - SPHERE_CENTRE, axis=-1) - SPHERE_RADIUS)
+    assert np.minimum(from_plane, from_sphere).max() < 1e-3
+    assert (from_sphere < 1e-3).sum() > 1000
+    assert (from_plane < 1e-3).sum() > 10000
+    # the sphere lies right of and below the middle: nothing is transposed or mirrored
+    rows, columns = np.nonzero(from_sphere < 1e-3)
+    assert columns.mean() > CX
+    assert rows.mean() > CY
+    np.testing.assert_array_equal(colours, CHART)
+
+    graph.spin(2, lambda: graph.got['depth/image'] and graph.got['depth/camera_info'])
+    depth, info = graph.got['depth/image'][0], graph.got['depth/camera_info'][0]
+    assert depth.header == info.header == message.header
+    assert depth.encoding == '32FC1'
+    np.testing.assert_array_equal(image_to_depth(depth), scene_depth(WIDTH, HEIGHT))
+    np.testing.assert_allclose(info.k, CAMERA.matrix.ravel())
+    assert (info.width, info.height) == (WIDTH, HEIGHT)
+
+
+def encoded(encoding, header):
+    """CHART as an Image of the encoding, with padded rows where that is possible."""
+    code = {
+        'bgr8': cv2.COLOR_RGB2BGR, 'rgba8': cv2.COLOR_RGB2RGBA, 'bgra8': cv2.COLOR_RGB2BGRA,
+        'mono8': cv2.COLOR_RGB2GRAY, 'mono16': cv2.COLOR_RGB2GRAY,
+    }.get(encoding)
+    if encoding.startswith('bayer'):
+        pattern = encoding[6:10]
+        pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+        for place, letter in enumerate(pattern):
+            row, column = divmod(place, 2)
+            pixels[row::2, column::2] = CHART[row::2, column::2, 'rgb'.index(letter)]
+    elif encoding in ('yuv422', 'yuv422_yuy2', 'nv12'):
+        yuv = cv2.cvtColor(CHART, cv2.COLOR_RGB2YUV_I420)
+        luma = yuv[:HEIGHT]
+        u = yuv[HEIGHT:HEIGHT * 5 // 4].reshape(HEIGHT // 2, WIDTH // 2)
+        v = yuv[HEIGHT * 5 // 4:].reshape(HEIGHT // 2, WIDTH // 2)
+        if encoding == 'nv12':
+            pixels = np.vstack([luma, np.stack([u, v], -1).reshape(HEIGHT // 2, WIDTH)])
+        else:
+            pairs = np.empty((HEIGHT, WIDTH // 2, 4), np.uint8)
+            y0, u_at, y1, v_at = (1, 0, 3, 2) if encoding == 'yuv422' else (0, 1, 2, 3)
+            pairs[..., y0], pairs[..., y1] = luma[:, ::2], luma[:, 1::2]
+            pairs[..., u_at], pairs[..., v_at] = u.repeat(2, 0), v.repeat(2, 0)
+            pixels = pairs.reshape(HEIGHT, WIDTH * 2)
+    else:
+        pixels = CHART if code is None else cv2.cvtColor(CHART, code)
+        if encoding == 'mono16':
+            pixels = (pixels.astype(np.uint32) * 257).astype('>u2')
+    data = pixels.reshape(pixels.shape[0], -1).view(np.uint8)
+    if encoding != 'nv12':
+        data = np.hstack([data, np.full((data.shape[0], 12), 77, np.uint8)])
+    return Image(header=header, height=HEIGHT, width=WIDTH, encoding=encoding,
+                 step=data.shape[1], data=data.tobytes(), is_bigendian=encoding == 'mono16')
+
+
+def test_a_colour_chart_survives_every_encoding(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.ready()
+    grey = cv2.cvtColor(cv2.cvtColor(CHART, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    centre = np.zeros((HEIGHT, WIDTH), bool)
+    for y in (HEIGHT // 4, HEIGHT * 3 // 4):
+        for x in range(WIDTH // 8, WIDTH, WIDTH // 4):
+            centre[y - 10:y + 10, x - 10:x + 10] = True
+    for encoding, tolerance in (
+            ('rgb8', 0), ('bgr8', 0), ('rgba8', 0), ('bgra8', 0), ('mono8', 0), ('mono16', 0),
+            ('yuv422', 6), ('yuv422_yuy2', 6), ('nv12', 6), ('bayer_rggb8', 0),
+            ('bayer_bggr8', 0), ('bayer_gbrg8', 0), ('bayer_grbg8', 0)):
+        cloud = graph.answer('depth/points', encoded(encoding, graph.header()))
+        assert cloud is not None, (encoding, graph.log.read_text())
+        _, colours = points_of(cloud)
+        wanted = grey if encoding.startswith('mono') else CHART
+        error = np.abs(colours[centre].astype(int) - wanted[centre]).max()
+        assert error <= tolerance, (encoding, error)
+
+
+@pytest.mark.parametrize('graph', [{'arguments': ('-p', 'image_transport:=compressed')}],
+                         indirect=True)
+def test_compressed_images(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.ready(graph.jpeg)
+    for format_, suffix, tolerance in (('jpeg', '.jpg', 12), ('png', '.png', 0)):
+        message = CompressedImage(header=graph.header(), format=format_, data=cv2.imencode(
+            suffix, cv2.cvtColor(CHART, cv2.COLOR_RGB2BGR))[1].tobytes())
+        cloud = graph.answer('depth/points', message, publisher=graph.jpeg)
+        _, colours = points_of(cloud)
+        assert np.abs(colours[20, 20::40].astype(int) - CHART[20, 20::40]).max() <= tolerance
+
+
+def test_bad_frames_are_named_and_the_next_good_one_is_right(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+
+    def good(width=WIDTH, height=HEIGHT):
+        rgb = np.zeros((height, width, 3), np.uint8)
+        reply = graph.answer('depth/image', rgb_to_image(rgb, graph.header()), timeout=20.0)
+        assert reply is not None, graph.log.read_text()
+        np.testing.assert_allclose(image_to_depth(reply), scene_depth(width, height), rtol=1e-6)
+
+    good()
+    truncated = rgb_to_image(CHART, graph.header())
+    truncated.data = truncated.data[:1000]
+    bad = {
+        'no pixels': Image(header=graph.header(), encoding='rgb8'),
+        'is truncated': truncated,
+        "'rgb9000'": Image(header=graph.header(), encoding='rgb9000', width=4, height=4, step=12,
+                           data=bytes(48)),
+    }
+    for said, message in bad.items():
+        before = graph.log.read_text()
+        assert graph.answer('depth/image', message) is None
+        assert graph.process.poll() is None
+        graph.spin(5.2)  # the same trouble is not told twice within 5 s
+        assert said in graph.log.read_text()[len(before):] or said in before
+        good()
+    good(2 * WIDTH, 2 * HEIGHT)  # another resolution in mid-stream
+    good(1, 1)
+    good(3840, 2160)
+    good()
+    info = camera_info_message(CAMERA, graph.header())
+    info.k[0] = info.p[0] = float('nan')
+    graph.info.publish(info)
+    graph.spin(0.3)
+    graph.got['depth/points'].clear()
+    message = rgb_to_image(CHART, graph.header())
+    assert graph.answer('depth/image', message, camera=None) is not None
+    graph.spin(0.5)
+    assert not graph.got['depth/points']  # no cloud from nonsense
+    assert 'fx is nan' in graph.log.read_text()
+    assert graph.answer('depth/points', rgb_to_image(CHART, graph.header())) is not None
+
+
+def test_without_camera_info_depth_flows_and_the_cloud_waits(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    for _ in range(3):
+        assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), None)
+    assert not graph.got['depth/points']
+    assert graph.log.read_text().count('horizontal_fov') == 1  # throttled
+    assert graph.set_parameter('horizontal_fov', 60.0).successful
+    cloud = graph.answer('depth/points', rgb_to_image(CHART, graph.header()), None)
+    xyz, _ = points_of(cloud)
+    slope = (xyz[0, -1, 0] / xyz[0, -1, 2] - xyz[0, 0, 0] / xyz[0, 0, 2])
+    assert slope * WIDTH / (WIDTH - 1) == pytest.approx(2 * np.tan(np.deg2rad(30)), rel=1e-5)
+
+
+def test_distorted_images_are_undistorted_first(graph):
+    graph.listen(CameraInfo, 'depth/camera_info')
+    graph.listen(PointCloud2, 'depth/points')
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    info = camera_info_message(CAMERA, graph.header())
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    gradient = np.stack([x, 2 * y, x], axis=-1).astype(np.uint8)
+    graph.info.publish(info)
+    graph.spin(0.3)
+    cloud = graph.answer('depth/points', rgb_to_image(gradient, graph.header()), None)
+    _, colours = points_of(cloud)
+    ideal = np.array([[[10.0, 10.0]], [[140.0, 100.0]], [[80.0, 60.0]]])
+    rays = (ideal - [CX, CY]) / [FX, FY]
+    r2 = (rays ** 2).sum(-1, keepdims=True)
+    raw = rays * (1 - 0.3 * r2 + 0.1 * r2 ** 2) * [FX, FY] + [CX, CY]
+    for (u, v), (wanted_x, wanted_y) in zip(ideal[:, 0].astype(int), raw[:, 0]):
+        assert colours[v, u, 0] == pytest.approx(wanted_x, abs=1)
+        assert colours[v, u, 1] / 2 == pytest.approx(wanted_y, abs=1)
+    assert graph.got['depth/camera_info'][-1].d.tolist() == [0.0] * 5
+    assert graph.set_parameter('rectify', 'never').successful
+    cloud = graph.answer('depth/points', rgb_to_image(gradient, graph.header()), None)
+    np.testing.assert_array_equal(points_of(cloud)[1], gradient)
+
+
+def test_parameters_are_described_and_bad_values_refused(graph):
+    client = graph.node.create_client(DescribeParameters, 'depth_node/describe_parameters')
+    assert client.wait_for_service(20)
+    future = client.call_async(DescribeParameters.Request(names=[s.name for s in SETTINGS]))
+    assert graph.spin(10, future.done)
+    for setting, descriptor in zip(SETTINGS, future.result().descriptors):
+        assert descriptor.name == setting.name
+        assert setting.description in descriptor.description
+        assert descriptor.read_only != setting.changeable
+    for name, value, reason in (
+            ('depth_encoding', 'float', '32FC1'), ('rectify', 'maybe', 'never'),
+            ('horizontal_fov', 200.0, 'range'), ('horizontal_fov', 'wide', 'type'),
+            ('weights', 'other', 'read'), ('fit', 'half', 'paper')):
+        result = graph.set_parameter(name, value)
+        assert not result.successful
+        assert reason in result.reason
+    assert graph.set_parameter('depth_encoding', '16UC1').successful
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    reply = graph.answer('depth/image', rgb_to_image(CHART, graph.header()))
+    assert reply.encoding == '16UC1'
+    first, = struct.unpack_from('<H', bytes(reply.data[:2]))
+    assert first == round(scene_depth(WIDTH, HEIGHT)[0, 0] * 1000)
+
+
+@pytest.mark.parametrize('graph', [{'seconds': 0.3}], indirect=True)
+def test_the_newest_frame_wins(graph):
+    latencies = []
+    graph.got['depth/image'] = []
+    graph.listen(DiagnosticArray, '/diagnostics')
+
+    def take(message):
+        sent = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
+        latencies.append(graph.node.get_clock().now().nanoseconds / 1e9 - sent)
+    graph.node.create_subscription(Image, 'depth/image', take, QoSProfile(depth=10))
+    graph.ready()
+    message = rgb_to_image(CHART, graph.header())
+
+    def publish():
+        message.header.stamp = graph.node.get_clock().now().to_msg()
+        graph.image.publish(message)
+    timer = graph.node.create_timer(1 / 30, publish)  # against 3.3 Hz
+    graph.spin(4.0)
+    timer.cancel()
+    graph.spin(2.0)
+    assert 8 <= len(latencies) <= 16
+    # a frame waits at most for the one before it: two predictions, and some slack
+    assert np.median(latencies) < 0.75
+    assert latencies[-1] < 0.9
+    values = {v.key: v.value for v in graph.got['/diagnostics'][-1].status[0].values}
+    assert int(values['dropped']) + int(values['published']) == int(values['received'])
+    assert int(values['dropped']) > 80
+
+
+def test_nothing_is_computed_that_nobody_listens_to(graph):
+    graph.listen(DiagnosticArray, '/diagnostics')
+    assert graph.spin(20, lambda: graph.got['/diagnostics'])
+    graph.spin(0.5)
+    assert graph.image.get_subscription_count() == 0  # it does not even take the images
+    subscription = graph.listen(PointCloud2, 'depth/points', qos_profile_sensor_data)
+    graph.ready()
+    assert graph.answer('depth/points', rgb_to_image(CHART, graph.header()))
+    graph.node.destroy_subscription(subscription)
+    assert graph.spin(5, lambda: graph.image.get_subscription_count() == 0)
+
+
+@pytest.mark.parametrize('graph', [{'arguments': (
+    '-r', '__ns:=/front', '-r', 'image:=/cam/image_raw', '-r', 'camera_info:=/cam/info',
+    '-p', 'qos_overrides./front/depth/image.publisher.reliability:=best_effort',
+    '-p', 'qos_overrides./cam/image_raw.subscription.reliability:=reliable')}], indirect=True)
+def test_namespaces_remaps_and_qos_overrides(graph):
+    graph.image = graph.node.create_publisher(Image, '/cam/image_raw', 10)
+    graph.info = graph.node.create_publisher(CameraInfo, '/cam/info', 10)
+    graph.listen(Image, '/front/depth/image', qos_profile_sensor_data)
+    graph.listen(PointCloud2, '/front/depth/points')
+    graph.ready()
+    graph.spin(0.5)
+    assert graph.answer('/front/depth/points', rgb_to_image(CHART, graph.header()))
+    published, = graph.node.get_publishers_info_by_topic('/front/depth/image')
+    assert published.qos_profile.reliability.name == 'BEST_EFFORT'
+    taken, = graph.node.get_subscriptions_info_by_topic('/cam/image_raw')
+    assert taken.qos_profile.reliability.name == 'RELIABLE'
