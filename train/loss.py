@@ -41,6 +41,8 @@ def log_gradient(predicted, target, valid, scales=4):
         step_y = (error[..., 1:, :] - error[..., :-1, :]).abs() * both_y
         total = total + (step_x.sum() / both_x.sum().clamp_min(1)
                          + step_y.sum() / both_y.sum().clamp_min(1))
+        if min(error.shape[-2:]) < 2:
+            break
         weight = F.avg_pool2d(valid.float(), 2)
         error = F.avg_pool2d(error, 2) / weight.clamp_min(0.25)
         valid = weight > 0

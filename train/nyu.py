@@ -40,6 +40,7 @@ DEFAULTS = {
     'ema': 0.0,                 # decay of the weight average, 0: none
     'ema_start': 0.5,           # share of the steps before averaging starts
     'precision': 'bf16',
+    'fused': False,             # compute the unpoolings in fused form
     'freeze': [],               # prefixes of encoder tensors that stay as ImageNet left them
     'validation': [],           # [[first, last], …] frame numbers kept out of training
     'validate_every': 5,        # epochs
@@ -187,10 +188,11 @@ def train(config, data, out, shares=None, resume=False, from_scratch=False):
     print(f'{sum(len(d) for d in training)} training images, '
           f'{len(validation) if validation else 0} for validation, {steps} steps on {device}')
 
-    network.train()
+    network.train().train_fused(config['fused'])
     bar = tqdm.tqdm(loader, total=steps, initial=step, unit='step')
     losses, started = [], time.time()
     for inputs, target in bar:
+        torch.manual_seed(config['seed'] * 1_000_003 + step)  # dropout goes on as it would have
         for group in optimiser.param_groups:
             group['lr'] = group['peak'] * learning_rate(step / steps, config['warmup'])
         inputs = inputs.to(device, non_blocking=True, memory_format=torch.channels_last)
@@ -221,7 +223,8 @@ def train(config, data, out, shares=None, resume=False, from_scratch=False):
             continue
 
         epoch = step // epoch_steps
-        line = f'epoch {epoch} loss {np.mean(losses[-epoch_steps:]):.4f} {time.time() - started:.0f}s'
+        line = (f'epoch {epoch} loss {np.mean(losses[-epoch_steps:]):.4f} '
+                f'{time.time() - started:.0f}s')
         if validation and (epoch % config['validate_every'] == 0 or step == steps):
             with autocast:
                 metrics = evaluate_paper(average.eval(), validation, batch)

@@ -1,0 +1,153 @@
+"""What happens to a picture on its way to depth; with a stub network and the real weights."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.predictor import DepthPredictor
+from train.data import SyncTree
+
+NYU_FX = 518.858
+
+
+class Flat(torch.nn.Module):
+    """Sees a wall at 2 m, and remembers the input it got."""
+
+    def forward(self, x):
+        self.seen = x
+        return torch.full((len(x), 1, x.shape[2] // 2, x.shape[3] // 2), 2.0)
+
+
+class Red(torch.nn.Module):
+    """Depth is the red channel, so that places can be followed."""
+
+    def forward(self, x):
+        return torch.nn.functional.avg_pool2d(x[:, :1] * 0.229 + 0.485, 2)
+
+
+def ramp(width, height):
+    """Red grows from left to right, 0…1 as depth."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
+    return rgb
+
+
+@pytest.mark.parametrize(('width', 'height'), [
+    (640, 480), (1280, 720), (480, 640), (33, 17), (1, 1), (3840, 2160), (5000, 1), (1, 5000)])
+def test_any_size(width, height):
+    network = Flat()
+    depth = DepthPredictor(network)(np.zeros((height, width, 3), np.uint8))
+    assert depth.shape == (height, width)
+    assert depth.dtype == np.float32
+    assert (depth == 2).all()
+    rows, columns = network.seen.shape[2:]
+    assert rows % 32 == columns % 32 == 0
+    assert rows * columns <= 352 * 832
+
+
+@pytest.mark.parametrize(('fit', 'x'), [('full', (5, 634)), ('paper', (35, 604))])
+def test_depth_stays_in_its_place(fit, x):
+    depth = DepthPredictor(Red(), fit=fit)(ramp(640, 480))
+    wanted = ramp(640, 480)[..., 0] / np.float32(255)
+    inside = np.s_[20:460, x[0]:x[1]]
+    assert np.abs(depth[inside] - wanted[inside]).max() < 0.006
+
+
+def test_the_papers_crop():
+    depth = DepthPredictor(Flat(), fit='paper')(np.zeros((480, 640, 3), np.uint8))
+    known = np.isfinite(depth)
+    assert known.sum() == 582 * 466
+    assert known[7:473, 29:611].all()
+
+
+def test_focal_correction():
+    predictor = DepthPredictor(Flat())
+    image = np.zeros((480, 640, 3), np.uint8)
+    assert predictor(image, fx=NYU_FX)[0, 0] == pytest.approx(2)
+    assert predictor(image, fx=2 * NYU_FX)[0, 0] == pytest.approx(4)
+    half = np.zeros((240, 320, 3), np.uint8)
+    assert predictor(half, fx=NYU_FX / 2)[0, 0] == pytest.approx(2)
+    wide = np.zeros((720, 1280, 3), np.uint8)
+    assert predictor(wide, fx=900.0)[0, 0] == pytest.approx(
+        2 * (900 / 1280) / (NYU_FX / 640))
+    paper = DepthPredictor(Flat(), fit='paper')
+    assert paper(image, fx=NYU_FX)[240, 320] == pytest.approx(2)
+    # of 1280×720 the paper's fit sees the middle 960 columns
+    assert paper(wide, fx=900.0)[360, 640] == pytest.approx(2 * (900 / 960) / (NYU_FX / 640))
+    off = DepthPredictor(Flat(), focal_correction=False)
+    assert off(image, fx=2 * NYU_FX)[0, 0] == 2
+
+
+def test_batches():
+    predictor = DepthPredictor(Red())
+    images = [ramp(640, 480), ramp(64, 48), ramp(640, 480)[:, ::-1].copy()]
+    for alone, together in zip(map(predictor, images), predictor(images)):
+        np.testing.assert_allclose(alone, together, atol=1e-6)
+    stacked = predictor(np.stack([images[0], images[2]]), fx=[NYU_FX, 2 * NYU_FX])
+    assert stacked.shape == (2, 480, 640)
+    np.testing.assert_allclose(stacked[1], 2 * predictor(images[2]), rtol=1e-5)
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize(('image', 'fx', 'named'), [
+    (np.zeros((0, 5, 3), np.uint8), None, 'empty'),
+    (np.zeros((4, 5, 4), np.uint8), None, r'\(4, 5, 4\)'),
+    (np.zeros((4, 5, 3), np.float32), None, 'float32'),
+    (np.zeros((4, 5, 3), np.uint8), float('nan'), 'fx'),
+    (np.zeros((4, 5, 3), np.uint8), -3.0, 'fx')])
+def test_bad_pictures_are_named(image, fx, named):
+    with pytest.raises(ValueError, match=named):
+        DepthPredictor(Flat())(image, fx=fx)
+
+
+@pytest.mark.parametrize(('option', 'value'), [
+    ('device', 'cuda:99'), ('device', 'tpu'), ('precision', 'int3'), ('fit', 'half'),
+    ('runtime', 'abacus')])
+def test_bad_options_are_named(option, value):
+    with pytest.raises(ValueError, match=value):
+        DepthPredictor(Flat(), **{option: value})
+
+
+def test_precisions_agree():
+    rgb = ramp(320, 240)
+    exact = DepthPredictor('lite-nyu')(rgb)
+    assert np.isfinite(exact).all()
+    for precision in ('bf16', 'fp16'):
+        close = DepthPredictor('lite-nyu', precision=precision)(rgb)
+        assert np.abs(close - exact).max() < 0.05 * exact.max()
+
+
+# Never trained on: see config/lite.yaml.
+HELD_OUT = [[1265, 1300]]
+
+
+def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
+    """Cutting out the middle and enlarging it is a longer lens; depth must not change."""
+    images = SyncTree(nyu, HELD_OUT)
+    with_correction, without = DepthErrors(), DepthErrors()
+    predictor, uncorrected = DepthPredictor(), DepthPredictor(focal_correction=False)
+    for i in range(0, len(images), 2):
+        rgb, _ = images.read(i)
+        original = predictor(rgb, fx=NYU_FX)
+        for zoom in (1.25, 1.6):
+            height, width = round(480 / zoom), round(640 / zoom)
+            y, x = (480 - height) // 2, (640 - width) // 2
+            window = np.s_[y:y + height, x:x + width]
+            zoomed = cv2.resize(rgb[window], (640, 480), interpolation=cv2.INTER_CUBIC)
+            for errors, predict in ((with_correction, predictor), (without, uncorrected)):
+                depth = cv2.resize(predict(zoomed, fx=NYU_FX * zoom), (width, height))
+                errors.add(depth, original[window])
+    assert with_correction.metrics()['rel'] < 0.5 * without.metrics()['rel']
+    assert with_correction.metrics()['delta1'] > without.metrics()['delta1'] + 0.2
+
+
+def test_the_shipped_weights_see_rooms(nyu):
+    images = SyncTree(nyu, HELD_OUT)
+    predictor, errors = DepthPredictor('lite-nyu'), DepthErrors()
+    for i in range(len(images)):
+        rgb, truth = images.read(i)
+        errors.add(predictor(rgb, fx=NYU_FX)[12:-12, 12:-12], truth[12:-12, 12:-12])
+    assert errors.metrics()['delta1'] > 0.6
+    assert errors.metrics()['rel'] < 0.25

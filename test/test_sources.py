@@ -1,0 +1,62 @@
+"""Frame sources: the virtual room, folders, videos, and what is not there."""
+
+import cv2
+import numpy as np
+import pytest
+
+from hybrid_depth_ros.sources import open_source
+
+
+def test_room_has_exact_depth():
+    source = open_source('room', width=64, height=48)
+    frame = source.read()
+    assert frame.rgb.shape == (48, 64, 3)
+    assert frame.depth.shape == (48, 64)
+    assert frame.depth.min() > 0.2
+    assert source.intrinsics.width == 64
+
+
+def test_folder_in_natural_order(tmp_path):
+    for i in (10, 2, 1):
+        cv2.imwrite(str(tmp_path / f'frame{i}.png'), np.full((4, 6, 3), i, np.uint8))
+    (tmp_path / 'frame3.png').write_bytes(b'no picture')
+    (tmp_path / 'notes.txt').write_text('')
+    source = open_source(str(tmp_path), loop=False)
+    assert [source.read().rgb[0, 0, 0] for _ in range(2)] == [1, 2]
+    with pytest.raises(OSError, match='frame3'):
+        source.read()
+    assert source.read().rgb[0, 0, 0] == 10
+    assert source.read() is None
+
+
+def test_folder_loops(tmp_path):
+    cv2.imwrite(str(tmp_path / 'one.png'), np.zeros((4, 6, 3), np.uint8))
+    source = open_source(str(tmp_path), loop=True)
+    assert all(source.read() for _ in range(3))
+
+
+def test_video(tmp_path):
+    path = str(tmp_path / 'video.avi')
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 12.0, (64, 48))
+    for i in range(5):
+        writer.write(np.full((48, 64, 3), (0, 0, 40 * i), np.uint8))
+    writer.release()
+    source = open_source(path, loop=False)
+    assert source.rate == pytest.approx(12)
+    reds = [source.read().rgb[20, 20, 0] for _ in range(5)]
+    assert reds == pytest.approx([0, 40, 80, 120, 160], abs=6)
+    assert source.read() is None
+    looping = open_source(path, loop=True)
+    assert all(looping.read() for _ in range(11))
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('57', 'device 57'), ('/dev/video57', 'device 57'), ('nowhere.mp4', 'nowhere.mp4'),
+    ('empty', 'no image'), ('broken.mp4', 'broken.mp4'), ('one.png', 'folder')])
+def test_what_is_not_there_is_named(name, said, tmp_path, monkeypatch):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'broken.mp4').write_bytes(b'x' * 100)
+    cv2.imwrite(str(tmp_path / 'one.png'), np.zeros((4, 6, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=said):
+        open_source(name)
