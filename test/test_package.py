@@ -1,0 +1,116 @@
+"""The package as a ROS 2 workspace builds it, its nodes as a user runs them, its README."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hybrid_depth_ros import camera_node, depth_node
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """The repository built by colcon in a workspace of its own."""
+    path = tmp_path_factory.mktemp('workspace')
+    files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.split('\n')
+    for name in filter(None, files):
+        if (ROOT / name).exists():
+            target = path / 'src' / 'hybrid_depth_ros' / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    colcon = Path(sys.executable).with_name('colcon')
+    if not colcon.exists():
+        colcon = shutil.which('colcon') or pytest.skip('needs colcon')
+    built = subprocess.run([colcon, 'build'], cwd=path, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return path / 'install' / 'hybrid_depth_ros'
+
+
+def test_colcon_installs_an_ament_python_package(workspace):
+    assert (workspace / 'share/ament_index/resource_index/packages/hybrid_depth_ros').exists()
+    for name in ('package.xml', 'launch/depth.launch.py', 'config/depth.yaml'):
+        assert (workspace / 'share/hybrid_depth_ros' / name).exists()
+    for name in ('depth_node', 'camera_node'):
+        assert os.access(workspace / 'lib/hybrid_depth_ros' / name, os.X_OK)
+
+
+def test_the_installed_nodes_run_outside_the_source_tree(workspace, tmp_path):
+    site, = (workspace / 'lib').glob('python*/site-packages')
+    environment = {**os.environ, 'PYTHONPATH': str(site)}
+    log = (tmp_path / 'log').open('w')
+    node = subprocess.Popen([workspace / 'lib/hybrid_depth_ros/depth_node'], cwd=tmp_path,
+                            env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while 'listening to' not in (tmp_path / 'log').read_text():
+            assert node.poll() is None, (tmp_path / 'log').read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        node.send_signal(signal.SIGINT)
+        assert node.wait(10) == 0
+    assert 'Traceback' not in (tmp_path / 'log').read_text()
+
+
+def run_node(module, *arguments, timeout=60):
+    return subprocess.run([sys.executable, '-m', f'hybrid_depth_ros.{module}', '--ros-args',
+                           *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=timeout)
+
+
+@pytest.mark.parametrize(('module', 'argument', 'said'), [
+    ('camera_node', 'source:=57', 'device 57'),
+    ('camera_node', 'source:=nowhere.mp4', 'nowhere.mp4'),
+    ('camera_node', 'calibration:=nowhere.yaml', 'nowhere.yaml'),
+    ('camera_node', 'rate:=-3.0', 'rate'),
+    ('depth_node', 'weights:=nowhere.safetensors', 'nowhere.safetensors'),
+    ('depth_node', 'device:=cuda:77', 'cuda:77'),
+    ('depth_node', 'precision:=int3', 'int3'),
+    ('depth_node', 'horizontal_fov:=wide', 'horizontal_fov')])
+def test_a_bad_start_is_named_and_ends_in_failure(module, argument, said):
+    ended = run_node(module, '-p', argument)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert 'Traceback' not in ended.stderr
+
+
+def table_row(setting):
+    """A parameter's row in the README."""
+    allowed = ', '.join(f'`{choice}`' for choice in setting.choices)
+    if setting.range:
+        allowed = f'{setting.range[0]:g} … {setting.range[1]:g}'
+    default = f'`{setting.default}`' if setting.default != '' else 'empty'
+    if isinstance(setting.default, bool):
+        default = default.lower()
+    unit = f' [{setting.unit}]' if setting.unit else ''
+    return (f'| `{setting.name}` | {default} | {setting.description}{unit} | {allowed} | '
+            f'{"yes" if setting.changeable else "no"} |')
+
+
+def test_readme_lists_every_parameter():
+    readme = (ROOT / 'README.md').read_text()
+    rows = [row for row in readme.split('\n') if re.match(r'\| `\w+` \| (`|empty)', row)]
+    assert rows == [table_row(setting) for setting in (*depth_node.SETTINGS,
+                                                       *camera_node.SETTINGS)]
+
+
+def test_readme_lists_every_topic():
+    readme = (ROOT / 'README.md').read_text()
+    listed = dict(re.findall(r'^\| `([a-z_/]+)` \| ([A-Z]\w+) \|', readme, re.MULTILINE))
+    assert listed == {
+        'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
+        'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
+        '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image'}
+    code = ''.join(Path(module.__file__).read_text() for module in (depth_node, camera_node))
+    for topic, kind in listed.items():
+        assert kind in code
+        assert f"'{topic.removeprefix('image')}'" in code or f"'{topic}'" in code
