@@ -2,230 +2,326 @@
 
 import copy
 import difflib
-import fcntl
+import hashlib
+import http.client
+import json
 import os
-import pickle
+import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
 import torch
-import tqdm
 
 from hybrid_depth_ros.network import ENCODERS, HybridDepthNet, is_published
 
-PACKAGE_DATA = Path(__file__).parent / 'data'
-TORCH_SUFFIXES = ('.pth', '.pt', '.model')
-TIMEOUT = 30.0  # seconds without a byte before a download counts as stalled
-ATTEMPTS = 4
+DATA = Path(__file__).parent / 'data'
+PICKLES = ('.model', '.pth', '.pt')
+
+ATTEMPTS = 4     # connections before a download that keeps breaking is given up
+BACK_OFF = 1.0   # seconds before the second of them; doubles each time
+STALL = 30.0     # seconds without a byte before a connection counts as broken
 
 
-class Registered(NamedTuple):
-    """Weights with a name: a file of this package, or one at an address."""
+@dataclass(frozen=True)
+class RegisteredWeights:
+    """Weights with a name: a file in the package, or one to download once from `address`.
+
+    sha256: checked after the download; None where its publisher does not say.
+    """
 
     file: str
-    url: str | None = None
+    address: str | None = None
+    sha256: str | None = None
+
+    @property
+    def path(self):
+        """Where the file lies, or will lie once downloaded."""
+        return (cache_folder() if self.address else DATA) / self.file
 
 
 REGISTRY = {
-    'lite-nyu': Registered('lite-nyu.safetensors'),
-    # The paper's authors: https://github.com/karoly-hars/DE_resnet_unet_hyb, network.py;
-    # dl=1 asks Dropbox for the file instead of its page.
-    'paper-nyu': Registered(
+    'lite-nyu': RegisteredWeights('lite-nyu.safetensors'),
+    # The paper's authors: network.py of github.com/karoly-hars/DE_resnet_unet_hyb.
+    'paper-nyu': RegisteredWeights(
         'hyb_net_weights.model',
-        'https://www.dropbox.com/s/amad4ko9opi4kts/hyb_net_weights.model?dl=1'),
+        'https://www.dropbox.com/s/amad4ko9opi4kts/hyb_net_weights.model'),
 }
 
 
-def load_network(name_or_path):
-    """The network of a registered name or a file, in evaluation mode, float32, on the CPU.
+def save_network(network, path):
+    """Write weights as float16 safetensors, atomically, with what rebuilds the network.
 
-    Files: ``.safetensors`` as :func:`save_network` writes them; ``.pth``, ``.pt`` and
-    ``.model`` state dicts, ours or the one that the paper's authors published, read by
-    ``torch.load(weights_only=True)``, so that no code in them can run.
-
-    Raises OSError where the file is not there, can't be read or downloaded, and ValueError
-    where it is not the weights of a network of this package; both name the file and the mend.
+    A fused network is written in its unfused form; the network itself stays as it is.
     """
-    if name_or_path in REGISTRY:
-        entry = REGISTRY[name_or_path]
-        path = download(entry) if entry.url else PACKAGE_DATA / entry.file
-    else:
-        path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        near = difflib.get_close_matches(str(name_or_path), REGISTRY, n=1)
-        hint = f'did you mean {near[0]}? ' if near else ''
-        raise FileNotFoundError(f'{path} is not a weights file: {hint}Registered names are '
-                                f'{", ".join(REGISTRY)}; anything else is the path of a file')
-    if path.suffix == '.safetensors':
-        tensors, told = _read_safetensors(path)
-    elif path.suffix in TORCH_SUFFIXES:
-        tensors, told = _read_torch(path), {}
-    else:
-        raise ValueError(f'{path}: weights end in .safetensors, {", ".join(TORCH_SUFFIXES)}; '
-                         'rename the file if it is one of these')
-    encoder, lateral = _kind(path, tensors, told)
-    network = HybridDepthNet(encoder, lateral)
-    _fill(network, tensors, path)
-    return network.eval()
+    if any('.unpool_fused.' in name for name in network.state_dict()):
+        network = copy.deepcopy(network).unfuse()
+    tensors = {name: _halved(tensor).contiguous()
+               for name, tensor in network.state_dict().items()}
+    partial = Path(path).with_suffix('.partial')
+    safetensors.torch.save_file(tensors, partial, {
+        'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
+    os.replace(partial, path)
+
+
+def _halved(tensor):
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    # A variance can be more than float16 holds, 65504.
+    return half if half.isfinite().all() else tensor
+
+
+def load_network(name_or_path):
+    """The network of a registered name or of a weights file: float32, on the CPU, eval mode.
+
+    Files: ``.safetensors`` as :func:`save_network` writes them; ``.model``, ``.pth`` or
+    ``.pt`` with a plain state dict, of this package's names or the paper authors'. Nothing in
+    a file is ever executed. Registered names with an address are downloaded on first use.
+
+    Raises OSError where the file is not there or cannot be read or downloaded, ValueError
+    where its content is not this network's weights.
+    """
+    entry = REGISTRY.get(name_or_path)
+    path = entry.path if entry else Path(os.path.expanduser(name_or_path))
+    if not path.exists():
+        if entry and entry.address:
+            _download(entry)
+        elif entry:
+            raise FileNotFoundError(f'{path} is not in this install of the package: install it '
+                                    'again, or pass the path of a weights file')
+        else:
+            near = difflib.get_close_matches(str(name_or_path), REGISTRY, n=1)
+            raise FileNotFoundError(
+                f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)})'
+                + (f'; did you mean {near[0]}?' if near else ''))
+    try:
+        return _load_file(path)
+    except ValueError as error:
+        if entry and entry.address:
+            raise ValueError(f'{error}; delete the file to download it again') from error
+        raise
+
+
+def _load_file(path, suffix=None):
+    suffix = suffix or path.suffix
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
+    if suffix not in ('.safetensors', *PICKLES):
+        raise ValueError(f'{path}: a weights file ends in .safetensors, {", ".join(PICKLES)}')
+    with open(path, 'rb') as file:
+        start = file.read(512)
+    if not start:
+        raise ValueError(f'{path} is empty; copy or download it again')
+    if start.startswith(b'version https://git-lfs'):
+        raise ValueError(f'{path} is a Git LFS pointer, not the weights; run git lfs pull')
+    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<'):
+        raise ValueError(f'{path} is a web page, not weights; download the file by hand')
+    read = _read_safetensors if suffix == '.safetensors' else _read_pickle
+    tensors, metadata = read(path)
+    try:
+        return _build(tensors, metadata)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
 
 
 def _read_safetensors(path):
     try:
         with safetensors.safe_open(path, 'pt') as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            return ({name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
+                    file.metadata() or {})
     except safetensors.SafetensorError as error:
-        raise ValueError(f'{path} is damaged, or not a safetensors file ({error}): '
-                         'copy or download it again') from error
+        raise ValueError(f'{path} is not a whole safetensors file ({error}); copy or download '
+                         'it again') from error
 
 
-def _read_torch(path):
+def _read_pickle(path):
     try:
         tensors = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f'{path} is not a plain state dict, or would run code when loaded, '
-                         'which is refused: save network.state_dict() instead') from error
-    except (EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f'{path} is damaged ({error}): copy or download it again') from error
-    if not isinstance(tensors, dict) or not tensors or not all(
-            isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise ValueError(f'{path} holds no state dict: save network.state_dict() with torch.save')
-    return tensors
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # corrupt bytes make the reader raise nearly anything
+        # torch's own text advises to run the code: quote no more than what it asked for
+        code = re.search(r'GLOBAL (\S+)', str(error))
+        if code:
+            raise ValueError(
+                f'{path} holds more than tensors: it asks for {code[1]}, and nothing in it was '
+                'run. Save a plain state dict, torch.save(network.state_dict(), …)') from error
+        raise ValueError(f'{path} is cut short, corrupt or not written by torch.save '
+                         f'({type(error).__name__}); copy or download it again') from error
+    held = tensors if isinstance(tensors, dict) else {type(tensors): None}
+    if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()):
+        raise ValueError(f'{path} is not a state dict, names to tensors; it holds {_few(held)}')
+    return tensors, {}
 
 
-def _kind(path, tensors, told):
-    """(encoder name, lateral) of the tensors, from what the file says or from their names."""
-    if is_published(tensors):
-        return 'resnet50', True
-    lateral = any(name.startswith('laterals.') for name in tensors)
-    if told.get('encoder'):
-        if told['encoder'] not in ENCODERS:
-            raise ValueError(f'{path} is for the encoder {told["encoder"]!r}, which this version '
-                             f'does not know; it knows {", ".join(ENCODERS)}')
-        return told['encoder'], lateral
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+def _build(tensors, metadata):
+    """Network from tensors; ValueError names what is missing, left over or not finite."""
+    odd = [name for name, tensor in tensors.items() if tensor.layout != torch.strided
+           or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]
+    if odd:
+        raise ValueError(f'not plain tensors of real numbers: {_few(odd)}')
+    # copies, as tensors may share memory in the file
+    tensors = {name: tensor.to(torch.int64 if name.endswith('num_batches_tracked')
+                               else torch.float32, copy=True) for name, tensor in tensors.items()}
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(f'NaN or infinite numbers in {_few(bad)}')
+    lateral = metadata.get('lateral')
+    if lateral not in ('true', 'false', None):
+        raise ValueError(f"metadata 'lateral' is {lateral!r}; it must be true or false")
+    lateral = lateral == 'true' if lateral else any(
+        name.startswith(('laterals.', 'con_conv')) for name in tensors)
+    encoder = metadata.get('encoder') or (
+        'resnet50' if is_published(tensors) else _guess_encoder(tensors))
+    with torch.device('meta'):  # no time lost on values that are replaced at once
+        network = HybridDepthNet(encoder, lateral)
+        if any('.unpool_fused.' in name for name in tensors):
+            network.fuse()
+    try:
+        missing, unexpected = network.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:
+        wrong = re.findall(r'size mismatch for (\S+):', str(error)) or [str(error)]
+        raise ValueError(f'not the shapes of a {encoder} network: {_few(wrong)}') from error
+    if missing or unexpected:
+        raise ValueError(f'not the tensors of a {encoder} network; missing: {_few(missing)}; '
+                         f'left over: {_few(unexpected)}')
+    return network.unfuse().eval()
+
+
+def _guess_encoder(tensors):
+    """The encoder that shares most tensors, by name and shape."""
+    given, shared = {(name, tensor.shape) for name, tensor in tensors.items()}, {}
     for encoder in ENCODERS:
         with torch.device('meta'):
-            own = HybridDepthNet(encoder, lateral).encoder.state_dict()
-        if all(shapes.get(f'encoder.{name}') == tensor.shape for name, tensor in own.items()):
-            return encoder, lateral
-    raise ValueError(f'{path} holds weights of another network: its tensors (such as '
-                     f'{next(iter(tensors))}) fit none of {", ".join(ENCODERS)}')
+            state = HybridDepthNet(encoder).encoder.state_dict()
+        shared[encoder] = len(given & {(f'encoder.{k}', v.shape) for k, v in state.items()})
+    best = max(shared, key=shared.__getitem__)
+    if not shared[best]:
+        raise ValueError(f'no tensor is of a network known here; it holds {_few(tensors)}')
+    return best
 
 
-def _fill(network, tensors, path):
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f'{path}: tensor {name} has values that are not finite; the training '
-                             'diverged or the file is damaged')
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        problems = str(error).split('\n\t')[1:]
-        raise ValueError(f'{path} does not fit the network: ' + '; '.join(
-            problem[:200] for problem in problems[:3])) from error
-
-
-def save_network(network, path):
-    """Write weights as float16 safetensors, atomically, with what rebuilds the network."""
-    if any('unpool_fused' in name for name in network.state_dict()):
-        network = copy.deepcopy(network).unfuse()
-    tensors = {name: tensor.half().contiguous() if tensor.is_floating_point() else tensor
-               for name, tensor in network.state_dict().items()}
-    path = Path(path)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    try:
-        partial.write_bytes(safetensors.torch.save(tensors, {
-            'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _few(names):
+    first, more = ', '.join(map(str, list(names)[:3])), len(names) - 3
+    return f'{first} and {more} more' if more > 0 else first or 'none'
 
 
 def cache_folder():
-    """$HYBRID_DEPTH_CACHE, else hybrid_depth_ros in the user's cache (XDG)."""
-    chosen = os.environ.get('HYBRID_DEPTH_CACHE')
-    if chosen:
-        return Path(chosen).expanduser()
-    user = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return Path(user).expanduser() / 'hybrid_depth_ros'
-
-
-def download(entry):
-    """The path of a registered file in the cache, downloaded first if it isn't there.
-
-    Shows progress, goes on where an earlier download stopped, and puts the file in its place
-    only when it is whole. One process downloads at a time, others wait for it.
-    Raises OSError naming address, path and mend.
-    """
-    path = cache_folder() / entry.file
-    if path.exists():
-        return path
+    """Where downloads go; OSError where the user has no home folder."""
+    base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    folder = os.environ.get('HYBRID_DEPTH_CACHE') or f'{base}/hybrid_depth_ros'
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix('.lock').open('w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                _download(entry.url, path)
-        return path
-    except OSError as error:
-        raise OSError(f'{entry.url} could not be downloaded to {path} ({error}). Download it '
-                      'with a browser and put it there, or give its path as weights') from error
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise OSError(f'no folder {folder} for downloads: set HYBRID_DEPTH_CACHE') from error
 
 
-def _download(url, path):
-    part = path.with_name(path.name + '.part')
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(2 ** (attempt - 1))
-        try:
-            if _fetch(url, part):
-                os.replace(part, path)
+def _download(entry):
+    """Bring a registered file into the cache, going on where an earlier try stopped.
+
+    Raises OSError that names the address, the file and the mend.
+    """
+    import fcntl  # not everywhere that the rest runs
+    target = entry.path
+    part, note = (target.with_name(target.name + end) for end in ('.part', '.part.json'))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.with_name(target.name + '.lock'), 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits while another process downloads
+            if target.exists():  # as that one did
                 return
-            reason = OSError('the connection broke off')
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # what we have is not a beginning of what is there now
-                part.unlink(missing_ok=True)
-            elif error.code < 500:
+            for attempt in range(ATTEMPTS):
+                try:
+                    _receive(_direct(entry.address), part, note)
+                    break
+                except (OSError, http.client.HTTPException) as error:
+                    if not _may_pass(error) or attempt + 1 == ATTEMPTS:
+                        raise
+                    time.sleep(BACK_OFF * 2 ** attempt)
+            try:
+                if entry.sha256:
+                    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+                    if digest != entry.sha256:
+                        raise ValueError(f'its sha256 is {digest}, not {entry.sha256}')
+                _load_file(part, target.suffix)
+            except ValueError:
+                part.unlink()
                 raise
-            reason = error
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            reason = error
-    raise reason
+            os.replace(part, target)
+            note.unlink(missing_ok=True)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise OSError(f'could not download {entry.address} to {target}: {error or repr(error)}. '
+                      f'Download it by hand and put it there, or pass its path') from error
 
 
-def _fetch(url, part):
-    """Append what is missing of the file; True when it is whole."""
-    have = part.stat().st_size if part.exists() else 0
-    version = part.with_name(part.name + '.version')
-    request = urllib.request.Request(url, headers={'User-Agent': 'hybrid_depth_ros'})
-    if have and version.exists():
-        request.add_header('Range', f'bytes={have}-')
-        request.add_header('If-Range', version.read_text())
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
-        if reply.headers.get_content_type() == 'text/html':
-            raise OSError('a web page came instead of the file')
-        if reply.status != 206:  # the whole file comes, from its start
-            have = 0
-        tag = reply.headers.get('ETag') or reply.headers.get('Last-Modified')
-        if tag and not tag.startswith('W/'):
-            version.write_text(tag)
+def _direct(address):
+    """Dropbox shows a web page at a shared address unless asked for the file itself."""
+    url = urllib.parse.urlsplit(address)
+    return url._replace(query='dl=1').geturl() if url.hostname == 'www.dropbox.com' else address
+
+
+def _receive(address, part, note):
+    """One connection: the rest of `part`, or all of it where the server's file is another.
+
+    note: [size, validator] of the file that `part` is the start of.
+    """
+    import tqdm
+    have, size, validator = 0, None, None
+    try:
+        size, validator = json.loads(note.read_text())
+        have = part.stat().st_size if size else 0
+    except (FileNotFoundError, ValueError, TypeError):
+        pass  # no start to go on from
+    if have and have == size:
+        return
+    headers = {'User-Agent': 'hybrid_depth_ros'}
+    if have:
+        headers['Range'] = f'bytes={have}-'
+        if validator:
+            headers['If-Range'] = validator
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=STALL)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the file has become shorter than what is here
+            part.unlink(missing_ok=True)
+        raise
+    with response:
+        if response.headers.get_content_type() == 'text/html':
+            raise OSError('a web page came back instead of the file')
+        if have and response.status == 206:
+            if response.headers['Content-Range'] != f'bytes {have}-{size - 1}/{size}':
+                part.unlink(missing_ok=True)
+                raise ConnectionAbortedError('the file there has changed')
         else:
-            version.unlink(missing_ok=True)
-        length = reply.headers.get('Content-Length')
-        total = have + int(length) if length else None
-        with part.open('ab' if have else 'wb') as file, tqdm.tqdm(
-                desc=part.name.removesuffix('.part'), total=total, initial=have, unit='B',
-                unit_scale=True) as bar:
-            while chunk := reply.read(1 << 20):
+            length, etag = response.headers['Content-Length'], response.headers['ETag'] or 'W/'
+            have, size = 0, int(length) if length else None
+            # a weak ETag does not promise the same bytes
+            validator = response.headers['Last-Modified'] if etag.startswith('W/') else etag
+            part.unlink(missing_ok=True)  # before the note: a stop in between must not mix them
+            note.write_text(json.dumps([size, validator]))
+        with open(part, 'ab') as file, tqdm.tqdm(
+                desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
+            while chunk := response.read(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))
-    whole = total is None or part.stat().st_size == total
-    if whole:
-        version.unlink(missing_ok=True)
-    return whole
+            file.flush()
+            os.fsync(file.fileno())
+            have = file.tell()
+    if size is not None and have != size:
+        raise ConnectionAbortedError(f'the connection closed after {have} of {size} bytes')
+
+
+def _may_pass(error):
+    """Whether another try can help."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code in (408, 416, 429)
+    return isinstance(getattr(error, 'reason', error), (
+        ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError,
+        http.client.HTTPException))

@@ -2,11 +2,12 @@
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
-from launch.conditions import IfCondition
+from launch.conditions import UnlessCondition
 from launch.substitutions import (
+    EqualsSubstitution,
+    IfElseSubstitution,
     LaunchConfiguration,
     PathJoinSubstitution,
-    PythonExpression,
 )
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -15,9 +16,8 @@ from launch_ros.substitutions import FindPackageShare
 
 def generate_launch_description():
     camera = LaunchConfiguration('camera')
-    own_camera = PythonExpression(["'", camera, "' != 'none'"])
-    image = PythonExpression(
-        ["'image_raw' if '", camera, "' != 'none' else '", LaunchConfiguration('image'), "'"])
+    another_camera = EqualsSubstitution(camera, 'none')
+    image = IfElseSubstitution(another_camera, LaunchConfiguration('image'), 'image_raw')
     return LaunchDescription([
         DeclareLaunchArgument(
             'camera', default_value='room',
@@ -40,7 +40,7 @@ def generate_launch_description():
             description='parameters of both nodes'),
         Node(
             package='hybrid_depth_ros', executable='camera_node',
-            namespace=LaunchConfiguration('namespace'), condition=IfCondition(own_camera),
+            namespace=LaunchConfiguration('namespace'), condition=UnlessCondition(another_camera),
             parameters=[LaunchConfiguration('params_file'),
                         {'source': ParameterValue(camera, value_type=str)}]),
         Node(
