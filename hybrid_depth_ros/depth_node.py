@@ -21,6 +21,7 @@ from hybrid_depth_ros.messages import (
     camera_info_message,
     cloud_message,
     compressed_to_rgb,
+    cv_bridge_encodings,
     depth_to_image,
     image_to_rgb,
     intrinsics_from_camera_info,
@@ -109,6 +110,7 @@ class DepthNode(Node):
                 'weights', 'device', 'precision', 'fit', 'runtime', 'focal_correction')})
             predictor(np.zeros((480, 640, 3), np.uint8))  # the first run is the slow one
         self._predictor = predictor
+        cv_bridge_encodings()  # so is the first look at cv_bridge
         self.add_on_set_parameters_callback(self._change_settings)
 
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.

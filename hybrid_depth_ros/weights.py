@@ -9,7 +9,6 @@ import os
 import re
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,7 @@ STALL = 30.0     # seconds without a byte before a connection counts as broken
 
 @dataclass(frozen=True)
 class RegisteredWeights:
-    """Weights with a name: a file in the package, or one to download once from `address`.
-
-    sha256: checked after the download; None where its publisher does not say.
-    """
+    """A file in the package, or one to download from `address`; sha256 where it is known."""
 
     file: str
     address: str | None = None
@@ -47,10 +43,11 @@ class RegisteredWeights:
 
 REGISTRY = {
     'lite-nyu': RegisteredWeights('lite-nyu.safetensors'),
-    # The paper's authors: network.py of github.com/karoly-hars/DE_resnet_unet_hyb.
+    # From the authors' network.py in github.com/karoly-hars/DE_resnet_unet_hyb; dl=1 because
+    # Dropbox otherwise answers with a web page.
     'paper-nyu': RegisteredWeights(
         'hyb_net_weights.model',
-        'https://www.dropbox.com/s/amad4ko9opi4kts/hyb_net_weights.model'),
+        'https://www.dropbox.com/s/amad4ko9opi4kts/hyb_net_weights.model?dl=1'),
 }
 
 
@@ -70,9 +67,7 @@ def save_network(network, path):
 
 
 def _halved(tensor):
-    if not tensor.is_floating_point():
-        return tensor
-    half = tensor.half()
+    half = tensor.half() if tensor.is_floating_point() else tensor
     # A variance can be more than float16 holds, 65504.
     return half if half.isfinite().all() else tensor
 
@@ -122,8 +117,7 @@ def _load_file(path, suffix=None):
         raise ValueError(f'{path} is a Git LFS pointer, not the weights; run git lfs pull')
     if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<'):
         raise ValueError(f'{path} is a web page, not weights; download the file by hand')
-    read = _read_safetensors if suffix == '.safetensors' else _read_pickle
-    tensors, metadata = read(path)
+    tensors, metadata = (_read_pickle if suffix in PICKLES else _read_safetensors)(path)
     try:
         return _build(tensors, metadata)
     except ValueError as error:
@@ -147,13 +141,12 @@ def _read_pickle(path):
         raise
     except Exception as error:  # corrupt bytes make the reader raise nearly anything
         # torch's own text advises to run the code: quote no more than what it asked for
-        code = re.search(r'GLOBAL (\S+)', str(error))
-        if code:
-            raise ValueError(
-                f'{path} holds more than tensors: it asks for {code[1]}, and nothing in it was '
-                'run. Save a plain state dict, torch.save(network.state_dict(), …)') from error
-        raise ValueError(f'{path} is cut short, corrupt or not written by torch.save '
-                         f'({type(error).__name__}); copy or download it again') from error
+        code = re.search(r'GLOBAL ([\w.]+\.\w+)', str(error))
+        raise ValueError(f'{path} ' + (
+            f'holds more than tensors: it asks to run {code[1]}, which was refused; save '
+            'network.state_dict() alone' if code else
+            'is cut short, corrupt or not written by torch.save; copy or download it again'
+        )) from error
     held = tensors if isinstance(tensors, dict) else {type(tensors): None}
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()):
         raise ValueError(f'{path} is not a state dict, names to tensors; it holds {_few(held)}')
@@ -162,25 +155,22 @@ def _read_pickle(path):
 
 def _build(tensors, metadata):
     """Network from tensors; ValueError names what is missing, left over or not finite."""
-    odd = [name for name, tensor in tensors.items() if tensor.layout != torch.strided
-           or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]
-    if odd:
+    if odd := [name for name, tensor in tensors.items() if tensor.layout != torch.strided
+               or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]:
         raise ValueError(f'not plain tensors of real numbers: {_few(odd)}')
     # copies, as tensors may share memory in the file
     tensors = {name: tensor.to(torch.int64 if name.endswith('num_batches_tracked')
                                else torch.float32, copy=True) for name, tensor in tensors.items()}
-    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if bad:
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise ValueError(f'NaN or infinite numbers in {_few(bad)}')
-    lateral = metadata.get('lateral')
-    if lateral not in ('true', 'false', None):
+    lateral = metadata.get('lateral') or str(
+        any(name.startswith(('laterals.', 'con_conv')) for name in tensors)).lower()
+    if lateral not in ('true', 'false'):
         raise ValueError(f"metadata 'lateral' is {lateral!r}; it must be true or false")
-    lateral = lateral == 'true' if lateral else any(
-        name.startswith(('laterals.', 'con_conv')) for name in tensors)
     encoder = metadata.get('encoder') or (
         'resnet50' if is_published(tensors) else _guess_encoder(tensors))
     with torch.device('meta'):  # no time lost on values that are replaced at once
-        network = HybridDepthNet(encoder, lateral)
+        network = HybridDepthNet(encoder, lateral == 'true')
         if any('.unpool_fused.' in name for name in tensors):
             network.fuse()
     try:
@@ -196,11 +186,11 @@ def _build(tensors, metadata):
 
 def _guess_encoder(tensors):
     """The encoder that shares most tensors, by name and shape."""
-    given, shared = {(name, tensor.shape) for name, tensor in tensors.items()}, {}
-    for encoder in ENCODERS:
-        with torch.device('meta'):
-            state = HybridDepthNet(encoder).encoder.state_dict()
-        shared[encoder] = len(given & {(f'encoder.{k}', v.shape) for k, v in state.items()})
+    given = {(name, tensor.shape) for name, tensor in tensors.items()}
+    with torch.device('meta'):
+        states = {encoder: HybridDepthNet(encoder).state_dict() for encoder in ENCODERS}
+    shared = {encoder: len(given & {(name, tensor.shape) for name, tensor in state.items()})
+              for encoder, state in states.items()}
     best = max(shared, key=shared.__getitem__)
     if not shared[best]:
         raise ValueError(f'no tensor is of a network known here; it holds {_few(tensors)}')
@@ -223,10 +213,7 @@ def cache_folder():
 
 
 def _download(entry):
-    """Bring a registered file into the cache, going on where an earlier try stopped.
-
-    Raises OSError that names the address, the file and the mend.
-    """
+    """Bring a file into the cache; OSError names the address, the file and the mend."""
     import fcntl  # not everywhere that the rest runs
     target = entry.path
     part, note = (target.with_name(target.name + end) for end in ('.part', '.part.json'))
@@ -238,17 +225,18 @@ def _download(entry):
                 return
             for attempt in range(ATTEMPTS):
                 try:
-                    _receive(_direct(entry.address), part, note)
+                    _receive(entry.address, part, note)
                     break
                 except (OSError, http.client.HTTPException) as error:
                     if not _may_pass(error) or attempt + 1 == ATTEMPTS:
                         raise
+                    if getattr(error, 'code', None) == 416:  # the file there is shorter now
+                        part.unlink(missing_ok=True)
                     time.sleep(BACK_OFF * 2 ** attempt)
             try:
-                if entry.sha256:
-                    digest = hashlib.sha256(part.read_bytes()).hexdigest()
-                    if digest != entry.sha256:
-                        raise ValueError(f'its sha256 is {digest}, not {entry.sha256}')
+                digest = entry.sha256 and hashlib.sha256(part.read_bytes()).hexdigest()
+                if digest != entry.sha256:
+                    raise ValueError(f'its sha256 is {digest}, not {entry.sha256}')
                 _load_file(part, target.suffix)
             except ValueError:
                 part.unlink()
@@ -260,17 +248,8 @@ def _download(entry):
                       f'Download it by hand and put it there, or pass its path') from error
 
 
-def _direct(address):
-    """Dropbox shows a web page at a shared address unless asked for the file itself."""
-    url = urllib.parse.urlsplit(address)
-    return url._replace(query='dl=1').geturl() if url.hostname == 'www.dropbox.com' else address
-
-
 def _receive(address, part, note):
-    """One connection: the rest of `part`, or all of it where the server's file is another.
-
-    note: [size, validator] of the file that `part` is the start of.
-    """
+    """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
     import tqdm
     have, size, validator = 0, None, None
     try:
@@ -286,13 +265,7 @@ def _receive(address, part, note):
         if validator:
             headers['If-Range'] = validator
     request = urllib.request.Request(address, headers=headers)
-    try:
-        response = urllib.request.urlopen(request, timeout=STALL)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # the file has become shorter than what is here
-            part.unlink(missing_ok=True)
-        raise
-    with response:
+    with urllib.request.urlopen(request, timeout=STALL) as response:
         if response.headers.get_content_type() == 'text/html':
             raise OSError('a web page came back instead of the file')
         if have and response.status == 206:
@@ -300,10 +273,10 @@ def _receive(address, part, note):
                 part.unlink(missing_ok=True)
                 raise ConnectionAbortedError('the file there has changed')
         else:
-            length, etag = response.headers['Content-Length'], response.headers['ETag'] or 'W/'
+            length, validator = map(response.headers.get, ('Content-Length', 'ETag'))
             have, size = 0, int(length) if length else None
-            # a weak ETag does not promise the same bytes
-            validator = response.headers['Last-Modified'] if etag.startswith('W/') else etag
+            if not validator or validator.startswith('W/'):  # weak: the bytes may differ
+                validator = response.headers['Last-Modified']
             part.unlink(missing_ok=True)  # before the note: a stop in between must not mix them
             note.write_text(json.dumps([size, validator]))
         with open(part, 'ab') as file, tqdm.tqdm(

@@ -87,7 +87,7 @@ def table_row(setting):
     """A parameter's row in the README."""
     allowed = ', '.join(f'`{choice}`' for choice in setting.choices)
     if setting.range:
-        allowed = f'{setting.range[0]:g} … {setting.range[1]:g}'
+        allowed = f'{setting.range[0]:.10g} … {setting.range[1]:.10g}'
     default = f'`{setting.default}`' if setting.default != '' else 'empty'
     if isinstance(setting.default, bool):
         default = default.lower()
