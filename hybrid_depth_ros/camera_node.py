@@ -131,6 +131,10 @@ def main(args=None):
     except (OSError, ValueError) as error:
         rclpy.logging.get_logger('camera_node').fatal(str(error))
         return 1
+    except Exception:
+        if rclpy.ok():
+            raise
+        return 0  # shut down in the middle of a call to rclpy
     finally:
         if node:
             node.destroy_node()

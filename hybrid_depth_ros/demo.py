@@ -124,9 +124,10 @@ class Recorder(Node):
     def summary(self):
         """What was measured, as a dictionary for JSON."""
         latencies, times = np.array(self.latencies), self.arrivals
+        span = times[-1] - times[0]
         return {
             'frames': len(times),
-            'rate_hz': (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None,
+            'rate_hz': (len(times) - 1) / span if span > 1 else None,
             'latency_median_s': float(np.median(latencies)),
             'latency_p95_s': float(np.percentile(latencies, 95)),
             'dropped': int(self.diagnostics.get('dropped', 0)),
@@ -136,9 +137,17 @@ class Recorder(Node):
 
 
 def start(module, *arguments):
-    """Start a node of this package as a process."""
-    return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.{module}', '--ros-args',
-                             '--log-level', 'warn', *arguments])
+    """Start a node of this package as a process.
+
+    A terminal's Ctrl-C reaches it too; until rclpy runs it is deaf to that, not killed half-way
+    through an import with a traceback.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.{module}',
+                                 '--ros-args', '--log-level', 'warn', *arguments])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def stop(processes):
@@ -146,7 +155,7 @@ def stop(processes):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut this short
     for process in processes:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     deadline = time.monotonic() + 5
     for process in processes:
         try:
@@ -165,7 +174,8 @@ def run(source, seconds, out, weights, horizontal_fov):
     bag = Writer(out / 'recording', version=9, storage_plugin=StoragePlugin.MCAP)
     bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     nodes, recorder, interrupted = [], None, False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does
+        signal.signal(ending, signal.default_int_handler)
     print('Starting the camera node and the depth node', flush=True)
     bag.open()
     try:
