@@ -139,7 +139,7 @@ def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
             for errors, predict in ((with_correction, predictor), (without, uncorrected)):
                 depth = cv2.resize(predict(zoomed, fx=NYU_FX * zoom), (width, height))
                 errors.add(depth, original[window])
-    assert with_correction.metrics()['rel'] < 0.5 * without.metrics()['rel']
+    assert with_correction.metrics()['rel'] < 0.6 * without.metrics()['rel']
     assert with_correction.metrics()['delta1'] > without.metrics()['delta1'] + 0.2
 
 
