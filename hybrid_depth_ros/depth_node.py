@@ -296,12 +296,12 @@ class DepthNode(Node):
         super().destroy_node()
 
 
-def main(args=None):
+def main(args=None, predictor=None):
     """Run the node until it is told to stop; returns the exit status."""
     rclpy.init(args=args)
     node = None
     try:
-        node = DepthNode()
+        node = DepthNode(predictor)
         rclpy.spin(node)
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -40,20 +40,6 @@ class ScenePredictor:
         return scene_depth(rgb.shape[1], rgb.shape[0])
 
 
-def main():
-    import rclpy
-
-    from hybrid_depth_ros.depth_node import DepthNode
-    rclpy.init()
-    node = DepthNode(predictor=ScenePredictor(float(sys.argv[1])))
-    try:
-        rclpy.spin(node)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
 if __name__ == '__main__':
-    main()
+    from hybrid_depth_ros.depth_node import main
+    sys.exit(main(predictor=ScenePredictor(float(sys.argv[1]))))
