@@ -31,7 +31,8 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from hybrid_depth_ros.camera_node import ROOM_FOV
-from hybrid_depth_ros.messages import image_to_depth, image_to_rgb
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
 

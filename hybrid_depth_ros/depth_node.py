@@ -16,11 +16,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
 from hybrid_depth_ros.messages import (
     camera_info_message,
     cloud_message,
-    compressed_to_rgb,
     cv_bridge_encodings,
     depth_to_image,
     image_to_rgb,

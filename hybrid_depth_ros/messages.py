@@ -1,9 +1,8 @@
 """Where ROS messages become arrays and arrays become messages.
 
-Images are sensor_msgs/Image and CompressedImage, depth images follow REP 118, calibration is
-sensor_msgs/CameraInfo, clouds are sensor_msgs/PointCloud2. Encodings are named in
-sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules. Where this machine
-has a cv_bridge that works and gives the same bytes, it converts; elsewhere OpenCV does here
+Images are sensor_msgs/Image, depth images follow REP 118, calibration is sensor_msgs/CameraInfo,
+clouds are sensor_msgs/PointCloud2. Where this machine has a cv_bridge that works and gives the
+same bytes, it converts images; elsewhere :mod:`hybrid_depth_ros.encodings` does
 (:func:`cv_bridge_encodings`). Clouds are filled by sensor_msgs_py where that is installed.
 """
 
@@ -19,109 +18,27 @@ import numpy as np
 import yaml
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
+from hybrid_depth_ros.encodings import DEPTH_TYPES, NV, TO_RGB, image_pixels, pixels_to_rgb
 from hybrid_depth_ros.geometry import POINT, Intrinsics, Rectification
-
-# Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
-# by the second row's second and third pixel, ROS by the first row's first two.
-_TO_RGB = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
-    'mono16': (2, cv2.COLOR_GRAY2RGB),
-    'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
-    'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
-    'nv12': (1, cv2.COLOR_YUV2RGB_NV12),
-    'nv21': (1, cv2.COLOR_YUV2RGB_NV21),
-    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
-}
-_NV = ('nv12', 'nv21')
-_YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *_NV)
-
-_DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
 
 
 def image_to_rgb(message):
     """sensor_msgs/Image → uint8 H×W×3 RGB, C-contiguous.
 
-    mono16 is scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
-    rows of colour after the picture's own. Unpadded rgb8 is not copied: the array is then a
-    view of ``message.data``, so don't write to it.
-    Raises ValueError where the encoding is not known, the size is 0 or does not go with the
-    encoding, or the data do not fill the rows.
+    Unpadded rgb8 is not copied: the array is then a view of ``message.data``, so don't write
+    to it. Raises what :func:`image_pixels` raises.
     """
-    encoding, width, height = message.encoding, message.width, message.height
-    if encoding not in _TO_RGB:
-        raise ValueError(f'encoding {encoding!r} is not a colour image this package reads: '
-                         f'publish one of {", ".join(_TO_RGB)}')
-    if encoding in _YUV and width % 2:
-        raise ValueError(f'{_named(message)}: pairs of pixels share their colour, so the width '
-                         'must be even')
-    if encoding in _NV and height % 2:
-        raise ValueError(f'{_named(message)}: pairs of rows share their colour, so the height '
-                         'must be even')
-    if encoding.startswith('bayer') and 0 < min(width, height) < 3:
-        raise ValueError(f'{_named(message)}: a Bayer mosaic needs at least 3×3 pixels')
-    pixel_bytes, _ = _TO_RGB[encoding]
-    if encoding == 'mono16':
-        pixels = _rows(message, 'u2', 1)
-    elif encoding in _NV:
-        pixels = _rows(message, 'u1', 1, height * 3 // 2)
-    else:
-        pixels = _rows(message, 'u1', pixel_bytes)
+    pixels, encoding = image_pixels(message), message.encoding
+    pixel_bytes, _ = TO_RGB[encoding]
     # cv_bridge (core.py) takes rows to hold whole pixels, and on NumPy 2 can't swap bytes.
     if (encoding in cv_bridge_encodings() and message.step % pixel_bytes == 0
             and not message.is_bigendian):
         return _by_cv_bridge(message)
-    return _by_opencv(pixels, encoding)
+    return pixels_to_rgb(pixels, encoding)
 
 
 def _by_cv_bridge(message):
     return np.ascontiguousarray(_cv_bridge().imgmsg_to_cv2(message, 'rgb8'))
-
-
-def _by_opencv(pixels, encoding):
-    _, code = _TO_RGB[encoding]
-    if encoding == 'mono16':
-        pixels = _to_8_bit(np.ascontiguousarray(pixels, np.uint16))
-    return np.ascontiguousarray(pixels) if code is None else cv2.cvtColor(pixels, code)
-
-
-def _to_8_bit(pixels):
-    # round(value × 255 / 65535): cv_bridge's rule
-    return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-
-
-def _named(message):
-    return f'{message.encoding} image of {message.width}×{message.height}'
-
-
-def _rows(message, kind, channels, rows=None):
-    """A view of message.data, rows × width or rows × width × channels; kind: f4, u1 or u2."""
-    dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
-    width, height, step, size = message.width, message.height, message.step, len(message.data)
-    rows = rows or height
-    if not width or not height:
-        raise ValueError(f'{_named(message)} has no pixels: set width and height')
-    pixel = dtype.itemsize * channels
-    if rows > height and step > width and size == width * rows:
-        step = width  # some drivers count both planes in an nv12 image's step
-    if step < width * pixel:
-        raise ValueError(f'{_named(message)}: step is {step} bytes, a row needs '
-                         f'{width * pixel}: set step to the bytes from row to row')
-    if size < step * rows:
-        raise ValueError(f'{_named(message)} is truncated: data holds {size} bytes, '
-                         f'{rows} rows of {step} bytes need {step * rows}')
-    shape, strides = (rows, width), (step, pixel)
-    if channels > 1:
-        shape, strides = (*shape, channels), (*strides, dtype.itemsize)
-    return np.ndarray(shape, dtype, message.data, 0, strides)
 
 
 @lru_cache(maxsize=1)
@@ -157,13 +74,12 @@ def _compare():
     """Print the encodings on which cv_bridge and OpenCV agree, as JSON (a child runs this)."""
     noise = np.random.default_rng(0)
     agreed = []
-    for encoding, (pixel_bytes, code) in _TO_RGB.items():
-        if code is None or encoding in _NV:
+    for encoding, (pixel_bytes, code) in TO_RGB.items():
+        if code is None or encoding in NV:
             continue
         message = Image(width=64, height=48, encoding=encoding, step=64 * pixel_bytes)
         _fill(message, noise.integers(0, 256, (48, message.step), np.uint8))
-        kind, channels = ('u2', 1) if encoding == 'mono16' else ('u1', pixel_bytes)
-        ours = _by_opencv(_rows(message, kind, channels), encoding)
+        ours = pixels_to_rgb(image_pixels(message), encoding)
         try:
             theirs = _by_cv_bridge(message)
         except Exception:  # its errors are its own; a newer encoding is one cause
@@ -171,35 +87,6 @@ def _compare():
         if theirs.dtype == ours.dtype and np.array_equal(theirs, ours):
             agreed.append(encoding)
     print(f'\n{json.dumps(agreed)}', flush=True)
-
-
-def compressed_to_rgb(message):
-    """sensor_msgs/CompressedImage (JPEG, PNG, …) → uint8 H×W×3 RGB, C-contiguous.
-
-    16-bit pictures are scaled as mono16 is, alpha is dropped. An EXIF orientation is ignored:
-    calibration is per pixel of the sensor. Raises ValueError where the data are empty,
-    truncated or no picture of 8 or 16 bits.
-    """
-    data = bytes(message.data)
-    if not data:
-        raise ValueError(f'compressed image (format {message.format!r}) is empty')
-    # Some OpenCV versions fill the rest of a cut JPEG with grey: see that its scan has an end.
-    whole = data[:2] != b'\xff\xd8' or data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
-    try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
-    except cv2.error:  # a picture too large, for one
-        bgr = None
-    if bgr is None:
-        raise ValueError(f'compressed image (format {message.format!r}, {len(data)} bytes) is '
-                         'damaged, truncated or of a kind OpenCV does not read: publish JPEG '
-                         'or PNG')
-    if bgr.dtype == np.uint16:
-        bgr = _to_8_bit(bgr)
-    if bgr.dtype != np.uint8:
-        raise ValueError(f'compressed image (format {message.format!r}) holds {bgr.dtype} '
-                         'values: publish 8 or 16 bits per channel')
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _fill(message, array):
@@ -224,7 +111,7 @@ def depth_to_image(depth, header, encoding):
     ``16UC1``, millimetres, rounded, 0 where unknown or not within 1…65535.
     Raises ValueError for another encoding or an array that is not H×W.
     """
-    if encoding not in _DEPTH_TYPES:
+    if encoding not in DEPTH_TYPES:
         raise ValueError(f'depth encoding {encoding!r} is not known: use 32FC1 or 16UC1')
     if depth.ndim != 2 or not depth.size:
         raise ValueError(f'a depth image is H×W, not {depth.shape}')
@@ -233,27 +120,11 @@ def depth_to_image(depth, header, encoding):
         known = (millimetres >= 1) & (millimetres <= 65535)
         depth = np.where(known, millimetres, 0)
     height, width = depth.shape
-    pixels = depth.astype('<' + _DEPTH_TYPES[encoding], copy=False)
+    pixels = depth.astype('<' + DEPTH_TYPES[encoding], copy=False)
     message = Image(header=header, width=width, height=height, encoding=encoding,
                     step=width * pixels.itemsize)
     _fill(message, pixels)
     return message
-
-
-def image_to_depth(message):
-    """sensor_msgs/Image of depth (REP 118: 32FC1 metres, 16UC1 millimetres) → float32 H×W.
-
-    Metres; NaN where the message has 0, a negative or a value that is not finite.
-    Raises ValueError for another encoding, no pixels, or data that do not fill the rows.
-    """
-    if message.encoding not in _DEPTH_TYPES:
-        raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
-                         '(metres) or 16UC1 (millimetres)')
-    depth = _rows(message, _DEPTH_TYPES[message.encoding], 1).astype(np.float32)
-    if message.encoding == '16UC1':
-        depth /= 1000
-    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
-    return depth
 
 
 def intrinsics_from_camera_info(info, width, height, rectified=False):

@@ -9,6 +9,8 @@ import pytest
 # Before rclpy is imported: this run's graph stays on this machine and by itself.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
+# Before torch is: threads that wait don't keep the nodes beside them from running.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 ROOT = Path(__file__).resolve().parent.parent
 # Node processes run from this source tree.

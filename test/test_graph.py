@@ -34,8 +34,9 @@ from stub_depth_node import (
 )
 
 from hybrid_depth_ros.depth_node import SETTINGS
+from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import camera_info_message, image_to_depth, rgb_to_image
+from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
 
 CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
 CHART = np.repeat(np.repeat(np.array(

@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from hybrid_depth_ros import messages
+from hybrid_depth_ros import encodings, messages
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
 
 HEADER = Header(frame_id='camera_optical_frame')
@@ -79,7 +79,7 @@ def encoded(encoding, rgb):
 
 
 @pytest.mark.parametrize('padding', (0, 1, 7, 16))
-@pytest.mark.parametrize('encoding', messages._TO_RGB)
+@pytest.mark.parametrize('encoding', encodings.TO_RGB)
 def test_colour_chart_survives(encoding, padding):
     chart = colour_chart()
     message = image(encoding, encoded(encoding, chart), 64, 48, padding, extra=5)
@@ -93,7 +93,7 @@ def test_colour_chart_survives(encoding, padding):
             for x in (0, 16, 32, 48):
                 inside[y + 2:y + 22, x + 2:x + 14] = True
         rgb, chart = rgb[inside], chart[inside]
-    tolerance = 3 if encoding in messages._YUV else 0
+    tolerance = 3 if encoding in encodings._YUV else 0
     assert np.abs(rgb.astype(int) - chart).max() <= tolerance
 
 
@@ -113,8 +113,8 @@ def test_nv12_step_may_count_both_planes():
     assert np.abs(messages.image_to_rgb(message).astype(int) - chart).max() <= 3
 
 
-@pytest.mark.parametrize('encoding', [e for e in messages._TO_RGB
-                                      if e not in messages._YUV and 'bayer' not in e])
+@pytest.mark.parametrize('encoding', [e for e in encodings.TO_RGB
+                                      if e not in encodings._YUV and 'bayer' not in e])
 def test_one_pixel(encoding):
     message = image(encoding, encoded(encoding, np.full((1, 1, 3), 77, np.uint8)), 1)
     assert messages.image_to_rgb(message).tolist() == [[[77, 77, 77]]]
@@ -164,23 +164,23 @@ def compressed(extension, picture, options=()):
 def test_compressed_images():
     chart = colour_chart()
     bgr = np.ascontiguousarray(chart[..., ::-1])
-    rgb = messages.compressed_to_rgb(compressed('png', bgr))
+    rgb = encodings.compressed_to_rgb(compressed('png', bgr))
     assert np.array_equal(rgb, chart) and rgb.flags.c_contiguous
-    rgb = messages.compressed_to_rgb(compressed('jpeg', bgr, (cv2.IMWRITE_JPEG_QUALITY, 100)))
+    rgb = encodings.compressed_to_rgb(compressed('jpeg', bgr, (cv2.IMWRITE_JPEG_QUALITY, 100)))
     centres = np.ix_((12, 36), (8, 24, 40, 56))
     assert np.abs(rgb[centres].astype(int) - chart[centres]).max() <= 3
-    grey = messages.compressed_to_rgb(compressed('jpeg', np.full((48, 64), 50, np.uint8)))
+    grey = encodings.compressed_to_rgb(compressed('jpeg', np.full((48, 64), 50, np.uint8)))
     assert grey.shape == (48, 64, 3) and (grey == 50).all()
-    alpha = messages.compressed_to_rgb(compressed('png', np.dstack([bgr, bgr[..., 0]])))
+    alpha = encodings.compressed_to_rgb(compressed('png', np.dstack([bgr, bgr[..., 0]])))
     assert np.array_equal(alpha, chart)
 
 
 def test_sixteen_bit_png_scales_as_mono16_does():
     values = np.random.default_rng(1).integers(0, 65536, (48, 64), np.uint16)
     wanted = messages.image_to_rgb(image('mono16', values, 64))
-    assert np.array_equal(messages.compressed_to_rgb(compressed('png', values)), wanted)
+    assert np.array_equal(encodings.compressed_to_rgb(compressed('png', values)), wanted)
     colours = np.dstack([values] * 3)
-    assert np.array_equal(messages.compressed_to_rgb(compressed('png', colours)), wanted)
+    assert np.array_equal(encodings.compressed_to_rgb(compressed('png', colours)), wanted)
 
 
 def test_exif_orientation_is_ignored():
@@ -193,7 +193,7 @@ def test_exif_orientation_is_ignored():
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (64, 48)
     turned = CompressedImage(format='jpeg')
     turned.data.frombytes(data)
-    assert messages.compressed_to_rgb(turned).shape[:2] == (48, 64)
+    assert encodings.compressed_to_rgb(turned).shape[:2] == (48, 64)
 
 
 @pytest.mark.parametrize('extension', ('jpeg', 'png'))
@@ -206,7 +206,7 @@ def test_compressed_errors(extension):
         broken = CompressedImage(format=message.format)
         broken.data.frombytes(data)
         with pytest.raises(ValueError, match=f'bgr8; {extension}.*{complaint}'):
-            messages.compressed_to_rgb(broken)
+            encodings.compressed_to_rgb(broken)
 
 
 def test_rgb_to_image():
@@ -226,7 +226,7 @@ def test_depth_in_metres():
     message = messages.depth_to_image(depth, HEADER, '32FC1')
     assert (message.encoding, message.step, message.is_bigendian) == ('32FC1', 12, 0)
     assert struct.unpack_from('<f', message.data, 0) == (0.5,)
-    np.testing.assert_array_equal(messages.image_to_depth(message), depth)
+    np.testing.assert_array_equal(encodings.image_to_depth(message), depth)
 
 
 def test_depth_in_millimetres():
@@ -238,7 +238,7 @@ def test_depth_in_millimetres():
         500, 0, 1234, 65535, 0, 1, 0, 0, 0, 0, 0, 2)
     n = np.nan
     np.testing.assert_allclose(
-        messages.image_to_depth(message),
+        encodings.image_to_depth(message),
         np.array([[.5, n, 1.234], [65.535, n, .001], [n, n, n], [n, n, .002]]), rtol=1e-6)
 
 
@@ -249,12 +249,12 @@ def test_depth_of_any_layout(order, padding):
     wanted = np.array([[1.5, np.nan, np.nan], [np.nan, np.nan, 3]], np.float32)
     message = image('32FC1', metres.astype(order + 'f4'), 3, padding=padding,
                     bigendian=order == '>')
-    depth = messages.image_to_depth(message)
+    depth = encodings.image_to_depth(message)
     assert depth.dtype == np.float32 and depth.dtype.isnative
     np.testing.assert_array_equal(depth, wanted)
     millimetres = np.array([[1500, 0, 0], [0, 0, 3000]]).astype(order + 'u2')
     message = image('16UC1', millimetres, 3, padding=padding, bigendian=order == '>')
-    np.testing.assert_array_equal(messages.image_to_depth(message), wanted)
+    np.testing.assert_array_equal(encodings.image_to_depth(message), wanted)
 
 
 def test_depth_errors():
@@ -263,9 +263,9 @@ def test_depth_errors():
     with pytest.raises(ValueError, match='H×W'):
         messages.depth_to_image(np.ones((2, 2, 1), np.float32), HEADER, '32FC1')
     with pytest.raises(ValueError, match='not a depth image'):
-        messages.image_to_depth(image('mono16', np.ones((2, 2), np.uint16), 2))
+        encodings.image_to_depth(image('mono16', np.ones((2, 2), np.uint16), 2))
     with pytest.raises(ValueError, match='truncated'):
-        messages.image_to_depth(image('16UC1', np.ones((2, 2), np.uint16), 2, 3))
+        encodings.image_to_depth(image('16UC1', np.ones((2, 2), np.uint16), 2, 3))
 
 
 def camera(**changes):
@@ -513,7 +513,7 @@ def test_filling_messages_is_fast():
     for _ in range(5):
         messages.cloud_message(cloud, HEADER)
         messages.image_to_rgb(messages.rgb_to_image(rgb, HEADER))
-        messages.image_to_depth(messages.depth_to_image(depth, HEADER, '16UC1'))
+        encodings.image_to_depth(messages.depth_to_image(depth, HEADER, '16UC1'))
     # byte by byte this takes a second each; the bound is for a busy machine
     assert (time.perf_counter() - start) / 5 < 0.25
 
@@ -575,7 +575,7 @@ def chart_messages():
     """Noise in every encoding, padded by nothing, by whole pixels, by odd bytes."""
     noise = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
     return [image(encoding, encoded(encoding, noise), 64, 48, padding)
-            for encoding in messages._TO_RGB for padding in (0, 12, 1)]
+            for encoding in encodings.TO_RGB for padding in (0, 12, 1)]
 
 
 def test_cv_bridge_is_used_and_gives_the_same_bytes(install_cv_bridge):

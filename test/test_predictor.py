@@ -7,7 +7,7 @@ import torch
 
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from train.data import SyncTree
+from train.datasets import SyncTree
 
 NYU_FX = 518.858
 
@@ -125,7 +125,7 @@ HELD_OUT = [[1265, 1300]]
 
 def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
     """Cutting out the middle and enlarging it is a longer lens; depth must not change."""
-    images = SyncTree(nyu, HELD_OUT)
+    images = SyncTree(nyu).numbered(HELD_OUT)
     with_correction, without = DepthErrors(), DepthErrors()
     predictor, uncorrected = DepthPredictor(), DepthPredictor(focal_correction=False)
     for i in range(0, len(images), 2):
@@ -144,7 +144,7 @@ def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
 
 
 def test_the_shipped_weights_see_rooms(nyu):
-    images = SyncTree(nyu, HELD_OUT)
+    images = SyncTree(nyu).numbered(HELD_OUT)
     predictor, errors = DepthPredictor('lite-nyu'), DepthErrors()
     for i in range(len(images)):
         rgb, truth = images.read(i)

@@ -1,5 +1,9 @@
 """Training: geometry of the augmentation, losses by hand, and a run of a few steps."""
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +11,8 @@ import torch
 
 from hybrid_depth_ros.weights import load_network
 from train import evaluate, nyu
-from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, SyncTree, augment
+from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment
+from train.datasets import SyncTree
 from train.loss import berhu, log_gradient, log_l1
 
 FX, FY, CX, CY = 518.858, 519.470, 325.582, 253.736
@@ -102,10 +107,11 @@ def test_losses_by_hand():
 
 
 def test_learning_rate_curve():
-    assert nyu.learning_rate(0.0, 0.1) == pytest.approx(0.04)
-    assert nyu.learning_rate(0.1, 0.1) == 1
-    assert nyu.learning_rate(0.55, 0.1) == pytest.approx(0.5)
-    assert nyu.learning_rate(1.0, 0.1) == pytest.approx(0)
+    cycle = {'lr': 2.0, 'warmup': 0.1, 'lr_steps': []}
+    assert nyu.learning_rate(cycle, 0.0) == pytest.approx(0.08)
+    assert nyu.learning_rate(cycle, 0.1) == 2
+    assert nyu.learning_rate(cycle, 0.55) == pytest.approx(1)
+    assert nyu.learning_rate(cycle, 1.0) == pytest.approx(0)
 
 
 @pytest.fixture
@@ -127,8 +133,8 @@ def test_sync_tree(tree):
     rgb, depth = SyncTree(tree).read(0)
     assert rgb.shape == (480, 640, 3)
     np.testing.assert_allclose(depth, plane_depth()[0], atol=1e-3)
-    assert len(SyncTree(tree, [[2, 4]])) == 3
-    assert len(SyncTree(tree, [[2, 4]], keep=False)) == 5
+    assert len(SyncTree(tree).numbered([[2, 4]])) == 3
+    assert len(SyncTree(tree).numbered([[2, 4]], keep=False)) == 5
     with pytest.raises(OSError, match='sync_depth'):
         SyncTree(tree / 'nothing')
     (tree / 'rgb_00000.jpg').write_bytes(b'')
@@ -159,7 +165,7 @@ def test_a_run_resumes_exactly_and_ships_weights(tree, config, tmp_path, capsys)
             if state['step'] == 2:
                 raise KeyboardInterrupt
         nyu.save_checkpoint = stop_after_first_epoch
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match='--resume'):
             run('cut')
     finally:
         nyu.save_checkpoint = cut
@@ -174,7 +180,9 @@ def test_a_run_resumes_exactly_and_ships_weights(tree, config, tmp_path, capsys)
     evaluate.main(['--weights', str(best), '--data', str(tree), '--ranges', '[[0, 1]]',
                    '--json', str(tmp_path / 'out.json')])
     assert '"delta1"' in (tmp_path / 'out.json').read_text()
-    assert 'on 2 images: RMSE' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'on 2 images, paper protocol' in printed
+    assert 'Laina et al. 2016' in printed
 
 
 def test_bad_configurations_fail_early(config, tree, tmp_path):
@@ -184,3 +192,101 @@ def test_bad_configurations_fail_early(config, tree, tmp_path):
     config.write_text('epochs: 3\n')
     with pytest.raises(SystemExit, match='nowhere'):
         nyu.main(['--config', str(config), '--data', str(tmp_path / 'nowhere')])
+
+
+def test_paper_yaml_is_the_paper():
+    """Harsányi et al. 2018, section 4, line by line."""
+    config = nyu.load_config('config/paper.yaml')
+    assert (config['encoder'], config['lateral'], config['dropout']) == ('resnet50', True, 0.5)
+    assert (CROP_WIDTH, CROP_HEIGHT, RESIZED_WIDTH) == (320, 256, 352)
+    assert config['augment'] == {'scale': [1.0, 1.5], 'rotation': 5.0, 'colour': [0.8, 1.2],
+                                 'flip': 0.5, 'nearest': True}
+    assert (config['berhu'], config['log_l1'], config['log_gradient']) == (1.0, 0.0, 0.0)
+    assert config['decoder_std'] == 0.001
+    assert (config['optimiser'], config['momentum'], config['weight_decay'], config['batch']) == (
+        'sgd', 0.9, 0.00025, 16)
+    assert 25 <= config['epochs'] <= 30
+    rates = [nyu.learning_rate(config, epoch / config['epochs'])
+             for epoch in range(config['epochs'])]
+    assert rates == [1e-2] * 10 + [5e-3] * 10 + [1e-3] * (config['epochs'] - 20)
+    assert 5 <= rates.count(1e-3) <= 10
+    assert (config['clip'], config['ema'], config['encoder_lr'], config['precision']) == (
+        0, 0, 1, 'fp32')
+
+    network = nyu.make_network(config, from_scratch=True)
+    assert network.head.weight.std().item() == pytest.approx(0.001, rel=0.2)
+    assert network.up_projections[0].main_conv.weight.std().item() == pytest.approx(0.001, rel=0.01)
+    assert network.laterals[0].bias.abs().max() == 0
+    optimiser = nyu.make_optimiser(config, network)
+    assert all(group['share'] == 1 and group['weight_decay'] == 0.00025
+               and group['momentum'] == 0.9 for group in optimiser.param_groups)
+    assert sum(p.numel() for group in optimiser.param_groups
+               for p in group['params']) == 64_614_017
+
+
+def test_nearest_neighbour_invents_no_colour():
+    colours = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
+    rgb = colours[np.random.default_rng(0).integers(0, 3, (264, 352))]
+    for nearest, most in ((True, 3), (False, 1000)):
+        picture, _ = augment(rgb, np.ones((264, 352), np.float32), np.random.default_rng(5),
+                             scale=(1.3, 1.3), colour=(1, 1), nearest=nearest)
+        count = len(np.unique(picture.reshape(-1, 3), axis=0))
+        assert count == 3 if nearest else count > most
+
+
+def test_lite_yaml_and_overrides(tmp_path):
+    config = nyu.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]'])
+    assert (config['epochs'], config['freeze'], config['encoder']) == (
+        3, [], 'efficientnet_lite0')
+    bad = tmp_path / 'bad.yaml'
+    for text, named in (('encoder: vgg', 'vgg.*resnet50'), ('lr: fast', "lr is 'fast'"),
+                        ('batch: 0', 'at least 1'), ('epochs: 2.5', 'epochs is 2.5'),
+                        ('- a', 'keys and values'), ('fused: 3', 'fused is 3')):
+        bad.write_text(text)
+        with pytest.raises(ValueError, match=named):
+            nyu.load_config(bad)
+
+
+def test_fine_tuning_starts_from_weights(tmp_path):
+    config = nyu.load_config('config/lite.yaml')
+    network = nyu.make_network(config, init='lite-nyu')
+    shipped = load_network('lite-nyu').state_dict()
+    assert all(torch.equal(tensor, shipped[name]) for name, tensor in
+               network.state_dict().items())
+    with pytest.raises(ValueError, match=r'lite-nyu has the encoder efficientnet_lite0.*resnet50'):
+        nyu.make_network({**config, 'encoder': 'resnet50'}, init='lite-nyu')
+
+
+def test_a_longer_lens_learns_the_depth_of_nyus(tree):
+    """Targets are what NYU's camera would see: the inverse of the predictor's correction."""
+    class LongLens(SyncTree):
+        def focal(self, i):
+            return 2 * super().focal(i)
+    options = {'scale': (1.0, 1.0), 'rotation': 0.0}
+    near, far = (nyu.Samples([kind(tree)], [1], 4, 0, options)[0][1]
+                 for kind in (LongLens, SyncTree))
+    np.testing.assert_allclose(near, far / 2, rtol=1e-6)
+
+
+def test_two_processes_are_one(tree, tmp_path):
+    """torchrun with two gloo processes: the weights of one process at the same global batch."""
+    config = tmp_path / 'config.yaml'
+    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 4\noptimiser: sgd\nlr: 1.0e-3\n'
+                      'dropout: 0.3\nlog_l1: 1.0\nlog_gradient: 0.5\nhead_bias: 2.5\n'
+                      'precision: fp64\nvalidation: [[0, 1]]\nworkers: 0\n')
+    common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    for out, launcher in (('one', []), ('two', [
+            'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m'])):
+        done = subprocess.run([sys.executable, '-m', *launcher, 'train.nyu', *common,
+                               str(tmp_path / out)], env=environment, capture_output=True,
+                              text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)['network']
+                for out in ('one', 'two'))
+    torch.manual_seed(0)
+    start = nyu.make_network(nyu.load_config(config), from_scratch=True).double().state_dict()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-7, atol=1e-9, msg=name)
+    assert (one['head.weight'] - start['head.weight']).abs().max() > 1e-4
+    assert (one['encoder.conv_stem.weight'] - start['encoder.conv_stem.weight']).abs().max() > 1e-5

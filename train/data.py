@@ -1,7 +1,4 @@
-"""RGB-D pairs to train and evaluate on, and the augmentation that keeps their geometry."""
-
-import re
-from pathlib import Path
+"""From an RGB-D pair to a training sample: the paper's preprocessing and augmentation."""
 
 import cv2
 import numpy as np
@@ -13,48 +10,9 @@ RESIZED_WIDTH, RESIZED_HEIGHT = 352, 264
 CROP_WIDTH, CROP_HEIGHT = 320, 256
 
 
-class SyncTree:
-    """NYU Depth v2 in the "sync" layout, nested by scene or flat.
-
-    ``SCENE/rgb_NNNNN.jpg`` beside ``SCENE/sync_depth_NNNNN.png`` (uint16 millimetres,
-    registered to colour, 0 = no reading).
-
-    path: the folder. index_ranges: ``[[first, last], …]``, both inclusive; only frames
-    whose NNNNN lies in one of them are kept (``keep=True``) or left out (``keep=False``).
-    Raises OSError where no pair is found.
-    """
-
-    def __init__(self, path, index_ranges=None, keep=True):
-        path = Path(path)
-        self.pairs = []
-        for rgb in sorted(path.glob('rgb_*.jpg')) + sorted(path.glob('*/rgb_*.jpg')):
-            depth = rgb.with_name(rgb.name.replace('rgb_', 'sync_depth_', 1)).with_suffix('.png')
-            index = int(re.sub(r'\D', '', rgb.stem))
-            inside = any(first <= index <= last for first, last in index_ranges or [])
-            if depth.exists() and (index_ranges is None or inside == keep):
-                self.pairs.append((rgb, depth))
-        if not self.pairs:
-            raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
-                          'here or one folder down'
-                          + ('' if index_ranges is None else f', in the ranges {index_ranges}'))
-
-    def __len__(self):
-        return len(self.pairs)
-
-    def read(self, i):
-        """RGB uint8 H×W×3 and depth float32 H×W in metres, 0 where there is none."""
-        rgb_path, depth_path = self.pairs[i]
-        rgb = cv2.imread(str(rgb_path), cv2.IMREAD_COLOR)
-        depth = cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)
-        for path, image in ((rgb_path, rgb), (depth_path, depth)):
-            if image is None:
-                raise OSError(f'{path} is not a readable image; remove the pair or copy it again')
-        return cv2.cvtColor(rgb, cv2.COLOR_BGR2RGB), depth.astype(np.float32) / 1000
-
-
 def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2), flip=0.5,
             border=0, brightness=0.0, contrast=0.0, gamma=0.0, saturation=0.0, grey=0.0,
-            noise=0.0, blur=0.0):
+            noise=0.0, blur=0.0, nearest=False):
     """One training sample by the paper's recipe (section 4), and what lite adds to it.
 
     rgb uint8 H×W×3, depth float32 H×W metres → rgb float32 256×320×3 in 0…1 (not yet
@@ -64,7 +22,8 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
     camera of s times the focal length sees an object at depth z as the first camera sees it
     at z/s), rotate by ±`rotation` degrees, crop 320×256 at random, multiply each channel by
     a factor ∈ `colour`, mirror with probability `flip`. Depth is sampled by nearest
-    neighbour, so that no depth is invented between two surfaces.
+    neighbour, so that no depth is invented between two surfaces; with `nearest` colour is too,
+    as the paper does, otherwise it is antialiased.
 
     border: pixels of `rgb` at each side that are not scene content (NYU's white frame):
     painted over with their neighbours and not valid in depth. The remaining arguments are
@@ -88,8 +47,9 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
     centre = np.array([rng.uniform(-slack_x, slack_x), rng.uniform(-slack_y, slack_y)])
 
     # Shrink with antialiasing first, then one warp for rotation, crop and mirror.
-    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    shrunk = zoom / s if nearest else zoom
+    size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrunk < 1 else cv2.INTER_LINEAR)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([mirror, 1.0])
 
@@ -102,8 +62,8 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
         return cv2.warpAffine(image, np.column_stack((linear, offset)), (out_w, out_h),
                               flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=mode)
 
-    rgb = window(small.shape[:2], 1.0, CROP_WIDTH, CROP_HEIGHT, small, cv2.INTER_LINEAR,
-                 cv2.BORDER_REPLICATE)
+    rgb = window(small.shape[:2], shrunk / zoom, CROP_WIDTH, CROP_HEIGHT, small,
+                 cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
     depth = window(depth.shape, 1 / zoom, CROP_WIDTH // 2, CROP_HEIGHT // 2, depth,
                    cv2.INTER_NEAREST, cv2.BORDER_CONSTANT) / np.float32(s)
 

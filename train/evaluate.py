@@ -12,12 +12,27 @@ import tqdm
 
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import picture, save_picture
-from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network
-from train.data import SyncTree, centre_crop, normalise
+from train.data import centre_crop, normalise
+from train.datasets import SPLIT_NAMES, open_dataset
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
+# Eigen et al. 2014: what of a 640×480 image is scored (rows, columns), and which depths.
+EIGEN_CROP = np.s_[45:471, 41:601]
+EIGEN_RANGE = (1e-3, 10.0)
+NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
+# Metres; the per-distance errors are those of the true depths in each band.
+BANDS = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
+
+# NYU Depth v2, the 654 test images, as each paper reports its own network.
+PUBLISHED = (
+    ('Liu et al. 2015', 0.824, 0.230, 0.095, 0.614, 0.883, 0.971),
+    ('Eigen and Fergus 2015', 0.641, 0.158, None, 0.769, 0.950, 0.988),
+    ('Laina et al. 2016', 0.573, 0.127, 0.055, 0.811, 0.953, 0.988),
+    ('Harsányi et al. 2018, the paper', 0.593, 0.130, 0.057, 0.833, 0.960, 0.989),
+)
 
 
 def centre(depth, width, height):
@@ -26,31 +41,93 @@ def centre(depth, width, height):
     return depth[y:y + height, x:x + width]
 
 
+class Scores:
+    """Errors over a set: pooled over all pixels, for each image, for each band of distance."""
+
+    def __init__(self):
+        self.pooled, self.images = DepthErrors(), []
+        self.bands = [DepthErrors() for _ in BANDS[1:]]
+
+    def add(self, predicted, truth):
+        """Add one image: float arrays of one shape, metres, truth 0 where there is none."""
+        self.pooled.add(predicted, truth)
+        alone = DepthErrors()
+        alone.add(predicted, truth)
+        self.images.append(alone.metrics())
+        for errors, near, far in zip(self.bands, BANDS, BANDS[1:]):
+            errors.add(predicted, truth, (truth > near) & (truth <= far))
+
+    def report(self):
+        """The six metrics, ``pixels``, ``images``, ``rel_per_image``, ``per_image`` (means of
+        each image's own metrics), ``bands``."""
+        scored = [m for m in self.images if np.isfinite(m['rel'])]
+        return {
+            **self.pooled.metrics(), 'pixels': self.pooled.pixels, 'images': len(self.images),
+            'rel_per_image': [metrics['rel'] for metrics in self.images],
+            'per_image': {name: float(np.mean([m[name] for m in scored])) if scored else
+                          float('nan') for name in NAMES},
+            'bands': [{'from': near, 'to': far, 'pixels': errors.pixels, **errors.metrics()}
+                      for errors, near, far in zip(self.bands, BANDS, BANDS[1:])]}
+
+
 @torch.inference_mode()
-def evaluate_paper(network, dataset, batch=8, progress=False):
+def evaluate_paper(network, dataset, batch=8, progress=False, flip=False):
     """The paper's protocol (Harsányi et al. 2018, section 4) over a dataset of 640×480 pairs.
 
     Resize to 352×264, centre crop 320×256, predict 160×128, enlarge to 582×466 and compare
-    with the centre-cropped ground truth; errors pooled over all pixels of the set.
-    Returns the six metrics, ``pixels``, ``images``, and ``rel_per_image``, a list.
+    with the centre-cropped ground truth. flip: the mean of the prediction and that of the
+    mirrored image. A camera unlike NYU's is corrected for. Returns :meth:`Scores.report`.
     """
-    errors, rel_per_image = DepthErrors(), []
-    device = next(network.parameters()).device
+    scores, weight = Scores(), next(network.parameters())
     for first in tqdm.tqdm(range(0, len(dataset), batch), disable=not progress, unit='batch'):
-        pairs = [dataset.read(i) for i in range(first, min(first + batch, len(dataset)))]
+        indices = range(first, min(first + batch, len(dataset)))
+        pairs = [dataset.read(i) for i in indices]
         inputs = np.stack([normalise(centre_crop(rgb).astype(np.float32) / 255)
                            for rgb, _ in pairs])
-        inputs = torch.from_numpy(inputs).to(device, memory_format=torch.channels_last)
-        predicted = network(inputs).float().cpu().numpy()[:, 0]
-        for depth, (_, truth) in zip(predicted, pairs):
-            pair = (cv2.resize(depth, (PAPER_WIDTH, PAPER_HEIGHT)),
-                    centre(truth, PAPER_WIDTH, PAPER_HEIGHT))
-            errors.add(*pair)
-            alone = DepthErrors()
-            alone.add(*pair)
-            rel_per_image.append(alone.metrics()['rel'])
-    return {**errors.metrics(), 'pixels': errors.pixels, 'images': len(dataset),
-            'rel_per_image': rel_per_image}
+        inputs = torch.from_numpy(inputs).to(weight, memory_format=torch.channels_last)
+        predicted = network(inputs).float()
+        if flip:
+            predicted = (predicted + network(inputs.flip(3)).float().flip(3)) / 2
+        for depth, i, (_, truth) in zip(predicted.cpu().numpy()[:, 0], indices, pairs):
+            height, width = truth.shape
+            width, height = round(width * PAPER_WIDTH / 640), round(height * PAPER_HEIGHT / 480)
+            scores.add(cv2.resize(depth, (width, height)) * (dataset.focal(i) / NYU_FX_PER_WIDTH),
+                       centre(truth, width, height))
+    return scores.report()
+
+
+def evaluate_eigen(network, dataset, progress=False, flip=False):
+    """The protocol of Eigen et al. 2014 as today's literature uses it, over 640×480 pairs.
+
+    The whole picture through :class:`DepthPredictor`, depth clipped to 1e-3…10 m; scored where
+    the truth is in that range, rows 45–471 and columns 41–601. Other sizes are scored in the
+    same share of the picture. Returns :meth:`Scores.report`.
+    """
+    scores, predictor = Scores(), DepthPredictor(network)
+    for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
+        rgb, truth = dataset.read(i)
+        fx = dataset.focal(i) * rgb.shape[1]
+        depth = predictor(rgb, fx=fx)
+        if flip:
+            mirrored = np.ascontiguousarray(rgb[:, ::-1])
+            depth = (depth + predictor(mirrored, fx=fx)[:, ::-1]) / 2
+        height, width = truth.shape
+        rows, columns = (slice(round(part.start * size / full), round(part.stop * size / full))
+                         for part, size, full in zip(EIGEN_CROP, (height, width), (480, 640)))
+        cropped = np.zeros_like(truth)
+        cropped[rows, columns] = truth[rows, columns]
+        cropped[(cropped <= EIGEN_RANGE[0]) | (cropped > EIGEN_RANGE[1])] = 0
+        scores.add(np.clip(depth, *EIGEN_RANGE), cropped)
+    return scores.report()
+
+
+def table(name, metrics):
+    """The paper's Table 1: what networks were reported to reach, and ours below."""
+    lines = [f'{"":34}{"RMSE":>7}{"REL":>7}{"log10":>7}{"δ1":>7}{"δ2":>7}{"δ3":>7}']
+    for row in (*PUBLISHED, (f'{name}, measured here', *(metrics[key] for key in NAMES))):
+        cells = ''.join('      –' if value is None else f'{value:7.3f}' for value in row[1:])
+        lines.append(f'{row[0]:34}{cells}')
+    return '\n'.join(lines)
 
 
 def save_gallery(network, dataset, rel_per_image, out):
@@ -59,35 +136,72 @@ def save_gallery(network, dataset, rel_per_image, out):
     order, predictor = np.argsort(rel_per_image), DepthPredictor(network)
     for name, i in (('best', order[0]), ('median', order[len(order) // 2]), ('worst', order[-1])):
         rgb, truth = dataset.read(i)
-        truth = np.where(truth > 0, truth, np.nan)
-        save_picture(out / f'{name}.png', picture(rgb, predictor(rgb), truth))
-        print(f'{out / name}.png: {dataset.pairs[i][0].name}, REL {rel_per_image[i]:.3f}')
+        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
+        save_picture(out / f'{name}.png', picture(rgb, depth, np.where(truth > 0, truth, np.nan)))
+        print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
+
+
+def save_plot(bands, out):
+    """Draw REL and the share of pixels against true distance."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    axes = figure.add_subplot()
+    middles = [(band['from'] + band['to']) / 2 for band in bands]
+    widths = [band['to'] - band['from'] for band in bands]
+    total = sum(band['pixels'] for band in bands)
+    axes.bar(middles, [band['rel'] for band in bands], [0.9 * width for width in widths])
+    axes.set(xlabel='true distance (m)', ylabel='REL')
+    share = axes.twinx()
+    share.plot(middles, [band['pixels'] / width / max(total, 1) for band, width in
+                         zip(bands, widths)], 'k.-')
+    share.set_ylabel('share of pixels per metre (line)')
+    figure.savefig(out)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
-    parser.add_argument('--data', required=True, help='folder of rgb_*.jpg, sync_depth_*.png')
-    parser.add_argument('--ranges', type=json.loads, default=None, metavar='[[A,B],…]',
+    parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
+    parser.add_argument('--split', choices=SPLIT_NAMES, default='test',
+                        help='of data that know the official split; others are taken whole')
+    parser.add_argument('--ranges', type=json.loads, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
+    parser.add_argument('--protocol', choices=('paper', 'eigen'), default='paper')
+    parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
+    parser.add_argument('--depth-scale', type=float, default=1000.0,
+                        help="a CSV's depth units in a metre")
+    parser.add_argument('--image-topic', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', help="a bag's depth topic")
     parser.add_argument('--json', type=Path, metavar='OUT', help='write the figures here too')
+    parser.add_argument('--plot', type=Path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
                         help='draw the best, median and worst image')
     args = parser.parse_args(argv)
     try:
-        dataset = SyncTree(args.data, args.ranges)
+        dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
+                               image_topic=args.image_topic, depth_topic=args.depth_topic)
+        if args.ranges:
+            dataset = dataset.numbered(args.ranges)
         network = load_network(args.weights)
+        protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
+        report = protocol(network, dataset, progress=True, flip=args.flip)
     except (OSError, ValueError) as error:
         sys.exit(f'evaluate: {error}')
-    metrics = evaluate_paper(network, dataset, progress=True)
-    rel_per_image = metrics.pop('rel_per_image')
-    print(f'{args.weights} on {metrics["images"]} images: {format_metrics(metrics)}')
+    print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
+          f'pixels: {format_metrics(report)}')
+    print(f'mean over images: {format_metrics(report["per_image"])}')
+    print(table(args.weights, report))
+    if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
+        print('(The published rows are of the 654 test images and their own protocols.)')
     if args.json:
         args.json.write_text(json.dumps(
-            {'metrics': metrics, 'rel_per_image': rel_per_image,
-             'protocol': 'paper', 'weights': args.weights}, indent=2))
+            {'metrics': {name: report.pop(name) for name in NAMES}, **report,
+             'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
+             'data': str(args.data)}, indent=2) + '\n')
+    if args.plot:
+        save_plot(report['bands'], args.plot)
     if args.pictures:
-        save_gallery(network, dataset, rel_per_image, args.pictures)
+        save_gallery(network, dataset, report['rel_per_image'], args.pictures)
 
 
 if __name__ == '__main__':

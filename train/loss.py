@@ -1,7 +1,21 @@
-"""Training losses: the paper's BerHu, and the log-depth terms that lite adds."""
+"""Training losses: the paper's BerHu, and the log-depth terms that lite adds.
+
+Each is a mean over the valid pixels of the whole batch. Where several processes train, each
+holds a part of the batch and gets its share of that mean: the shares add up to it.
+"""
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
+
+
+def across(value, operation=torch.distributed.ReduceOp.SUM):
+    """A number of this process's part of the batch → the whole batch's; no gradient."""
+    value = value.detach().clone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(value, operation)
+    return value
+
 
 
 def berhu(predicted, target, valid):
@@ -10,11 +24,10 @@ def berhu(predicted, target, valid):
     |e| up to c, (e² + c²) / 2c beyond, with c = max|e| / 5 over the batch's valid pixels;
     the mean over valid pixels. Tensors of one shape, metres; valid: bool.
     """
-    error = (predicted - target).abs()[valid]
-    if error.numel() == 0:
-        return predicted.sum() * 0
-    c = (error.detach().max() / 5).clamp_min(1e-6)
-    return torch.where(error <= c, error, (error ** 2 + c ** 2) / (2 * c)).mean()
+    error = (predicted - target).abs() * valid
+    c = (across(error.max(), torch.distributed.ReduceOp.MAX) / 5).clamp_min(1e-6)
+    loss = torch.where(error <= c, error, (error ** 2 + c ** 2) / (2 * c))
+    return loss.sum() / across(valid.sum()).clamp_min(1)
 
 
 def _log_error(predicted, target, valid):
@@ -24,7 +37,8 @@ def _log_error(predicted, target, valid):
 
 def log_l1(predicted, target, valid):
     """Mean |log d − log t| over valid pixels: the same weight for near and far."""
-    return _log_error(predicted, target, valid).abs().sum() / valid.sum().clamp_min(1)
+    return (_log_error(predicted, target, valid).abs().sum()
+            / across(valid.sum()).clamp_min(1))
 
 
 def log_gradient(predicted, target, valid, scales=4):
@@ -39,8 +53,8 @@ def log_gradient(predicted, target, valid, scales=4):
         both_y = valid[..., 1:, :] & valid[..., :-1, :]
         step_x = (error[..., :, 1:] - error[..., :, :-1]).abs() * both_x
         step_y = (error[..., 1:, :] - error[..., :-1, :]).abs() * both_y
-        total = total + (step_x.sum() / both_x.sum().clamp_min(1)
-                         + step_y.sum() / both_y.sum().clamp_min(1))
+        total = total + (step_x.sum() / across(both_x.sum()).clamp_min(1)
+                         + step_y.sum() / across(both_y.sum()).clamp_min(1))
         if min(error.shape[-2:]) < 2:
             break
         weight = F.avg_pool2d(valid.float(), 2)

