@@ -1,0 +1,98 @@
+"""The demo as a user runs it: what it leaves on disk, and that it leaves nothing running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+
+DEMO = [sys.executable, '-m', 'hybrid_depth_ros.demo']
+TOPICS = {'/image_raw', '/camera_info', '/depth_ground_truth', '/depth/image',
+          '/depth/camera_info', '/depth/points'}
+
+
+def children(process):
+    """Processes of the group that the demo leads."""
+    found = []
+    for pid in (int(name) for name in os.listdir('/proc') if name.isdigit()):
+        try:
+            if os.getpgid(pid) == process.pid != pid:
+                found.append(pid)
+        except ProcessLookupError:
+            pass
+    return found
+
+
+def start(out, *arguments):
+    return subprocess.Popen([*DEMO, '--out', str(out), *arguments], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def test_what_the_demo_leaves(tmp_path):
+    process = start(tmp_path, '--seconds', '4')
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, printed
+    assert 'latency median' in printed
+    assert "Against the virtual room's true depth: RMSE" in printed
+    assert not children(process)
+    picture = cv2.imread(str(tmp_path / 'picture.png'))
+    assert picture.shape[0] == 480
+    assert picture.shape[1] > 3 * 640  # camera, depth, true depth, scale
+    ply = (tmp_path / 'cloud.ply').read_bytes()
+    assert ply.startswith(b'ply\nformat binary_little_endian')
+    assert len(ply) > 15 * 300_000
+    with AnyReader([tmp_path / 'recording']) as reader:
+        counts = {}
+        for connection, _, raw in reader.messages():
+            reader.deserialize(raw, connection.msgtype)
+            counts[connection.topic] = counts.get(connection.topic, 0) + 1
+    assert set(counts) == TOPICS
+    assert max(counts.values()) - min(counts.values()) <= 1  # the first frame may lack a message
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['frames'] > 3
+    # the default weights see the room
+    assert summary['metrics']['rel'] < 0.35
+
+
+def test_a_folder_of_pictures(tmp_path):
+    (tmp_path / 'mine').mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / 'mine' / f'{i}.png'), np.full((240, 320, 3), 40 * i, np.uint8))
+    process = start(tmp_path / 'out', '--seconds', '2', '--source', str(tmp_path / 'mine'))
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, printed
+    assert 'true depth' not in printed
+    assert (tmp_path / 'out' / 'picture.png').is_file()
+
+
+@pytest.mark.parametrize('wait', [2.0, 7.0])
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_nothing_running(tmp_path, wait, stop):
+    process = start(tmp_path, '--seconds', '60')
+    time.sleep(wait)
+    nodes = children(process)
+    assert len(nodes) >= 2
+    if stop == signal.SIGINT:
+        os.killpg(process.pid, stop)  # a terminal's Ctrl-C reaches the nodes too
+    else:
+        process.send_signal(stop)
+    printed = process.communicate(timeout=30)[0]
+    assert 'Traceback' not in printed
+    assert not children(process)
+    for node in nodes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(node, 0)
+
+
+def test_a_source_that_is_not_there(tmp_path):
+    process = start(tmp_path, '--source', 'nowhere.mp4')
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert 'nowhere.mp4: no such device, file or folder' in printed
+    assert 'Traceback' not in printed
