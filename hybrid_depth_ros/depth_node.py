@@ -192,7 +192,7 @@ class DepthNode(Node):
             except ValueError as error:
                 self._complain('image', f'frame skipped: {error}')
             except Exception as error:  # the node outlives whatever one frame does
-                if not self._closing:
+                if not self._closing and self.context.ok():
                     self._complain('frame', f'frame skipped: {type(error).__name__}: {error}')
 
     def _process(self, message):
