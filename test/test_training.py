@@ -290,3 +290,74 @@ def test_two_processes_are_one(tree, tmp_path):
         torch.testing.assert_close(two[name], tensor, rtol=1e-7, atol=1e-9, msg=name)
     assert (one['head.weight'] - start['head.weight']).abs().max() > 1e-4
     assert (one['encoder.conv_stem.weight'] - start['encoder.conv_stem.weight']).abs().max() > 1e-5
+
+
+def test_scores_by_hand():
+    scores = evaluate.Scores()
+    scores.add(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]]))   # right; nothing to score
+    scores.add(np.array([[3.0, 3.0, 5.0]]), np.array([[2.0, 3.0, 4.0]]))
+    report = scores.report()
+    assert (report['pixels'], report['images']) == (4, 2)
+    assert report['rel'] == pytest.approx((0 + 0.5 + 0 + 0.25) / 4)
+    assert report['rel_per_image'] == pytest.approx([0, 0.25])
+    assert report['per_image']['rel'] == pytest.approx(0.125)
+    assert report['per_image']['rmse'] == pytest.approx(np.sqrt(2 / 3) / 2)
+    bands = {(band['from'], band['to']): band for band in report['bands']}
+    assert bands[(0, 1)]['pixels'] == 1
+    assert bands[(1.5, 2)]['rel'] == pytest.approx(0.5)
+    assert bands[(3.5, 4)]['delta1'] == 0  # 5/4 is not below 1.25
+    assert sum(band['pixels'] for band in report['bands']) == 4
+
+
+class Wall:
+    """A dataset of one wall at 3 m, with garbage outside Eigen's crop and beyond 10 m."""
+
+    def __len__(self):
+        return 1
+
+    def read(self, i):
+        depth = np.full((480, 640), 99.0, np.float32)
+        depth[45:471, 41:601] = 3.0
+        depth[100:110, 100:110] = 12.0
+        return np.zeros((480, 640, 3), np.uint8), depth
+
+    def focal(self, i):
+        return 518.858 / 640
+
+
+class Constant(torch.nn.Module):
+    """Sees 2.4 m everywhere, and 3.6 m when asked a second time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.encoder_name, self.calls = 'resnet50', 0
+
+    def forward(self, x):
+        self.calls += 1
+        return torch.full((len(x), 1, x.shape[2] // 2, x.shape[3] // 2), 1.2 * (self.calls + 1))
+
+
+def test_eigen_protocol():
+    report = evaluate.evaluate_eigen(Constant(), Wall())
+    assert report['pixels'] == 426 * 560 - 100
+    assert report['rel'] == pytest.approx(0.2, rel=1e-5)
+    flipped = evaluate.evaluate_eigen(Constant(), Wall(), flip=True)
+    assert flipped['rel'] == pytest.approx(0.0, abs=1e-3)  # the mean of 2.4 and 3.6
+
+
+def test_paper_protocol():
+    report = evaluate.evaluate_paper(Constant(), Wall(), flip=True)
+    assert report['pixels'] == 582 * 466
+    assert report['rel'] > 0.1  # this one does look at the pixels outside Eigen's crop
+
+
+def test_evaluation_draws(tree, tmp_path, capsys):
+    evaluate.main(['--data', str(tree), '--ranges', '[[0, 3]]', '--protocol', 'eigen',
+                   '--plot', str(tmp_path / 'plot.png'), '--pictures', str(tmp_path / 'pictures')])
+    assert cv2.imread(str(tmp_path / 'plot.png')).std() > 10
+    assert sorted(file.name for file in (tmp_path / 'pictures').iterdir()) == [
+        'best.png', 'median.png', 'worst.png']
+    assert 'eigen protocol' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='numbered 0 to 7'):
+        evaluate.main(['--data', str(tree), '--ranges', '[[90, 99]]'])
