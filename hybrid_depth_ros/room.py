@@ -14,6 +14,7 @@ WALK_SECONDS = 60.0   # one round
 EYE_HEIGHT = 1.4      # m
 NEAREST = 0.05        # m; nothing nearer is drawn
 AMBIENT, LAMP = 0.62, 0.5
+FACE_AXES = ((1, 2), (0, 2), (0, 1))  # across and down a face, by the axis it is square to
 
 
 class Texture:
@@ -425,7 +426,7 @@ class Room:
                         (wide / 2 - 0.02, 0.012, high - 0.12), high / 2)
         pot = self._at_wall(side, length - 0.5, 0.45, 0.17)
         self.objects.append(Cylinder(pot, 0.17, 0.34, paint.plain(np.array([170, 96, 66]))))
-        leaves = Texture((np.float32([66, 112, 52]) * Painter(rng).grain(64, 64, 16, 0.3)
+        leaves = Texture((np.float32([66, 112, 52]) * paint.grain(64, 64, 16, 0.3)
                           ).clip(8, 200).astype(np.float32), (0.2, 0.2))
         self.objects.append(Cylinder(pot + [0, 0, 0.35], 0.025, 0.5, paint.wood()))
         for _ in range(9):
@@ -482,13 +483,13 @@ class Room:
     # Light that does not change is painted into the shell: floor, ceiling and walls
 
     def _bake(self, rng):
-        """(axis, far side?, texture) for each of the six faces that close the room."""
+        """Textures of the six faces that close the room: by axis, the near one, then the far."""
         paint, depth = self._paint, self.size[1]
         wall, accent = paint.colour(180, 225, 15), int(rng.integers(4))
         faces = []
         for axis in range(3):
             for far in (0, 1):
-                across, down = [(1, 2), (0, 2), (0, 1)][axis]
+                across, down = FACE_AXES[axis]
                 rows = 1024 if axis == 2 and not far else 512
                 u, v = np.meshgrid((np.arange(rows) + 0.5) / rows * self.size[across],
                                    (1 - (np.arange(rows) + 0.5) / rows) * self.size[down])
@@ -510,7 +511,7 @@ class Room:
                         light *= 1 - 0.22 * np.exp(-edge / 0.18)
                 light *= 1 - self._shadow(axis, far, across, down, rows)
                 image = np.clip(image * light[..., None], 0, 255).astype(np.float32)
-                faces.append((axis, far, Texture(image, (self.size[across], self.size[down]))))
+                faces.append(Texture(image, (self.size[across], self.size[down])))
         return faces
 
     def _shadow(self, axis, far, across, down, rows):
@@ -620,10 +621,9 @@ class Room:
             points = np.stack([origin + z * ray[pixels] for origin, ray
                                in zip(eye.tolist(), flat_rays, strict=True)])
             if number < 6:
-                axis, _, texture = self._shell[number]
-                across, down = [(1, 2), (0, 2), (0, 1)][axis]
-                rgb[pixels] = texture.look_up(points[across], self.size[down] - points[down],
-                                              z * footprint)
+                across, down = FACE_AXES[number // 2]
+                rgb[pixels] = self._shell[number].look_up(
+                    points[across], self.size[down] - points[down], z * footprint)
                 continue
             item = self.objects[number - 6]
             u, v, normals = item.surface(points)

@@ -262,7 +262,7 @@ class PairList(RgbdSet):
         if 'image' not in columns or not rows:
             raise OSError(f'{path}: want rows of image,depth (and fx), got '
                           + (f'the columns {", ".join(columns)}' if rows else 'no row'))
-        self.rows = []
+        self.rows, self._widths = [], {}
         for number, row in enumerate(rows, 1):
             entry = dict(zip(columns, row))
             if not entry.get('image') or not entry.get('depth'):
@@ -284,14 +284,20 @@ class PairList(RgbdSet):
 
     def read(self, i):
         image, depth, _ = self.rows[i]
-        return read_colour(image), read_depth(depth, self.depth_scale)
+        rgb = read_colour(image)
+        self._widths[i] = rgb.shape[1]
+        return rgb, read_depth(depth, self.depth_scale)
 
     def name(self, i):
         return str(self.rows[i][0].relative_to(self.path.parent))
 
     def focal(self, i):
         image, _, fx = self.rows[i]
-        return fx / read_colour(image).shape[1] if fx else NYU_FX_PER_WIDTH
+        if not fx:
+            return NYU_FX_PER_WIDTH
+        if i not in self._widths:
+            self._widths[i] = read_colour(image).shape[1]
+        return fx / self._widths[i]
 
 
 class BagPairs(RgbdSet):

@@ -130,14 +130,19 @@ def table(name, metrics):
     return '\n'.join(lines)
 
 
+def draw(predictor, dataset, i):
+    """Colour | depth | true depth of pair i, RGB uint8."""
+    rgb, truth = dataset.read(i)
+    depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
+    return picture(rgb, depth, np.where(truth > 0, truth, np.nan))
+
+
 def save_gallery(network, dataset, rel_per_image, out):
     """Write RGB | depth | true depth of the best, median and worst image into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     order, predictor = np.argsort(rel_per_image), DepthPredictor(network)
     for name, i in (('best', order[0]), ('median', order[len(order) // 2]), ('worst', order[-1])):
-        rgb, truth = dataset.read(i)
-        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
-        save_picture(out / f'{name}.png', picture(rgb, depth, np.where(truth > 0, truth, np.nan)))
+        save_picture(out / f'{name}.png', draw(predictor, dataset, i))
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
 

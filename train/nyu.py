@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +25,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
-from hybrid_depth_ros.pictures import picture, save_picture
-from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+from hybrid_depth_ros.pictures import save_picture
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import augment, normalise
 from train.datasets import open_dataset
-from train.evaluate import evaluate_paper
+from train.evaluate import draw, evaluate_paper
 from train.loss import across, berhu, log_gradient, log_l1
 
 # Every key a configuration may have, and what it is when left out.
@@ -287,15 +288,11 @@ def make_network(config, init=None, from_scratch=False):
 
 def save_samples(network, dataset, out, count=4):
     """Colour | depth | true depth of a few pairs, as the network sees them now."""
-    from hybrid_depth_ros.predictor import DepthPredictor
-    shown = copy.deepcopy(network).float().cpu().eval()
-    predictor = DepthPredictor(shown, device='cpu')
+    # a copy, as the predictor fuses its network
+    predictor = DepthPredictor(copy.deepcopy(network).float().cpu(), device='cpu')
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
-        rgb, truth = dataset.read(i)
-        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
-        rows.append(picture(rgb, depth, np.where(truth > 0, truth, np.nan)))
+    rows = [draw(predictor, dataset, i) for i in
+            np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)]
     width = min(row.shape[1] for row in rows)
     save_picture(out, np.vstack([row[::2, :width:2] for row in rows]))
 
@@ -321,8 +318,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
     kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
     network.to(kind)
     for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(config['freeze']))
-                                 if config['freeze'] else True)
+        parameter.requires_grad_(not name.startswith(tuple(config['freeze'])))
     average = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
     network.dropout = SharedDropout(config['dropout'], rank, world)
     network.to(device, memory_format=torch.channels_last)
@@ -363,7 +359,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
     network.train().train_fused(config['fused'])
     bar = tqdm.tqdm(total=steps * config['batch'], initial=step * config['batch'], unit='image',
                     disable=not lead)
-    recent, started = [], time.time()
+    recent, started = deque(maxlen=epoch_steps), time.time()
     for inputs, target in loader:
         torch.manual_seed(config['seed'] * 1_000_003 + step)  # dropout goes on as it would have
         rate = learning_rate(config, step / steps)
@@ -396,7 +392,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
                     kept.copy_(now)
             ratio = torch.maximum(predicted / target, target / predicted)[valid]
             recent.append((whole, (ratio < 1.25).float().mean().item()))
-        mean_loss, delta1 = np.mean(recent[-epoch_steps:], axis=0)
+        mean_loss, delta1 = np.mean(recent, axis=0)
         bar.set_postfix(loss=f'{mean_loss:.3f}', delta1=f'{delta1:.3f}', refresh=False)
         bar.update(config['batch'])
         if step % epoch_steps:
