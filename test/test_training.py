@@ -13,6 +13,7 @@ from hybrid_depth_ros.weights import load_network
 from train import evaluate, nyu
 from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment
 from train.datasets import SyncTree
+from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1
 
 FX, FY, CX, CY = 518.858, 519.470, 325.582, 253.736
@@ -64,6 +65,43 @@ def test_augmentation_keeps_geometry(scale, mirrored):
     assert np.abs(residual).mean() < 0.006
 
 
+class Tilted(Fixed):
+    def uniform(self, low=0.0, high=1.0, size=None):
+        return np.array([5.0, -4.0]) if size == 2 else super().uniform(low, high, size)
+
+
+@pytest.mark.parametrize('scale', [1.0, 1.3])
+def test_a_tilted_camera_sees_the_same_plane(scale):
+    normal, distance = np.array([0.3, -0.2, 0.9]), 3.0
+    y, x = np.mgrid[:480, :640]
+    rays = np.stack([(x - 319.5) / FX, (y - 239.5) / FX, np.ones_like(x)], axis=-1)
+    depth = (distance / (rays @ normal)).astype(np.float32)
+    _, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Tilted(scale, 0.0), tilt=7.0)
+    rows, columns = np.mgrid[:target.shape[0], :target.shape[1]]
+    step = 2 / (scale * RESIZED_WIDTH / 640) / FX
+    rays = np.stack([(columns - (target.shape[1] - 1) / 2) * step,
+                     (rows - (target.shape[0] - 1) / 2) * step, np.ones_like(rows)], axis=-1)
+    up, side = np.deg2rad([5.0, -4.0])
+    turn = (np.array([[1, 0, 0], [0, np.cos(up), -np.sin(up)], [0, np.sin(up), np.cos(up)]])
+            @ np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0],
+                        [-np.sin(side), 0, np.cos(side)]]))
+    points = rays * (target * scale)[..., None] @ turn.T
+    seen = target > 0
+    assert seen.mean() > 0.8
+    assert np.abs(points @ normal - distance)[seen].max() < 0.003
+
+
+def test_erasing_hides_colour_and_asks_for_depth():
+    rgb, depth = np.full((480, 640, 3), 100, np.uint8), np.full((480, 640), 2.0, np.float32)
+    shares = []
+    for seed in range(20):
+        picture, target = augment(rgb, depth, np.random.default_rng(seed), scale=(1.0, 1.0),
+                                  rotation=0.0, colour=(1, 1), erase=1.0)
+        assert (target == 2).all()
+        shares.append((np.abs(picture - 100 / 255) > 1e-3).any(axis=2).mean())
+    assert min(shares) >= 0.01 and 0.08 < max(shares) <= 0.16
+
+
 def test_augmentation_masks_what_is_not_scene():
     rng = np.random.default_rng(0)
     depth = np.full((480, 640), 2.0, np.float32)
@@ -104,6 +142,41 @@ def test_losses_by_hand():
     nothing = torch.zeros_like(target)
     for loss in (berhu, log_l1, log_gradient):
         assert loss(predicted, nothing, nothing > 0).item() == 0
+
+
+def test_fast_depthwise_gradients_are_the_gradients():
+    torch.manual_seed(0)
+    network = nyu.make_network({**nyu.DEFAULTS, 'dropout': 0.0}, from_scratch=True).double()
+    picture = torch.rand(2, 3, 64, 96, dtype=torch.float64)
+
+    def gradients():
+        network.zero_grad()
+        network(picture).square().sum().backward()
+        return {name: p.grad.clone() for name, p in network.named_parameters()}
+
+    torch_forward = {name: m.forward for name, m in network.named_modules()}
+    expected = gradients()
+    speed_up_depthwise(network)
+    changed = [name for name, m in network.named_modules() if m.forward != torch_forward[name]]
+    assert len(changed) == 11  # nine 5×5, two of them with a stride, and two strided 3×3
+    for name, gradient in gradients().items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-8, msg=name)
+
+
+def test_frozen_layers_stay_as_they_are(tree, tmp_path):
+    config = nyu.load_config('config/lite.yaml', [
+        'encoder=efficientnet_lite0', 'epochs=1', 'epoch_images=4', 'batch=2', 'validation=[]',
+        'ema=0.0', 'precision=fp32'])
+    torch.manual_seed(config['seed'])
+    before = nyu.make_network(config, from_scratch=True).state_dict()
+    nyu.train(config, [SyncTree(tree)], tmp_path / 'out', from_scratch=True)
+    after = torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['network']
+    frozen = {name for name in before
+              if name.removeprefix('encoder.').startswith(tuple(config['freeze']))}
+    assert len(frozen) > 20
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before['encoder.blocks.2.0.conv_pw.weight'],
+                           after['encoder.blocks.2.0.conv_pw.weight'])
 
 
 def test_learning_rate_curve():
@@ -235,9 +308,9 @@ def test_nearest_neighbour_invents_no_colour():
 
 
 def test_lite_yaml_and_overrides(tmp_path):
-    config = nyu.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]'])
-    assert (config['epochs'], config['freeze'], config['encoder']) == (
-        3, [], 'efficientnet_lite0')
+    config = nyu.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]', 'lr=8e-4'])
+    assert (config['epochs'], config['freeze'], config['encoder'], config['lr']) == (
+        3, [], 'efficientnet_lite2', 8e-4)
     bad = tmp_path / 'bad.yaml'
     for text, named in (('encoder: vgg', 'vgg.*resnet50'), ('lr: fast', "lr is 'fast'"),
                         ('batch: 0', 'at least 1'), ('epochs: 2.5', 'epochs is 2.5'),
@@ -253,7 +326,7 @@ def test_fine_tuning_starts_from_weights(tmp_path):
     shipped = load_network('lite-nyu').state_dict()
     assert all(torch.equal(tensor, shipped[name]) for name, tensor in
                network.state_dict().items())
-    with pytest.raises(ValueError, match=r'lite-nyu has the encoder efficientnet_lite0.*resnet50'):
+    with pytest.raises(ValueError, match=r'lite-nyu has the encoder efficientnet_lite2.*resnet50'):
         nyu.make_network({**config, 'encoder': 'resnet50'}, init='lite-nyu')
 
 

@@ -4,15 +4,16 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
 # The paper's preprocessing (section 4): 640×480 → 352×264 → crop 320×256; target 160×128.
 RESIZED_WIDTH, RESIZED_HEIGHT = 352, 264
 CROP_WIDTH, CROP_HEIGHT = 320, 256
 
 
-def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2), flip=0.5,
-            border=0, brightness=0.0, contrast=0.0, gamma=0.0, saturation=0.0, grey=0.0,
-            noise=0.0, blur=0.0, nearest=False):
+def augment(rgb, depth, rng, *, focal=NYU_FX_PER_WIDTH, scale=(1.0, 1.5), rotation=5.0,
+            tilt=0.0, colour=(0.8, 1.2), flip=0.5, border=0, brightness=0.0, contrast=0.0,
+            gamma=0.0, saturation=0.0, grey=0.0, noise=0.0, blur=0.0, erase=0.0, nearest=False):
     """One training sample by the paper's recipe (section 4), and what lite adds to it.
 
     rgb uint8 H×W×3, depth float32 H×W metres → rgb float32 256×320×3 in 0…1 (not yet
@@ -25,10 +26,14 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
     neighbour, so that no depth is invented between two surfaces; with `nearest` colour is too,
     as the paper does, otherwise it is antialiased.
 
+    tilt: turn the camera up or down and to a side by as many degrees at most, about its centre:
+    the picture is warped as such a camera would see it (focal: its focal length per image
+    width), and depth becomes that along the new optical axis.
     border: pixels of `rgb` at each side that are not scene content (NYU's white frame):
     painted over with their neighbours and not valid in depth. The remaining arguments are
     photometric: strengths of brightness, contrast, gamma and saturation jitter (0.2: factor
-    0.8…1.2), and probabilities of grey-scale, sensor noise and blur.
+    0.8…1.2), and probabilities of grey-scale, sensor noise, blur and an erased rectangle, whose
+    depth is asked for all the same.
     """
     height, width = depth.shape
     if border:
@@ -52,6 +57,9 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrunk < 1 else cv2.INTER_LINEAR)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([mirror, 1.0])
+    tilts = np.deg2rad(rng.uniform(-tilt, tilt, size=2)) if tilt else np.zeros(2)
+    (up, _), (side, _) = (cv2.Rodrigues(axis * angle) for axis, angle in zip(np.eye(3), tilts))
+    turned = up @ side
 
     def window(shape_hw, pixels_per_network_pixel, out_w, out_h, image, interpolation, mode):
         """Sample out_h × out_w around the window's centre; exact for both resolutions."""
@@ -59,13 +67,23 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
         linear = turn * pixels_per_network_pixel * (CROP_WIDTH / out_w)
         middle = (np.array([w, h]) - 1) / 2 + centre * pixels_per_network_pixel
         offset = middle - linear @ ((np.array([out_w, out_h]) - 1) / 2)
-        return cv2.warpAffine(image, np.column_stack((linear, offset)), (out_w, out_h),
-                              flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=mode)
+        affine = np.vstack((np.column_stack((linear, offset)), (0, 0, 1)))
+        if not tilt:
+            return cv2.warpAffine(image, affine[:2], (out_w, out_h), borderMode=mode,
+                                  flags=interpolation | cv2.WARP_INVERSE_MAP), np.float32(1)
+        camera = np.array([[focal * w, 0, (w - 1) / 2], [0, focal * w, (h - 1) / 2], [0, 0, 1]])
+        # a pixel's ray in the turned camera, of depth 1, has this depth in the first camera
+        matrix = camera @ turned @ np.linalg.inv(camera) @ affine
+        x, y = np.arange(out_w), np.arange(out_h)[:, None]
+        ray_depth = (matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]).astype(np.float32)
+        return cv2.warpPerspective(image, matrix, (out_w, out_h), borderMode=mode,
+                                   flags=interpolation | cv2.WARP_INVERSE_MAP), ray_depth
 
-    rgb = window(small.shape[:2], shrunk / zoom, CROP_WIDTH, CROP_HEIGHT, small,
+    rgb, _ = window(small.shape[:2], shrunk / zoom, CROP_WIDTH, CROP_HEIGHT, small,
                  cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
-    depth = window(depth.shape, 1 / zoom, CROP_WIDTH // 2, CROP_HEIGHT // 2, depth,
-                   cv2.INTER_NEAREST, cv2.BORDER_CONSTANT) / np.float32(s)
+    depth, ray_depth = window(depth.shape, 1 / zoom, CROP_WIDTH // 2, CROP_HEIGHT // 2, depth,
+                              cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
+    depth = depth / (ray_depth * np.float32(s))
 
     rgb = rgb.astype(np.float32) / 255
     rgb *= rng.uniform(*colour, size=3).astype(np.float32)
@@ -83,6 +101,11 @@ def augment(rgb, depth, rng, *, scale=(1.0, 1.5), rotation=5.0, colour=(0.8, 1.2
         rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < noise:
         rgb += rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0.005, 0.04))
+    if rng.random() < erase:
+        high, wide = (int(side * rng.uniform(0.1, 0.4)) for side in rgb.shape[:2])
+        top, left = (int(rng.uniform(0, side - size))
+                     for side, size in zip(rgb.shape[:2], (high, wide)))
+        rgb[top:top + high, left:left + wide] = rng.random(3, np.float32)
     return np.clip(rgb, 0, 1), depth
 
 

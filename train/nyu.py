@@ -5,6 +5,7 @@ and the result is that of one process with the whole batch.
 """
 
 import argparse
+import contextlib
 import copy
 import math
 import os
@@ -30,6 +31,7 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import augment, normalise
 from train.datasets import open_dataset
+from train.depthwise import speed_up_depthwise
 from train.evaluate import draw, evaluate_paper
 from train.loss import across, berhu, log_gradient, log_l1
 
@@ -81,6 +83,9 @@ def load_config(path, overrides=()):
         if key not in DEFAULTS:
             raise ValueError(f'{path}: unknown key {key!r}; known: {", ".join(DEFAULTS)}')
         default = DEFAULTS[key]
+        if isinstance(default, float) and isinstance(value, str):
+            with contextlib.suppress(ValueError):  # the next lines say what is wrong
+                loaded[key] = value = float(value)  # YAML reads 8e-4, without a point, as text
         fits = (isinstance(value, (int, float)) and not isinstance(value, bool)
                 if isinstance(default, float) else type(value) is type(default))
         if not fits:
@@ -158,9 +163,10 @@ class Samples(torch.utils.data.Dataset):
         dataset, i = self.datasets[which], self.order(which, lap)[position]
         rgb, depth = dataset.read(i)
         # what NYU's camera would have to stand in front of, to see the same picture
-        depth = depth * np.float32(NYU_FX_PER_WIDTH / dataset.focal(i))
+        focal = dataset.focal(i)
+        depth = depth * np.float32(NYU_FX_PER_WIDTH / focal)
         rng = np.random.default_rng([self.seed, 2, n])
-        rgb, depth = augment(rgb, depth, rng, **self.augmentation)
+        rgb, depth = augment(rgb, depth, rng, focal=focal, **self.augmentation)
         return normalise(rgb), depth[None]
 
 
@@ -321,6 +327,8 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
         parameter.requires_grad_(not name.startswith(tuple(config['freeze'])))
     average = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
     network.dropout = SharedDropout(config['dropout'], rank, world)
+    if device.type == 'cpu':
+        speed_up_depthwise(network)
     network.to(device, memory_format=torch.channels_last)
     if world > 1:
         network = sync_batch_norms(network, device)
@@ -357,6 +365,9 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
               f'{steps} steps of {config["batch"]} on {world} × {device.type}')
 
     network.train().train_fused(config['fused'])
+    for name, module in network.encoder.named_modules():
+        if name.startswith(tuple(config['freeze'])):
+            module.eval()  # a batch norm's running statistics stay as they are too
     bar = tqdm.tqdm(total=steps * config['batch'], initial=step * config['batch'], unit='image',
                     disable=not lead)
     recent, started = deque(maxlen=epoch_steps), time.time()
