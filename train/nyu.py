@@ -447,6 +447,9 @@ def main(argv=None):
                         help='RGB-D data in any form (train/datasets.py), or a store of '
                         'train.prepare; validation is cut from the first')
     parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
+    parser.add_argument('--split', choices=('train', 'all'), default='train',
+                        help='of data that know the official split: the 795 training images, or '
+                        'the 654 test images too')
     parser.add_argument('--out', type=Path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
     parser.add_argument('--init', metavar='WEIGHTS', help='a registered name or file to start '
@@ -465,8 +468,9 @@ def main(argv=None):
         parser.error(f'--resume: {args.out / "last.pt"} is not there')
     try:
         config = load_config(args.config, args.set)
-        data = [open_dataset(path, depth_scale=args.depth_scale, image_topic=args.image_topic,
-                             depth_topic=args.depth_topic) for path in args.data]
+        data = [open_dataset(path, args.split, depth_scale=args.depth_scale,
+                             image_topic=args.image_topic, depth_topic=args.depth_topic)
+                for path in args.data]
         train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch)
     except (OSError, ValueError) as error:
         sys.exit(f'train.nyu: {error}')
