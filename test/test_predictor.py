@@ -119,7 +119,7 @@ def test_precisions_agree():
         assert np.abs(close - exact).max() < 0.05 * exact.max()
 
 
-# Never trained on: see config/lite.yaml.
+# Never trained on: see hybrid_depth_ros/data/lite-nyu.md.
 HELD_OUT = [[1340, 1383]]
 
 

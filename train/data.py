@@ -57,9 +57,10 @@ def augment(rgb, depth, rng, *, focal=NYU_FX_PER_WIDTH, scale=(1.0, 1.5), rotati
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrunk < 1 else cv2.INTER_LINEAR)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([mirror, 1.0])
-    tilts = np.deg2rad(rng.uniform(-tilt, tilt, size=2)) if tilt else np.zeros(2)
-    (up, _), (side, _) = (cv2.Rodrigues(axis * angle) for axis, angle in zip(np.eye(3), tilts))
-    turned = up @ side
+    if tilt:
+        up, side = (cv2.Rodrigues(axis * radians)[0] for axis, radians in
+                    zip(np.eye(3), np.deg2rad(rng.uniform(-tilt, tilt, size=2))))
+        turned = up @ side
 
     def window(shape_hw, pixels_per_network_pixel, out_w, out_h, image, interpolation, mode):
         """Sample out_h × out_w around the window's centre; exact for both resolutions."""
