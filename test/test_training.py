@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network
 from train import evaluate, nyu
-from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment
+from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment, paste_window
 from train.datasets import SyncTree
 from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1
@@ -102,6 +103,18 @@ def test_erasing_hides_colour_and_asks_for_depth():
     assert min(shares) >= 0.01 and 0.08 < max(shares) <= 0.16
 
 
+def test_a_pasted_window_keeps_its_place_and_depth():
+    rng = np.random.default_rng(3)
+    rgb, depth = paste_window(
+        np.zeros((256, 320, 3), np.float32), np.ones((128, 160), np.float32),
+        np.ones((256, 320, 3), np.float32), np.full((128, 160), 5, np.float32), rng)
+    pasted = depth == 5
+    share = [pasted.any(axis).mean() for axis in (1, 0)]
+    assert all(0.19 < part <= 0.5 for part in share) and pasted.sum() == np.prod(
+        [pasted.any(axis).sum() for axis in (1, 0)])
+    assert np.array_equal(rgb, np.repeat(np.repeat(pasted, 2, 0), 2, 1)[..., None] * np.ones(3))
+
+
 def test_augmentation_masks_what_is_not_scene():
     rng = np.random.default_rng(0)
     depth = np.full((480, 640), 2.0, np.float32)
@@ -177,6 +190,19 @@ def test_frozen_layers_stay_as_they_are(tree, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in frozen)
     assert not torch.equal(before['encoder.blocks.2.0.conv_pw.weight'],
                            after['encoder.blocks.2.0.conv_pw.weight'])
+
+
+def test_drop_path_skips_whole_samples():
+    """The branch of a skipped sample is 0, the others are scaled: the mean stays."""
+    network = HybridDepthNet('efficientnet_lite0')
+    nyu.drop_paths(network, 0.4, 0, 1)
+    dropped = [m.drop_path for m in network.encoder.modules() if hasattr(m, 'drop_path')]
+    assert dropped[-1].p == 0.4 and 0 < dropped[0].p < 0.05
+    x = dropped[-1](torch.ones(1000, 2, 3, 3))
+    kept = x.flatten(1)
+    assert ((kept == 0).all(1) | torch.isclose(kept, torch.tensor(1 / 0.6)).all(1)).all()
+    assert 0.55 < (kept[:, 0] > 0).float().mean() < 0.65
+    assert torch.equal(dropped[-1].eval()(x), x)
 
 
 def test_learning_rate_curve():
@@ -345,8 +371,9 @@ def test_two_processes_are_one(tree, tmp_path):
     """torchrun with two gloo processes: the weights of one process at the same global batch."""
     config = tmp_path / 'config.yaml'
     config.write_text('epochs: 1\nepoch_images: 8\nbatch: 4\noptimiser: sgd\nlr: 1.0e-3\n'
-                      'dropout: 0.3\nlog_l1: 1.0\nlog_gradient: 0.5\nhead_bias: 2.5\n'
-                      'precision: fp64\nvalidation: [[0, 1]]\nworkers: 0\n')
+                      'dropout: 0.3\ndrop_path: 0.3\nmix: 0.5\nlog_l1: 1.0\n'
+                      'log_gradient: 0.5\nhead_bias: 2.5\nprecision: fp64\n'
+                      'validation: [[0, 1]]\nworkers: 0\n')
     common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     for out, launcher in (('one', []), ('two', [

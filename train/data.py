@@ -110,6 +110,21 @@ def augment(rgb, depth, rng, *, focal=NYU_FX_PER_WIDTH, scale=(1.0, 1.5), rotati
     return np.clip(rgb, 0, 1), depth
 
 
+def paste_window(rgb, depth, other_rgb, other_depth, rng):
+    """Cut a window out of another sample and paste it, depth and all (CutMix, Yun et al. 2019).
+
+    Samples as :func:`augment` makes them; the window keeps its place, a fifth to a half of each
+    side. Returns rgb and depth.
+    """
+    rows, columns = depth.shape
+    high, wide = (int(side * rng.uniform(0.2, 0.5)) for side in (rows, columns))
+    top, left = int(rng.uniform(0, rows - high)), int(rng.uniform(0, columns - wide))
+    depth[top:top + high, left:left + wide] = other_depth[top:top + high, left:left + wide]
+    pixels = np.s_[2 * top:2 * (top + high), 2 * left:2 * (left + wide)]
+    rgb[pixels] = other_rgb[pixels]
+    return rgb, depth
+
+
 def centre_crop(rgb):
     """The paper's test-time input: resize to 352×264, centre crop to 320×256; uint8."""
     small = cv2.resize(rgb, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_AREA)

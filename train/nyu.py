@@ -29,7 +29,7 @@ from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, Hybr
 from hybrid_depth_ros.pictures import save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
-from train.data import augment, normalise
+from train.data import augment, normalise, paste_window
 from train.datasets import open_dataset
 from train.depthwise import speed_up_depthwise
 from train.evaluate import draw, evaluate_paper
@@ -40,6 +40,7 @@ DEFAULTS = {
     'encoder': 'efficientnet_lite0',
     'lateral': True,
     'dropout': 0.5,
+    'drop_path': 0.0,           # probability of skipping the encoder's last residual branch
     'decoder_std': 0.0,         # decoder weights are drawn from N(0, this); 0: torch's own way
     'head_bias': 0.0,           # metres the last layer starts from
     'epochs': 40,
@@ -65,6 +66,7 @@ DEFAULTS = {
     'validation': [],           # [[first, last], …] frame numbers kept out of training
     'validate_every': 5,        # epochs
     'augment': {},              # arguments of train.data.augment
+    'mix': 0.0,                 # share of the samples with a window of another one pasted in
     'seed': 0,
 }
 CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),
@@ -139,10 +141,10 @@ class Samples(torch.utils.data.Dataset):
     datasets: one or more RGB-D sets; shares: how often each is drawn, relative.
     """
 
-    def __init__(self, datasets, shares, count, seed, augmentation):
+    def __init__(self, datasets, shares, count, seed, augmentation, mix=0.0):
         self.datasets, self.count, self.seed = datasets, count, seed
         self.shares = np.cumsum(shares) / np.sum(shares)
-        self.augmentation = augmentation
+        self.augmentation, self.mix = augmentation, mix
         self.orders = {}
 
     def __len__(self):
@@ -160,14 +162,21 @@ class Samples(torch.utils.data.Dataset):
         which = int(np.searchsorted(self.shares, (n * 0.6180339887498949) % 1.0, side='right'))
         share = self.shares[which] - (self.shares[which - 1] if which else 0)
         lap, position = divmod(int(n * share), len(self.datasets[which]))
-        dataset, i = self.datasets[which], self.order(which, lap)[position]
+        rng = np.random.default_rng([self.seed, 2, n])
+        rgb, depth = self.sample(which, self.order(which, lap)[position], rng)
+        if self.mix and rng.random() < self.mix:
+            which = int(np.searchsorted(self.shares, rng.random(), side='right'))
+            other = self.sample(which, rng.integers(len(self.datasets[which])), rng)
+            rgb, depth = paste_window(rgb, depth, *other, rng)
+        return normalise(rgb), depth[None]
+
+    def sample(self, which, i, rng):
+        dataset = self.datasets[which]
         rgb, depth = dataset.read(i)
         # what NYU's camera would have to stand in front of, to see the same picture
         focal = dataset.focal(i)
         depth = depth * np.float32(NYU_FX_PER_WIDTH / focal)
-        rng = np.random.default_rng([self.seed, 2, n])
-        rgb, depth = augment(rgb, depth, rng, focal=focal, **self.augmentation)
-        return normalise(rgb), depth[None]
+        return augment(rgb, depth, rng, focal=focal, **self.augmentation)
 
 
 def learning_rate(config, progress):
@@ -199,18 +208,29 @@ def make_optimiser(config, network):
 
 
 class SharedDropout(torch.nn.Module):
-    """Dropout whose mask is drawn for the whole batch, whichever part of it is here."""
+    """Dropout whose mask is drawn for the whole batch, whichever part of it is here.
 
-    def __init__(self, p, rank, world):
+    whole: drop a sample as one, as stochastic depth does (Huang et al. 2016).
+    """
+
+    def __init__(self, p, rank, world, whole=False):
         super().__init__()
-        self.p, self.rank, self.world = p, rank, world
+        self.p, self.rank, self.world, self.whole = p, rank, world, whole
 
     def forward(self, x):
         if not self.training or not self.p:
             return x
         count = len(x)
-        kept = torch.rand((count * self.world, *x.shape[1:]), device=x.device) >= self.p
+        shape = [1] * (x.ndim - 1) if self.whole else x.shape[1:]
+        kept = torch.rand((count * self.world, *shape), device=x.device) >= self.p
         return x * kept[self.rank * count:(self.rank + 1) * count] / (1 - self.p)
+
+
+def drop_paths(network, p, rank, world):
+    """Skip residual branches of the encoder at random; p for the last, less before it."""
+    blocks = [module for module in network.encoder.modules() if hasattr(module, 'drop_path')]
+    for place, block in enumerate(blocks, 1):
+        block.drop_path = SharedDropout(p * place / len(blocks), rank, world, whole=True)
 
 
 def _synced_batch_norm(module, x):
@@ -327,6 +347,8 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
         parameter.requires_grad_(not name.startswith(tuple(config['freeze'])))
     average = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
     network.dropout = SharedDropout(config['dropout'], rank, world)
+    if config['drop_path']:
+        drop_paths(network, config['drop_path'], rank, world)
     if device.type == 'cpu':
         speed_up_depthwise(network)
     network.to(device, memory_format=torch.channels_last)
@@ -349,7 +371,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
         runner = torch.nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
 
     samples = Samples(training, shares, steps * config['batch'], config['seed'],
-                      config['augment'])
+                      config['augment'], config['mix'])
     mine = [n for s in range(step, steps)
             for n in range(s * config['batch'] + rank * batch,
                            s * config['batch'] + (rank + 1) * batch)]
