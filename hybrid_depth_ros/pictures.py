@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
+import yaml
 
-from hybrid_depth_ros.geometry import POINT
+from hybrid_depth_ros.geometry import POINT, organised_cloud
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
 
@@ -91,3 +92,34 @@ def save_cloud(path, cloud):
 def cloud_from_bytes(data, height, width):
     """A PointCloud2's data of our own layout → structured array of ``geometry.POINT``."""
     return np.frombuffer(data, POINT).reshape(height, width)
+
+
+def save_snapshot(folder, rgb, depth, intrinsics=None):
+    """Write ``rgb.png``, ``depth.png`` and, of a known camera, ``cloud.ply`` and ``camera.yaml``.
+
+    rgb: uint8 H×W×3. depth: float32 H×W metres, NaN where unknown; in the file uint16
+    millimetres, 0 where unknown (REP 118). camera.yaml is a calibration as camera_calibration
+    writes it. The folder appears when all is in it. Raises OSError where it can't be written.
+    """
+    partial = folder.with_name(folder.name + '.partial')
+    partial.mkdir(parents=True, exist_ok=True)
+    save_picture(partial / 'rgb.png', rgb)
+    millimetres = np.nan_to_num(np.rint(depth * np.float32(1000)))
+    millimetres[millimetres > 65535] = 0
+    if not cv2.imwrite(str(partial / 'depth.png'), millimetres.astype(np.uint16)):
+        raise OSError(f'{partial / "depth.png"} could not be written')
+    if intrinsics:
+        save_cloud(partial / 'cloud.ply', organised_cloud(depth, rgb, intrinsics))
+        matrix = intrinsics.matrix
+
+        def entry(values, rows, columns):
+            return {'rows': rows, 'cols': columns, 'data': values.ravel().tolist()}
+        (partial / 'camera.yaml').write_text(yaml.safe_dump({
+            'image_width': intrinsics.width, 'image_height': intrinsics.height,
+            'camera_name': folder.name, 'camera_matrix': entry(matrix, 3, 3),
+            'distortion_model': 'plumb_bob',
+            'distortion_coefficients': entry(np.zeros(5), 1, 5),
+            'rectification_matrix': entry(np.eye(3), 3, 3),
+            'projection_matrix': entry(np.hstack((matrix, np.zeros((3, 1)))), 3, 4)},
+            sort_keys=False))
+    partial.replace(folder)

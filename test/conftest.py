@@ -35,3 +35,15 @@ def parity():
     if not path.is_dir():
         pytest.skip(f'needs the parity folder in {DATA} (set HYBRID_DEPTH_DATA)')
     return path
+
+
+@pytest.fixture
+def graph(request, tmp_path):
+    """A running depth node with a stand-in for the network, and a node that talks to it."""
+    pytest.importorskip('rclpy')
+    from graph import Graph
+    options = getattr(request, 'param', {})
+    graph = Graph(tmp_path / 'log', *options.get('arguments', ()),
+                  seconds=options.get('seconds', 0.0))
+    yield graph
+    graph.close()

@@ -1,6 +1,6 @@
 """The depth node with a predictor that sees a tilted plane and a sphere, exactly.
 
-``python stub_depth_node.py [seconds each prediction takes]``
+``python stub_depth_node.py SECONDS``, which each prediction takes; below 0: the real predictor.
 """
 
 import sys
@@ -35,11 +35,12 @@ class ScenePredictor:
     def __init__(self, seconds):
         self.seconds = seconds
 
-    def __call__(self, rgb, fx=None):
+    def __call__(self, images, focals):
         time.sleep(self.seconds)
-        return scene_depth(rgb.shape[1], rgb.shape[0])
+        return [scene_depth(rgb.shape[1], rgb.shape[0]) for rgb in images]
 
 
 if __name__ == '__main__':
     from hybrid_depth_ros.depth_node import main
-    sys.exit(main(predictor=ScenePredictor(float(sys.argv[1]))))
+    seconds = float(sys.argv[1])
+    sys.exit(main(predictor=ScenePredictor(seconds) if seconds >= 0 else None))

@@ -1,11 +1,6 @@
 """The depth node over DDS, in a process of its own, with a predictor whose scene is known."""
 
-import signal
 import struct
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,11 +9,10 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import DescribeParameters, SetParameters
-from rclpy.parameter import Parameter
+from graph import CAMERA, CHART
+from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from std_msgs.msg import Header
 from stub_depth_node import (
     CX,
     CY,
@@ -35,99 +29,7 @@ from stub_depth_node import (
 
 from hybrid_depth_ros.depth_node import SETTINGS
 from hybrid_depth_ros.encodings import image_to_depth
-from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
-
-CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
-CHART = np.repeat(np.repeat(np.array(
-    [[(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)],
-     [(0, 0, 0), (128, 128, 128), (200, 120, 40), (30, 160, 220)]], np.uint8),
-    HEIGHT // 2, axis=0), WIDTH // 4, axis=1)
-
-
-class Graph:
-    """A depth node in a process, and this process's node that talks to it."""
-
-    def __init__(self, log, *arguments, seconds=0.0):
-        self.log = log
-        with log.open('w') as file:
-            self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name('stub_depth_node.py'), str(seconds),
-                 '--ros-args', *arguments], stderr=file, stdout=file,
-                cwd=Path(__file__).parent.parent)
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node('tester', context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.image = self.node.create_publisher(Image, 'image', 10)
-        self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 10)
-        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
-        self.got = {}
-        self.count = 0
-
-    def listen(self, kind, topic, qos=None):
-        self.got[topic] = []
-        return self.node.create_subscription(
-            kind, topic, self.got[topic].append, qos or QoSProfile(depth=10))
-
-    def spin(self, seconds=10.0, until=lambda: False):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.05)
-            if until():
-                return True
-        return False
-
-    def header(self):
-        self.count += 1
-        stamp = self.node.get_clock().now().to_msg()
-        return Header(stamp=stamp, frame_id=f'camera_{self.count}')
-
-    def ready(self, publisher=None):
-        """Wait until the depth node listens to us."""
-        publisher = publisher or self.image
-        assert self.spin(20, lambda: publisher.get_subscription_count()), self.log.read_text()
-        self.spin(0.3)
-
-    def answer(self, topic, message, camera=CAMERA, publisher=None, timeout=3.0):
-        """Publish one frame; what comes on `topic` with the frame's stamp, or None."""
-        if camera is not None:
-            self.info.publish(camera_info_message(camera, message.header))
-            self.spin(0.15)  # the two topics are two streams: let it be there first
-        (publisher or self.image).publish(message)
-
-        def mine():
-            return [m for m in self.got[topic] if m.header.stamp == message.header.stamp]
-        self.spin(timeout, mine)
-        return mine()[0] if mine() else None
-
-    def set_parameter(self, name, value):
-        client = self.node.create_client(SetParameters, 'depth_node/set_parameters')
-        assert client.wait_for_service(10)
-        future = client.call_async(SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()]))
-        assert self.spin(10, future.done)
-        return future.result().results[0]
-
-    def close(self):
-        self.process.send_signal(signal.SIGINT)
-        try:
-            assert self.process.wait(10) == 0, self.log.read_text()
-        finally:
-            self.process.kill()
-            self.executor.shutdown()
-            self.node.destroy_node()
-            rclpy.shutdown(context=self.context)
-
-
-@pytest.fixture
-def graph(request, tmp_path):
-    options = getattr(request, 'param', {})
-    graph = Graph(tmp_path / 'log', *options.get('arguments', ()),
-                  seconds=options.get('seconds', 0.0))
-    yield graph
-    graph.close()
 
 
 def points_of(cloud):
@@ -343,7 +245,8 @@ def test_parameters_are_described_and_bad_values_refused(graph):
     for name, value, reason in (
             ('depth_encoding', 'float', '32FC1'), ('rectify', 'maybe', 'never'),
             ('horizontal_fov', 200.0, 'range'), ('horizontal_fov', 'wide', 'type'),
-            ('weights', 'other', 'read'), ('fit', 'half', 'paper')):
+            ('weights', 'other', 'other'), ('image_transport', 'compressed', 'read'),
+            ('fit', 'half', 'paper')):
         result = graph.set_parameter(name, value)
         assert not result.successful
         assert reason in result.reason

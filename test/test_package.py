@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_depth_ros import camera_node, depth_node
+from hybrid_depth_ros import camera_node, depth_camera, depth_node
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,7 +88,8 @@ def table_row(setting):
     allowed = ', '.join(f'`{choice}`' for choice in setting.choices)
     if setting.range:
         allowed = f'{setting.range[0]:.10g} … {setting.range[1]:.10g}'
-    default = f'`{setting.default}`' if setting.default != '' else 'empty'
+    default = list(setting.default) if isinstance(setting.default, tuple) else setting.default
+    default = f'`{default}`' if default != '' else 'empty'
     if isinstance(setting.default, bool):
         default = default.lower()
     unit = f' [{setting.unit}]' if setting.unit else ''
@@ -98,7 +99,8 @@ def table_row(setting):
 
 def test_readme_lists_every_parameter():
     readme = (ROOT / 'README.md').read_text()
-    rows = [row for row in readme.split('\n') if re.match(r'\| `\w+` \| (`|empty)', row)]
+    rows = re.findall(r'^\| `\w+` \| (?:`.*|empty) \|.*\| (?:yes|no) \|$', readme,
+                      re.MULTILINE)
     assert rows == [table_row(setting) for setting in (*depth_node.SETTINGS,
                                                        *camera_node.SETTINGS)]
 
@@ -110,7 +112,8 @@ def test_readme_lists_every_topic():
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image'}
-    code = ''.join(Path(module.__file__).read_text() for module in (depth_node, camera_node))
+    code = ''.join(Path(module.__file__).read_text()
+                   for module in (depth_node, depth_camera, camera_node))
     for topic, kind in listed.items():
         assert kind in code
         assert f"'{topic.removeprefix('image')}'" in code or f"'{topic}'" in code

@@ -1,0 +1,272 @@
+"""One camera of the depth node: its topics, its calibration, its newest frame, its figures."""
+
+import time
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from hybrid_depth_ros.encodings import compressed_to_rgb
+from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud
+from hybrid_depth_ros.messages import (
+    camera_info_message,
+    cloud_message,
+    depth_to_image,
+    image_to_rgb,
+    intrinsics_from_camera_info,
+    rectification_from_camera_info,
+)
+
+_RELIABILITIES = {'auto': None, 'reliable': QoSReliabilityPolicy.RELIABLE,
+                  'best_effort': QoSReliabilityPolicy.BEST_EFFORT}
+COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
+SILENCE = 2.0  # seconds without an image that /diagnostics warns about
+
+
+class _Input:
+    """A subscription that comes and goes, as reliable as its publishers are.
+
+    Best effort would match every camera but loses large images on the way; reliable does not
+    hear a best-effort camera. The usual QoS override for reliability goes before this choice.
+    """
+
+    def __init__(self, node, topic, kind, callback):
+        self._node, self._topic, self._kind, self._callback = node, topic, kind, callback
+        self._override = node.declare_parameter(
+            f'qos_overrides.{topic}.subscription.reliability', 'auto',
+            ParameterDescriptor(read_only=True, description='auto, reliable or best_effort')).value
+        if self._override not in _RELIABILITIES:
+            raise ValueError(f'reliability of {topic} is {self._override!r}; it must be one of: '
+                             + ', '.join(_RELIABILITIES))
+        self.subscription = self._reliability = None
+
+    def _offered(self):
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        reliable = publishers and all(
+            p.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE for p in publishers)
+        return (QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT)
+
+    def follow(self, wanted):
+        """Subscribe, subscribe anew because the publishers have changed, or leave."""
+        reliability = (_RELIABILITIES[self._override] or self._offered()) if wanted else None
+        if reliability == self._reliability:
+            return
+        if self.subscription:
+            self._node.destroy_subscription(self.subscription)
+        self._reliability = reliability
+        self.subscription = reliability and self._node.create_subscription(
+            self._kind, self._topic, self._callback,
+            QoSProfile(depth=1, reliability=reliability),
+            qos_overriding_options=QoSOverridingOptions(
+                policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
+
+
+class Frame(NamedTuple):
+    """An image that is ready for the network. rgb: uint8 H×W×3, undistorted."""
+
+    header: object
+    rgb: np.ndarray
+    intrinsics: Intrinsics | None
+    rectification: Rectification | None
+
+
+class DepthCamera:
+    """Topics of one camera; ``image`` and the others stand in the namespace `name`, if any.
+
+    ``snapshot`` is None, or called with a frame and its depth as soon as there is one.
+    arrived: the condition that guards the mailboxes and wakes the network's thread.
+    """
+
+    def __init__(self, node, name, image_transport, arrived):
+        self._node, self.name, self._arrived = node, name, arrived
+        prefix = f'{name}/' if name else ''
+        # Reliable, as RViz asks for by default; best-effort listeners match it as well.
+        # (A profile for each: rclpy writes a topic's overrides into it.)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._depth_publisher, self._info_publisher, self._cloud_publisher = (
+            node.create_publisher(kind, prefix + topic, QoSProfile(depth=2),
+                                  qos_overriding_options=overrides)
+            for kind, topic in ((Image, 'depth/image'), (CameraInfo, 'depth/camera_info'),
+                                (PointCloud2, 'depth/points')))
+        self.image_topic = node.resolve_topic_name(prefix + 'image')
+        self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
+        self._raw = image_transport == 'raw'
+        self._inputs = [_Input(node, self.image_topic, Image, self._take_image)
+                        if self._raw else
+                        _Input(node, self.image_topic + '/compressed', CompressedImage,
+                               self._take_image),
+                        _Input(node, self._info_topic, CameraInfo, self._take_camera_info)]
+        self._complaints = {}
+        self.reset()
+
+    def reset(self):
+        """Forget frames, calibration and figures, as a node does that starts anew."""
+        self._camera_info = None
+        self._camera = (None, None, None)  # what it was made from, intrinsics, rectification
+        self._mailbox = self.snapshot = None
+        self._received = self._published = self._dropped = 0
+        self._counted = (time.monotonic(), 0, 0)
+        self._latencies = deque(maxlen=300)
+        self._heard, self._failure = time.monotonic(), ''
+
+    # --- subscriptions ----------------------------------------------------------------
+
+    def _wanted(self, *publishers):
+        return any(publisher.get_subscription_count() for publisher in publishers)
+
+    def follow(self, active):
+        """Listen to the camera only while the node is active and somebody listens to us."""
+        wanted = active and (self.snapshot is not None or self._wanted(
+            self._depth_publisher, self._info_publisher, self._cloud_publisher))
+        if wanted and not self._inputs[0].subscription:
+            self._heard = time.monotonic()
+        for camera_topic in self._inputs:
+            camera_topic.follow(wanted)
+
+    def _take_camera_info(self, message):
+        self._camera_info = message
+
+    def _take_image(self, message):
+        with self._arrived:
+            self._heard = time.monotonic()
+            self._received += 1
+            self._dropped += self._mailbox is not None
+            self._mailbox = message
+            self._arrived.notify()
+
+    @property
+    def fresh(self):
+        """Whether an image waits."""
+        return self._mailbox is not None
+
+    # --- from a message to a frame, from its depth to messages ------------------------
+
+    def next_frame(self, settings):
+        """The newest image as a Frame, if its depth is asked for; None otherwise."""
+        with self._arrived:
+            message, self._mailbox = self._mailbox, None
+        if message is None:
+            return None
+        try:
+            rgb = image_to_rgb(message) if self._raw else compressed_to_rgb(message)
+        except ValueError as error:
+            self.skip(error)
+            return None
+        height, width = rgb.shape[:2]
+        intrinsics, rectification = self._camera_of(width, height, settings)
+        if intrinsics and self._wanted(self._info_publisher):
+            self._info_publisher.publish(camera_info_message(intrinsics, message.header))
+        if self.snapshot is None and not self._wanted(self._depth_publisher,
+                                                      self._cloud_publisher):
+            return None
+        if rectification:
+            rgb = rectification.apply(rgb)
+        return Frame(message.header, rgb, intrinsics, rectification)
+
+    def publish(self, frame, depth, settings):
+        """Send out what is asked for of one frame; depth: float32 H×W, metres."""
+        if frame.rectification:
+            depth[frame.rectification.unseen] = np.nan
+        if self._wanted(self._depth_publisher):
+            self._depth_publisher.publish(
+                depth_to_image(depth, frame.header, settings['depth_encoding']))
+        if frame.intrinsics and self._wanted(self._cloud_publisher):
+            self._cloud_publisher.publish(cloud_message(
+                organised_cloud(depth, frame.rgb, frame.intrinsics), frame.header))
+        self._published += 1
+        self._failure = ''
+        now = self._node.get_clock().now()
+        self._latencies.append(
+            (now - Time.from_msg(frame.header.stamp, now.clock_type)).nanoseconds / 1e9)
+        if self.snapshot:
+            take, self.snapshot = self.snapshot, None
+            take(frame, depth)
+
+    def skip(self, error):
+        """Say why a frame had no depth."""
+        named = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        self._failure = f'frame skipped: {named}{error}'
+        self._complain(type(error).__name__, self._failure)
+
+    def _camera_of(self, width, height, settings):
+        """Intrinsics and Rectification for images of this size; None for what there is not."""
+        info = self._camera_info
+        made_from = (width, height, settings['rectify'], settings['horizontal_fov'],
+                     info and (info.width, info.height, info.distortion_model, info.k.tobytes(),
+                               info.p.tobytes(), info.r.tobytes(), tuple(info.d),
+                               info.binning_x, info.binning_y, str(info.roi)))
+        if made_from == self._camera[0] and self._camera[1]:
+            return self._camera[1:]
+        named_rectified = 'rect' in self.image_topic.rsplit('/', 1)[-1]
+        intrinsics = rectification = None
+        reason = f'nothing came on {self._info_topic}'
+        if info is not None:
+            try:
+                if settings['rectify'] == 'always' or (
+                        settings['rectify'] == 'auto' and not named_rectified):
+                    rectification = rectification_from_camera_info(info, width, height)
+                intrinsics = rectification.rectified if rectification else (
+                    intrinsics_from_camera_info(info, width, height, rectified=named_rectified))
+            except ValueError as error:
+                reason = f'camera_info will not do: {error}'
+        if intrinsics is None and settings['horizontal_fov']:
+            intrinsics = Intrinsics.from_horizontal_fov(
+                width, height, settings['horizontal_fov'])
+        if intrinsics is None:
+            self._complain('camera_info', f'{reason}. Depth is taken to be from a camera like '
+                           "NYU's, and the cloud waits; set horizontal_fov to do without")
+        self._camera = (made_from, intrinsics, rectification)
+        return intrinsics, rectification
+
+    # --- what people see --------------------------------------------------------------
+
+    def _complain(self, about, text):
+        """Log a warning, but not the same trouble again within COMPLAINT_INTERVAL."""
+        now = time.monotonic()
+        if now - self._complaints.get(about, -COMPLAINT_INTERVAL) >= COMPLAINT_INTERVAL:
+            self._complaints[about] = now
+            self._node.get_logger().warning(f'{self.name}: {text}' if self.name else text)
+
+    def _judge(self, latency_p95, received, settings):
+        """Level and message of the status."""
+        if not self._inputs[0].subscription:
+            return DiagnosticStatus.OK, 'nobody listens'
+        silent = time.monotonic() - self._heard
+        if silent > SILENCE:
+            return DiagnosticStatus.WARN, f'no image on {self.image_topic} for {silent:.0f} s'
+        if self._failure and received:
+            return DiagnosticStatus.ERROR, self._failure
+        if received and self._camera[1] is None:
+            return DiagnosticStatus.WARN, f'no camera_info that will do on {self._info_topic}'
+        if settings['latency_warning'] and latency_p95 > settings['latency_warning']:
+            return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
+                                           f'latency_warning {settings["latency_warning"]:g} s')
+        return DiagnosticStatus.OK, 'running'
+
+    def status(self, settings):
+        """The diagnostic_msgs/DiagnosticStatus since the last one."""
+        now = time.monotonic()
+        then, received, published = self._counted
+        self._counted = (now, self._received, self._published)
+        latencies = np.array(self._latencies) if self._latencies else np.array([np.nan])
+        median, p95 = np.percentile(latencies, (50, 95))
+        level, message = self._judge(p95, self._received, settings)
+        values = {
+            'input rate (Hz)': f'{(self._received - received) / (now - then):.1f}',
+            'output rate (Hz)': f'{(self._published - published) / (now - then):.1f}',
+            'latency median (s)': f'{median:.3f}',
+            'latency p95 (s)': f'{p95:.3f}',
+            'received': str(self._received),
+            'published': str(self._published),
+            'dropped': str(self._dropped),
+        }
+        return DiagnosticStatus(
+            level=level, message=message,
+            name=f'{self._node.get_fully_qualified_name()}: {self.name or "depth"}',
+            values=[KeyValue(key=key, value=value) for key, value in values.items()])

@@ -1,0 +1,127 @@
+"""A depth node in a process of its own, over DDS, with a predictor whose scene is known."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from stub_depth_node import CX, CY, FX, FY, HEIGHT, WIDTH
+
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.messages import camera_info_message
+
+CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
+CHART = np.repeat(np.repeat(np.array(
+    [[(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)],
+     [(0, 0, 0), (128, 128, 128), (200, 120, 40), (30, 160, 220)]], np.uint8),
+    HEIGHT // 2, axis=0), WIDTH // 4, axis=1)
+
+
+class Graph:
+    """A depth node in a process, and this process's node that talks to it."""
+
+    def __init__(self, log, *arguments, seconds=0.0):
+        self.log = log
+        with log.open('w') as file:
+            self.process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name('stub_depth_node.py'), str(seconds),
+                 '--ros-args', *arguments], stderr=file, stdout=file,
+                cwd=Path(__file__).parent.parent)
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node('tester', context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.image = self.node.create_publisher(Image, 'image', 10)
+        self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 10)
+        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
+        self.got = {}
+        self.count = 0
+
+    def listen(self, kind, topic, qos=None):
+        self.got[topic] = []
+        return self.node.create_subscription(
+            kind, topic, self.got[topic].append, qos or QoSProfile(depth=10))
+
+    def spin(self, seconds=10.0, until=lambda: False):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+            if until():
+                return True
+        return False
+
+    def header(self):
+        self.count += 1
+        stamp = self.node.get_clock().now().to_msg()
+        return Header(stamp=stamp, frame_id=f'camera_{self.count}')
+
+    def ready(self, publisher=None):
+        """Wait until the depth node listens to us."""
+        publisher = publisher or self.image
+        assert self.spin(20, lambda: publisher.get_subscription_count()), self.log.read_text()
+        self.spin(0.3)
+
+    def answer(self, topic, message, camera=CAMERA, publisher=None, timeout=3.0):
+        """Publish one frame; what comes on `topic` with the frame's stamp, or None."""
+        if camera is not None:
+            self.info.publish(camera_info_message(camera, message.header))
+            self.spin(0.15)  # the two topics are two streams: let it be there first
+        (publisher or self.image).publish(message)
+
+        def mine():
+            return [m for m in self.got[topic] if m.header.stamp == message.header.stamp]
+        self.spin(timeout, mine)
+        return mine()[0] if mine() else None
+
+    def call(self, kind, name, request, timeout=20.0):
+        """The depth node's answer to a service call."""
+        client = self.node.create_client(kind, f'depth_node/{name}')
+        assert client.wait_for_service(timeout), self.log.read_text()
+        future = client.call_async(request)
+        assert self.spin(timeout, future.done), self.log.read_text()
+        return future.result()
+
+    def set_parameter(self, name, value):
+        return self.call(SetParameters, 'set_parameters', SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
+
+    def change_state(self, transition):
+        """Whether `configure`, `activate`, `deactivate` or `cleanup` went well."""
+        return self.call(ChangeState, 'change_state', ChangeState.Request(
+            transition=Transition(label=transition))).success
+
+    def state(self):
+        return self.call(GetState, 'get_state', GetState.Request()).current_state.label
+
+    def diagnosis(self, wanted=lambda status: True, timeout=10.0):
+        """The next statuses from /diagnostics of which one is as wanted, by their name."""
+        if '/diagnostics' not in self.got:
+            self.listen(DiagnosticArray, '/diagnostics')
+        self.got['/diagnostics'].clear()
+        assert self.spin(timeout, lambda: any(
+            wanted(status) for m in self.got['/diagnostics'] for status in m.status)), [
+                (s.level, s.message) for m in self.got['/diagnostics'] for s in m.status]
+        return {status.name.partition(': ')[2]: status
+                for status in self.got['/diagnostics'][-1].status}
+
+    def close(self):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            assert self.process.wait(10) == 0, self.log.read_text()
+        finally:
+            self.process.kill()
+            self.executor.shutdown()
+            self.node.destroy_node()
+            rclpy.shutdown(context=self.context)
