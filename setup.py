@@ -30,7 +30,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
-        (f'share/{PACKAGE}/config', glob('config/*.yaml')),
+        (f'share/{PACKAGE}/config', glob('config/*')),
     ],
     python_requires='>=3.10',
     install_requires=[
@@ -53,6 +53,9 @@ setup(
         'console_scripts': [
             f'depth_node = {PACKAGE}.depth_node:main',
             f'camera_node = {PACKAGE}.camera_node:main',
+            f'viewer_node = {PACKAGE}.viewer_node:main',
+            f'evaluator_node = {PACKAGE}.evaluator_node:main',
+            f'evaluate_bag = {PACKAGE}.evaluate_bag:main',
         ],
     },
 )

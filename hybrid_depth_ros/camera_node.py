@@ -2,8 +2,6 @@
 
 import sys
 
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -18,6 +16,7 @@ from hybrid_depth_ros.messages import (
     rgb_to_image,
 )
 from hybrid_depth_ros.parameters import Setting, declare
+from hybrid_depth_ros.running import run
 from hybrid_depth_ros.sources import VideoSource, open_source
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
@@ -44,12 +43,12 @@ class CameraNode(Node):
     """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth``.
 
     Raises ValueError or OSError for a parameter or a source that will not do.
-    ``finished`` is None while frames come, then the process's exit status.
+    ``exit_status`` is None while frames come.
     """
 
     def __init__(self, **options):
         super().__init__('camera_node', **options)
-        self.finished = None
+        self.exit_status = None
         values = declare(self, SETTINGS)
         self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
         self._calibration = (camera_info_from_yaml(values['calibration'])
@@ -75,7 +74,7 @@ class CameraNode(Node):
 
     def _publish(self):
         # A file waits for its first listener; a device's frames must not pile up.
-        if self.finished is not None:
+        if self.exit_status is not None:
             return
         if not self._listeners() and not isinstance(self._source, VideoSource):
             return
@@ -84,13 +83,13 @@ class CameraNode(Node):
         except OSError as error:
             if isinstance(self._source, VideoSource):
                 self.get_logger().fatal(str(error))
-                self.finished = 1
+                self.exit_status = 1
             else:
                 self.get_logger().error(str(error))
             return
         if frame is None:
             self.get_logger().info('the source is at its end')
-            self.finished = 0
+            self.exit_status = 0
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         height, width = frame.rgb.shape[:2]
@@ -119,26 +118,7 @@ class CameraNode(Node):
 
 def main(args=None):
     """Run the node until its source ends; returns the exit status."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = CameraNode()
-        while rclpy.ok() and node.finished is None:
-            rclpy.spin_once(node)
-        return node.finished or 0
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except (OSError, ValueError) as error:
-        rclpy.logging.get_logger('camera_node').fatal(str(error))
-        return 1
-    except Exception:
-        if rclpy.ok():
-            raise
-        return 0  # shut down in the middle of a call to rclpy
-    finally:
-        if node:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return run('camera_node', CameraNode, args)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from hybrid_depth_ros.encodings import compressed_to_rgb
-from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud
+from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.messages import (
     camera_info_message,
     cloud_message,
@@ -79,7 +79,7 @@ class Frame(NamedTuple):
 class DepthCamera:
     """Topics of one camera; ``image`` and the others stand in the namespace `name`, if any.
 
-    ``snapshot`` is None, or called with a frame and its depth as soon as there is one.
+    ``snapshot`` is None, or called with a frame, its depth and its cloud as soon as there is one.
     arrived: the condition that guards the mailboxes and wakes the network's thread.
     """
 
@@ -176,9 +176,16 @@ class DepthCamera:
         if self._wanted(self._depth_publisher):
             self._depth_publisher.publish(
                 depth_to_image(depth, frame.header, settings['depth_encoding']))
-        if frame.intrinsics and self._wanted(self._cloud_publisher):
-            self._cloud_publisher.publish(cloud_message(
-                organised_cloud(depth, frame.rgb, frame.intrinsics), frame.header))
+        cloud = None
+        wants_cloud = self._wanted(self._cloud_publisher)
+        if frame.intrinsics and (wants_cloud or self.snapshot):
+            cloud = organised_cloud(
+                depth, frame.rgb, frame.intrinsics, settings['cloud_stride'],
+                settings['min_range'], settings['max_range'], settings['edge_filter'])
+            if settings['voxel_size']:
+                cloud = voxel_cloud(cloud, settings['voxel_size'])
+            if wants_cloud:
+                self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         self._published += 1
         self._failure = ''
         now = self._node.get_clock().now()
@@ -186,7 +193,7 @@ class DepthCamera:
             (now - Time.from_msg(frame.header.stamp, now.clock_type)).nanoseconds / 1e9)
         if self.snapshot:
             take, self.snapshot = self.snapshot, None
-            take(frame, depth)
+            take(frame, depth, cloud)
 
     def skip(self, error):
         """Say why a frame had no depth."""

@@ -5,15 +5,14 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
 from std_srvs.srv import Trigger
@@ -23,6 +22,7 @@ from hybrid_depth_ros.messages import cv_bridge_encodings
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.pictures import save_snapshot
 from hybrid_depth_ros.predictor import FITS, PRECISIONS, RUNTIMES, DepthPredictor
+from hybrid_depth_ros.running import run
 
 SETTINGS = (
     Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '
@@ -48,6 +48,16 @@ SETTINGS = (
             changeable=True),
     Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
             '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
+    Setting('edge_filter', 0.1, "drop cloud points at an object's outline, where inverse depth "
+            'jumps by this share; 0: none', range=(0.0, 1.0), changeable=True),
+    Setting('cloud_stride', 1, 'every how many-th row and column becomes points',
+            range=(1, 64), changeable=True),
+    Setting('min_range', 0.0, 'nearest cloud point', range=(0.0, 100.0), unit='m',
+            changeable=True),
+    Setting('max_range', 0.0, 'farthest cloud point; 0: no limit', range=(0.0, 100.0), unit='m',
+            changeable=True),
+    Setting('voxel_size', 0.0, 'one cloud point for each cube of this side, not organised; '
+            '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
     Setting('latency_warning', 0.5, 'latency that /diagnostics warns about; 0: none',
             range=(0.0, 3600.0), unit='s', changeable=True),
     Setting('snapshot_folder', '~/.ros/depth_snapshots', '~/snapshot writes a folder in here',
@@ -82,12 +92,11 @@ class _Snapshot:
         self.folder, self.waiting, self.done = folder, {c.name for c in cameras}, Future()
         self.deadline = time.monotonic() + SNAPSHOT_TIMEOUT
         for camera in cameras:
-            camera.snapshot = lambda frame, depth, name=camera.name: self._take(
-                name, frame, depth)
+            camera.snapshot = partial(self._take, camera.name)
 
-    def _take(self, name, frame, depth):
+    def _take(self, name, frame, depth, cloud):
         try:
-            save_snapshot(self.folder / name, frame.rgb, depth, frame.intrinsics)
+            save_snapshot(self.folder / name, frame.rgb, depth, frame.intrinsics, cloud)
             self.waiting.discard(name)
             if not self.waiting:
                 self.done.set_result((True, str(self.folder)))
@@ -105,7 +114,8 @@ class DepthNode(LifecycleNode):
 
     Stamp and frame_id are the image's. The newest frame wins: it waits in a mailbox of one
     for the thread that runs the network. predictor: stands in for the one that the
-    parameters name; a callable as :class:`DepthPredictor`.
+    parameters name; a callable as :class:`DepthPredictor`. ``exit_status`` is None, or 1 where
+    ``autostart`` failed.
     Raises ValueError for a parameter that will not do.
     """
 
@@ -130,15 +140,16 @@ class DepthNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.2, self._follow_demand, clock=steady)
         self.create_timer(1.0, self._report, clock=steady)
+        self.exit_status = None
+        if self._settings['autostart']:
+            self._start()
 
     # --- lifecycle --------------------------------------------------------------------
 
-    def start(self):
-        """Configure and activate, where ``autostart`` says so; returns whether that went well."""
-        if not self._settings['autostart']:
-            return True
+    def _start(self):
         good = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == good and self.trigger_activate() == good
+        if self.trigger_configure() != good or self.trigger_activate() != good:
+            self.exit_status = 1
 
     def on_configure(self, state):
         try:
@@ -209,6 +220,10 @@ class DepthNode(LifecycleNode):
                 return SetParametersResult(successful=False, reason=reason)
         changes = {p.name: p.value for p in parameters if p.name in known}
         settings = {**self._settings, **changes}
+        if 0 < settings['max_range'] <= settings['min_range']:
+            return SetParametersResult(successful=False, reason=(
+                f'max_range {settings["max_range"]:g} m is not above min_range '
+                f'{settings["min_range"]:g} m'))
         if self._predictor is not None and any(name in NETWORK_SETTINGS for name in changes):
             try:
                 self._predictor = self._load(settings)  # frames go on with the old one until here
@@ -311,27 +326,7 @@ class DepthNode(LifecycleNode):
 
 def main(args=None, predictor=None):
     """Run the node until it is told to stop; returns the exit status."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = DepthNode(predictor)
-        if not node.start():
-            return 1
-        rclpy.spin(node)
-        return 0
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except (OSError, ValueError) as error:
-        rclpy.logging.get_logger('depth_node').fatal(str(error))
-        return 1
-    except Exception:
-        if rclpy.ok():
-            raise
-        return 0  # shut down in the middle of a call to rclpy
-    finally:
-        if node:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return run('depth_node', lambda: DepthNode(predictor), args)
 
 
 if __name__ == '__main__':

@@ -67,26 +67,117 @@ def _ray_slopes(intrinsics):
     return x.astype(np.float32), y.astype(np.float32)[:, None]
 
 
-def organised_cloud(depth, rgb, intrinsics):
+def depth_edges(depth, fraction):
+    """The pixels on a jump in depth, where a network hangs points in the air: bool H×W.
+
+    depth: float32 H×W metres; NaN and what is not above 0 is unknown and makes no jump. A pixel
+    is on a jump where depth changes by more than `fraction` of itself within 1/160 of the
+    image's width around it. A network's output is enlarged, so what should be a step is a ramp
+    over many pixels and direct neighbours hardly differ. A plane n·X = c, however slanted, is no
+    jump: its inverse depth n·(x, y, 1) / c is linear along rows and columns, so the least slope
+    that is seen around a pixel is taken off.
+    """
+    reach = max(1, round(depth.shape[1] / 160))
+    window, surroundings = (np.ones((2 * n + 1, 2 * n + 1), np.uint8) for n in (reach, 3 * reach))
+    # 1 / 0, and what has nothing known near it, become infinite or NaN: no jump either
+    with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
+        inverse = np.reciprocal(depth)
+        known = (inverse >= 0) & (inverse < np.inf)
+        low = high = inverse
+        if not known.all():
+            low, high = np.where(known, inverse, np.inf), np.where(known, inverse, -np.inf)
+            inverse = np.where(known, inverse, np.float32(np.nan))
+        change = cv2.dilate(high, window)
+        change -= cv2.erode(low, window)
+        for axis in (0, 1):
+            ahead, behind, middle = (np.s_[n:m] if axis == 0 else np.s_[:, n:m] for n, m in (
+                (2 * reach, None), (0, -2 * reach), (reach, -reach)))
+            # a slope that leads outside or to the unknown is infinite: never the least
+            slope = np.full_like(inverse, np.inf)
+            np.abs(inverse[ahead] - inverse[behind], out=slope[middle])
+            np.fmin(slope, np.inf, out=slope)
+            change -= cv2.erode(slope, surroundings)
+        return change > np.float32(fraction) * inverse
+
+
+def organised_cloud(depth, rgb, intrinsics, stride=1, min_range=0.0, max_range=0.0,
+                    edge_filter=0.0):
     """Depth image → points, one per pixel, in the camera's optical frame.
 
     depth: float32 H×W metres, NaN where unknown. rgb: uint8 H×W×3. Returns a structured
-    array H×W of dtype ``POINT``; x, y and z are NaN where depth is. Raises ValueError when
-    the intrinsics are for another size.
+    array of dtype ``POINT``, ⌈H/stride⌉×⌈W/stride⌉: every stride-th row and column from the
+    first. x, y and z are NaN where depth is, and where a point is filtered: nearer than
+    min_range or farther than max_range (metres from the camera in a straight line, as costmaps
+    measure it; 0: no limit), or on a jump in depth (:func:`depth_edges` with the fraction
+    edge_filter; 0: off).
+    Raises ValueError when the intrinsics are for another size, stride is below 1, or no range
+    is left.
     """
     if depth.shape != (intrinsics.height, intrinsics.width):
         raise ValueError(f'depth is {depth.shape[1]}×{depth.shape[0]}, the intrinsics are for '
                          f'{intrinsics.width}×{intrinsics.height}')
+    if stride < 1:
+        raise ValueError(f'cloud stride is {stride}; it must be 1 or more')
+    if 0 < max_range <= min_range:
+        raise ValueError(f'max_range {max_range} m is not beyond min_range {min_range} m: make '
+                         'it larger, or 0 for no limit')
+    picked = np.s_[::stride, ::stride]
     x, y = _ray_slopes(intrinsics)
-    cloud = np.empty(depth.shape, POINT)
-    np.multiply(depth, x, out=cloud['x'])
-    np.multiply(depth, y, out=cloud['y'])
-    cloud['z'] = depth
+    x, y, z = x[::stride], y[::stride], depth[picked]
+    if edge_filter > 0:
+        z = np.where(depth_edges(depth, edge_filter)[picked], np.float32(np.nan), z)
+    if min_range > 0 or max_range > 0:
+        square = (x * x + (y * y + 1)) * z * z
+        outside = square < min_range ** 2
+        if max_range > 0:
+            outside |= square > max_range ** 2
+        z = np.where(outside, np.float32(np.nan), z)
+    cloud = np.empty(z.shape, POINT)
+    np.multiply(z, x, out=cloud['x'])
+    np.multiply(z, y, out=cloud['y'])
+    cloud['z'] = z
     # little-endian 0x00RRGGBB is the bytes B, G, R, 0
-    packed = cloud.view(np.uint8).reshape(*depth.shape, POINT.itemsize)[..., 12:]
-    packed[..., :3] = rgb[..., ::-1]
+    packed = cloud.view(np.uint8).reshape(*cloud.shape, POINT.itemsize)[..., 12:]
+    packed[..., :3] = rgb[picked][..., ::-1]
     packed[..., 3] = 0
     return cloud
+
+
+def voxel_cloud(cloud, size):
+    """One point for each cube of `size` metres that holds any: their centroid and mean colour.
+
+    cloud: structured array of dtype ``POINT``, any shape, NaN where unknown. Returns 1×N, no
+    NaN, in the order of the cubes (by x, then y, then z); their corners lie on multiples of
+    `size` in the cloud's frame. Raises ValueError where size is not above 0, or the cloud more
+    than 65536 cubes long.
+    """
+    if not size > 0:
+        raise ValueError(f'voxel size is {size}; it must be above 0 metres')
+    points = cloud.ravel()[np.flatnonzero(np.isfinite(cloud['z']))]
+    if not points.size:
+        return np.empty((1, 0), POINT)
+    cubes = np.stack([np.floor(points[axis] / np.float32(size)) for axis in 'xyz'])
+    cubes -= cubes.min(1, keepdims=True)
+    if not cubes.max() <= 0xffff:
+        raise ValueError(f'voxel size {size} m is too small for this cloud: make it larger')
+    cubes = cubes.astype(np.uint16)  # NumPy sorts 16 bits by radix, several times faster
+    order = np.lexsort(cubes[::-1])
+    points, first = points[order], np.zeros(points.size, bool)
+    first[0] = True
+    for axis in cubes:
+        axis = axis[order]
+        first[1:] |= axis[1:] != axis[:-1]
+    starts = np.flatnonzero(first)
+    counts = np.diff(starts, append=points.size)
+
+    def mean(values):
+        return np.add.reduceat(values, starts, dtype=np.float64) / counts
+    voxels = np.zeros((1, counts.size), POINT)
+    for axis in 'xyz':
+        voxels[axis] = mean(points[axis])
+    for shift in (0, 8, 16):
+        voxels['rgb'] |= np.rint(mean(points['rgb'] >> shift & 0xff)).astype(np.uint32) << shift
+    return voxels
 
 
 class Rectification:

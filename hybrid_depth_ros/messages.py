@@ -237,12 +237,12 @@ def _create_cloud():
 def cloud_message(cloud, header):
     """Organised points → sensor_msgs/PointCloud2: x, y, z and rgb, all FLOAT32, 16 bytes each.
 
-    cloud: structured H×W of dtype ``geometry.POINT``, in the header's frame, metres. The
-    message keeps H and W, and is never marked dense: any point may be NaN. rgb holds
-    0x00RRGGBB in a float's bits, as PCL and RViz read it.
+    cloud: structured H×W of dtype ``geometry.POINT``, or one row of points, in the header's
+    frame, metres. The message keeps H and W, and is never marked dense: any point may be NaN.
+    rgb holds 0x00RRGGBB in a float's bits, as PCL and RViz read it.
     Raises ValueError for another dtype or shape.
     """
-    if cloud.dtype != POINT or cloud.ndim != 2 or not cloud.size:
+    if cloud.dtype != POINT or cloud.ndim != 2 or not cloud.shape[0]:
         raise ValueError(f'an organised cloud is H×W of x, y, z, rgb, not {cloud.shape} of '
                          f'{cloud.dtype}')
     height, width = cloud.shape
@@ -254,7 +254,8 @@ def cloud_message(cloud, header):
         message = create_cloud(header, fields, points)
     else:
         message = PointCloud2(header=header, fields=fields, point_step=POINT.itemsize)
-        _fill(message, cloud)
+        if cloud.size:
+            _fill(message, cloud)
     message.height, message.width, message.row_step = height, width, POINT.itemsize * width
     message.is_bigendian = message.is_dense = False
     return message

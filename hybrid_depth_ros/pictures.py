@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import yaml
 
-from hybrid_depth_ros.geometry import POINT, organised_cloud
+from hybrid_depth_ros.geometry import POINT
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
 
@@ -94,12 +94,13 @@ def cloud_from_bytes(data, height, width):
     return np.frombuffer(data, POINT).reshape(height, width)
 
 
-def save_snapshot(folder, rgb, depth, intrinsics=None):
-    """Write ``rgb.png``, ``depth.png`` and, of a known camera, ``cloud.ply`` and ``camera.yaml``.
+def save_snapshot(folder, rgb, depth, intrinsics=None, cloud=None):
+    """Write ``rgb.png``, ``depth.png`` and, where given, ``camera.yaml`` and ``cloud.ply``.
 
     rgb: uint8 H×W×3. depth: float32 H×W metres, NaN where unknown; in the file uint16
-    millimetres, 0 where unknown (REP 118). camera.yaml is a calibration as camera_calibration
-    writes it. The folder appears when all is in it. Raises OSError where it can't be written.
+    millimetres, 0 where unknown (REP 118). cloud: of ``geometry.POINT``. camera.yaml is a
+    calibration as camera_calibration writes it. The folder appears when all is in it.
+    Raises OSError where it can't be written.
     """
     partial = folder.with_name(folder.name + '.partial')
     partial.mkdir(parents=True, exist_ok=True)
@@ -108,8 +109,9 @@ def save_snapshot(folder, rgb, depth, intrinsics=None):
     millimetres[millimetres > 65535] = 0
     if not cv2.imwrite(str(partial / 'depth.png'), millimetres.astype(np.uint16)):
         raise OSError(f'{partial / "depth.png"} could not be written')
+    if cloud is not None:
+        save_cloud(partial / 'cloud.ply', cloud)
     if intrinsics:
-        save_cloud(partial / 'cloud.ply', organised_cloud(depth, rgb, intrinsics))
         matrix = intrinsics.matrix
 
         def entry(values, rows, columns):

@@ -1,53 +1,95 @@
-"""Camera node and depth node: ``ros2 launch hybrid_depth_ros depth.launch.py``."""
+"""Camera, depth node and viewer: ``ros2 launch hybrid_depth_ros depth.launch.py``."""
 
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.conditions import UnlessCondition
-from launch.substitutions import (
-    EqualsSubstitution,
-    IfElseSubstitution,
-    LaunchConfiguration,
-    PathJoinSubstitution,
-)
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
+
+PACKAGE = 'hybrid_depth_ros'
+CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
+
+ARGUMENTS = (
+    ('camera', 'room', 'room (the virtual room), a device number, a video file, a folder of '
+     'images, or none: another driver publishes'),
+    ('image', 'image', 'image topic to listen to with camera:=none or a bag'),
+    ('camera_info', 'camera_info', 'camera_info topic to listen to'),
+    ('image_transport', '', 'raw or compressed; empty: as in params_file'),
+    ('namespace', '', 'namespace of the nodes'),
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    ('viewer', 'rviz', 'rviz, web (a page in the browser) or none'),
+    ('rviz_config', str(CONFIG / 'depth.rviz'), 'what RViz shows'),
+    ('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed frame"),
+    ('body_frame', '', 'publish the static transform from this frame (x forward, z up) to '
+     'optical_frame; empty: none'),
+    ('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
+    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+)
+
+
+def installed(package):
+    """Whether a ROS package is there."""
+    try:
+        return bool(get_package_share_directory(package))
+    except PackageNotFoundError:
+        return False
+
+
+def start(context):
+    """The processes that the arguments ask for."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    if given['viewer'] not in ('rviz', 'web', 'none'):
+        raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
+    bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'
+    image = 'image_raw' if own_camera else given['image']
+    common = {'use_sim_time': bool(bag) or given['use_sim_time'].lower() == 'true'}
+
+    def node(executable, parameters=(), package=PACKAGE, **options):
+        return Node(package=package, executable=executable, namespace=given['namespace'],
+                    parameters=[given['params_file'], {**common, **dict(parameters)}],
+                    ros_arguments=['--log-level', given['log_level']], **options)
+
+    changed = {name: given[name] for name in ('weights', 'device', 'image_transport')
+               if given[name]}
+    actions = [node('depth_node', changed, respawn=True, respawn_delay=2.0, remappings=[
+        ('image', image), ('image/compressed', f'{image}/compressed'),
+        ('camera_info', given['camera_info'])])]
+    if own_camera:
+        actions.append(node('camera_node', {
+            'source': ParameterValue(given['camera'], value_type=str),
+            'frame_id': given['optical_frame']}, remappings=[
+                ('camera_info', given['camera_info'])]))
+    if bag:
+        actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, '--clock'],
+                                      output='screen'))
+    if given['body_frame']:
+        actions.append(node('static_transform_publisher', package='tf2_ros', arguments=[
+            '--frame-id', given['body_frame'], '--child-frame-id', given['optical_frame'],
+            '--roll', ROLL, '--yaw', YAW]))
+    if given['viewer'] == 'web':
+        actions.append(node('viewer_node', remappings=[('image', image)], output='screen'))
+    elif given['viewer'] == 'rviz' and not installed('rviz2'):
+        actions.append(LogInfo(msg='rviz2 is not installed: nothing is shown. Install it '
+                               '(apt install ros-$ROS_DISTRO-rviz2), or use viewer:=web'))
+    elif given['viewer'] == 'rviz':
+        actions.append(Node(
+            package='rviz2', executable='rviz2', namespace=given['namespace'],
+            parameters=[common],
+            arguments=['-d', given['rviz_config'], '-f', given['optical_frame']],
+            remappings=[('/image_raw', image), ('/depth/image', 'depth/image'),
+                        ('/depth/points', 'depth/points')]))
+    return actions
 
 
 def generate_launch_description():
-    camera = LaunchConfiguration('camera')
-    another_camera = EqualsSubstitution(camera, 'none')
-    image = IfElseSubstitution(another_camera, LaunchConfiguration('image'), 'image_raw')
     return LaunchDescription([
-        DeclareLaunchArgument(
-            'camera', default_value='room',
-            description='room (the virtual room), a device number, a video file, a folder of '
-            'images, or none to listen to another camera'),
-        DeclareLaunchArgument(
-            'image', default_value='image',
-            description='image topic to listen to with camera:=none'),
-        DeclareLaunchArgument(
-            'camera_info', default_value='camera_info',
-            description='camera_info topic to listen to'),
-        DeclareLaunchArgument(
-            'namespace', default_value='', description='namespace of both nodes'),
-        DeclareLaunchArgument(
-            'weights', default_value='lite-nyu', description='registered name or file'),
-        DeclareLaunchArgument(
-            'params_file',
-            default_value=PathJoinSubstitution(
-                [FindPackageShare('hybrid_depth_ros'), 'config', 'depth.yaml']),
-            description='parameters of both nodes'),
-        Node(
-            package='hybrid_depth_ros', executable='camera_node',
-            namespace=LaunchConfiguration('namespace'), condition=UnlessCondition(another_camera),
-            parameters=[LaunchConfiguration('params_file'),
-                        {'source': ParameterValue(camera, value_type=str)}]),
-        Node(
-            package='hybrid_depth_ros', executable='depth_node',
-            namespace=LaunchConfiguration('namespace'),
-            parameters=[LaunchConfiguration('params_file'),
-                        {'weights': LaunchConfiguration('weights')}],
-            remappings=[('image', image),
-                        ('camera_info', LaunchConfiguration('camera_info'))]),
-    ])
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, default, description in ARGUMENTS),
+        OpaqueFunction(function=start)])

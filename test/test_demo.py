@@ -46,7 +46,7 @@ def test_what_the_demo_leaves(tmp_path):
     assert picture.shape[1] > 3 * 640  # camera, depth, true depth, scale
     ply = (tmp_path / 'cloud.ply').read_bytes()
     assert ply.startswith(b'ply\nformat binary_little_endian')
-    assert len(ply) > 15 * 300_000
+    assert len(ply) > 15 * 250_000  # the edge filter drops some
     with AnyReader([tmp_path / 'recording']) as reader:
         counts = {}
         for connection, _, raw in reader.messages():

@@ -49,6 +49,7 @@ def points_of(cloud):
     return xyz, np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
 
 
+@pytest.mark.parametrize('graph', [{'arguments': ('-p', 'edge_filter:=0.0')}], indirect=True)
 def test_cloud_lies_on_the_plane_and_the_sphere(graph):
     graph.listen(PointCloud2, 'depth/points')
     graph.listen(Image, 'depth/image')
@@ -77,6 +78,35 @@ def test_cloud_lies_on_the_plane_and_the_sphere(graph):
     np.testing.assert_array_equal(image_to_depth(depth), scene_depth(WIDTH, HEIGHT))
     np.testing.assert_allclose(info.k, CAMERA.matrix.ravel())
     assert (info.width, info.height) == (WIDTH, HEIGHT)
+
+
+def test_clouds_are_thinned_as_asked(graph):
+    graph.listen(PointCloud2, 'depth/points')
+    graph.ready()
+
+    def cloud():
+        return graph.answer('depth/points', rgb_to_image(CHART, graph.header()))
+    xyz, _ = points_of(cloud())
+    dropped = np.isnan(xyz[..., 2])
+    assert 0 < dropped.mean() < 0.1  # the sphere's outline
+    depth = scene_depth(WIDTH, HEIGHT)
+    rows, columns = np.nonzero(dropped)
+    assert (np.ptp(depth[rows.min():rows.max(), columns.min():columns.max()]) > 0.2)
+    assert graph.set_parameter('edge_filter', 0.0).successful
+    whole, _ = points_of(cloud())
+    for name, value in (('cloud_stride', 4), ('max_range', 2.4)):
+        assert graph.set_parameter(name, value).successful
+    assert not graph.set_parameter('min_range', 2.5).successful
+    message = cloud()
+    assert (message.height, message.width) == (HEIGHT // 4, WIDTH // 4)
+    xyz, _ = points_of(message)
+    np.testing.assert_array_equal(
+        np.isfinite(xyz[..., 2]), np.linalg.norm(whole[::4, ::4], axis=-1) <= 2.4)
+    assert graph.set_parameter('voxel_size', 0.2).successful
+    message = cloud()
+    assert message.height == 1
+    assert np.isfinite(points_of(message)[0]).all()
+    assert 10 < message.width < HEIGHT * WIDTH / 16
 
 
 def encoded(encoding, header):

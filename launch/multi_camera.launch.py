@@ -1,0 +1,65 @@
+"""Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+PACKAGE = 'hybrid_depth_ros'
+CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+
+ARGUMENTS = (
+    ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
+    ('sources', 'room,room,room,room', 'what each camera node reads (room, device number, video, '
+     'folder), or none: other drivers publish'),
+    ('image', 'image_raw', "image topic in each camera's namespace"),
+    ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
+    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    ('use_sim_time', 'false', 'follow /clock'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+)
+
+
+def start(context):
+    """One depth node, and a camera node for each source."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    cameras = [name.strip() for name in given['cameras'].split(',')]
+    sources = [source.strip() for source in given['sources'].split(',')]
+    sources = [] if sources == ['none'] else sources
+    if sources and len(sources) != len(cameras):
+        raise RuntimeError(f'sources names {len(sources)}, cameras {len(cameras)}: give one '
+                           'source for each camera, or sources:=none')
+    common = {'use_sim_time': given['use_sim_time'].lower() == 'true'}
+
+    def node(executable, parameters, **options):
+        return Node(package=PACKAGE, executable=executable,
+                    parameters=[given['params_file'], {**common, **parameters}],
+                    ros_arguments=['--log-level', given['log_level']], **options)
+
+    changed = {name: given[name] for name in ('weights', 'device') if given[name]}
+    topics = [(f'{name}/{ours}', f'{name}/{theirs}') for name in cameras for ours, theirs in (
+        ('image', given['image']), ('image/compressed', given['image'] + '/compressed'),
+        ('camera_info', given['camera_info']))]
+    return [
+        node('depth_node', {'cameras': cameras, **changed}, respawn=True, respawn_delay=2.0,
+             remappings=topics),
+        *(node('camera_node', {
+            'source': ParameterValue(source, value_type=str), 'seed': place,
+            'rate': float(given['rate']), 'frame_id': f'{name}_optical_frame'},
+            namespace=name, remappings=[('image_raw', given['image']),
+                                        ('camera_info', given['camera_info'])])
+          for place, (name, source) in enumerate(zip(cameras, sources)))]
+
+
+def generate_launch_description():
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, default, description in ARGUMENTS),
+        OpaqueFunction(function=start)])
