@@ -2,6 +2,9 @@
 
 import os
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +50,22 @@ def graph(request, tmp_path):
                   seconds=options.get('seconds', 0.0))
     yield graph
     graph.close()
+
+
+@pytest.fixture(scope='session')
+def workspace(tmp_path_factory):
+    """The repository built by colcon in a workspace of its own."""
+    path = tmp_path_factory.mktemp('workspace')
+    files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.split('\n')
+    for name in filter(None, files):
+        if (ROOT / name).exists():
+            target = path / 'src' / 'hybrid_depth_ros' / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    colcon = Path(sys.executable).with_name('colcon')
+    if not colcon.exists():
+        colcon = shutil.which('colcon') or pytest.skip('needs colcon')
+    built = subprocess.run([colcon, 'build'], cwd=path, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return path / 'install' / 'hybrid_depth_ros'

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,30 +15,12 @@ from hybrid_depth_ros import camera_node, depth_camera, depth_node
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope='module')
-def workspace(tmp_path_factory):
-    """The repository built by colcon in a workspace of its own."""
-    path = tmp_path_factory.mktemp('workspace')
-    files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
-                           capture_output=True, text=True).stdout.split('\n')
-    for name in filter(None, files):
-        if (ROOT / name).exists():
-            target = path / 'src' / 'hybrid_depth_ros' / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    colcon = Path(sys.executable).with_name('colcon')
-    if not colcon.exists():
-        colcon = shutil.which('colcon') or pytest.skip('needs colcon')
-    built = subprocess.run([colcon, 'build'], cwd=path, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return path / 'install' / 'hybrid_depth_ros'
-
-
 def test_colcon_installs_an_ament_python_package(workspace):
     assert (workspace / 'share/ament_index/resource_index/packages/hybrid_depth_ros').exists()
-    for name in ('package.xml', 'launch/depth.launch.py', 'config/depth.yaml'):
+    for name in ('package.xml', 'launch/depth.launch.py', 'launch/multi_camera.launch.py',
+                 'config/depth.yaml', 'config/depth.rviz', 'config/nav2_obstacles.yaml'):
         assert (workspace / 'share/hybrid_depth_ros' / name).exists()
-    for name in ('depth_node', 'camera_node'):
+    for name in ('depth_node', 'camera_node', 'viewer_node', 'evaluator_node', 'evaluate_bag'):
         assert os.access(workspace / 'lib/hybrid_depth_ros' / name, os.X_OK)
 
 
