@@ -21,7 +21,7 @@ from hybrid_depth_ros.depth_camera import DepthCamera
 from hybrid_depth_ros.messages import cv_bridge_encodings
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.pictures import save_snapshot
-from hybrid_depth_ros.predictor import FITS, PRECISIONS, RUNTIMES, DepthPredictor
+from hybrid_depth_ros.predictor import FITS, PRECISIONS, RUNTIMES, DepthPredictor, free_memory
 from hybrid_depth_ros.running import run
 
 SETTINGS = (
@@ -199,6 +199,7 @@ class DepthNode(LifecycleNode):
 
     def on_cleanup(self, state):
         self._predictor, self._state = None, 'unconfigured'
+        free_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state):

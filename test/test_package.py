@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hybrid_depth_ros import camera_node, depth_camera, depth_node
 
@@ -84,6 +85,19 @@ def test_readme_lists_every_parameter():
                       re.MULTILINE)
     assert rows == [table_row(setting) for setting in (*depth_node.SETTINGS,
                                                        *camera_node.SETTINGS)]
+
+
+@pytest.mark.parametrize('name', ['depth.yaml', 'nav2_obstacles.yaml'])
+def test_configurations_set_what_the_nodes_have(name):
+    sections = yaml.safe_load((ROOT / 'config' / name).read_text())
+    for node in (depth_node, camera_node):
+        known = {setting.name: setting for setting in node.SETTINGS}
+        section = sections.get(f'/**/{Path(node.__file__).stem}', {'ros__parameters': {}})
+        for key, value in section['ros__parameters'].items():
+            assert key in known
+            assert type(value) is type(known[key].default)
+            assert known[key].refusal(value) is None
+    assert '/**/depth_node' in sections
 
 
 def test_readme_lists_every_topic():
