@@ -12,15 +12,17 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from hybrid_depth_ros.encodings import compressed_to_rgb
+from hybrid_depth_ros.encodings import (
+    compressed_to_rgb,
+    intrinsics_from_camera_info,
+    rectification_from_camera_info,
+)
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.messages import (
     camera_info_message,
     cloud_message,
     depth_to_image,
     image_to_rgb,
-    intrinsics_from_camera_info,
-    rectification_from_camera_info,
 )
 
 _RELIABILITIES = {'auto': None, 'reliable': QoSReliabilityPolicy.RELIABLE,

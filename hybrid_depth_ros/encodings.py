@@ -1,12 +1,17 @@
 """What the bytes of images in ROS messages mean; needs no ROS itself.
 
-A message here is anything with the fields of sensor_msgs/Image or CompressedImage: rclpy's own,
-or one that rosbags read from a recording. Encodings are named in sensor_msgs/image_encodings.hpp;
-colour is converted by cv_bridge's rules, depth images follow REP 118.
+A message here is anything with the fields of sensor_msgs/Image, CompressedImage or CameraInfo:
+rclpy's own, or one that rosbags read from a recording. Encodings are named in
+sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules, depth images follow
+REP 118.
 """
+
+import struct
 
 import cv2
 import numpy as np
+
+from hybrid_depth_ros.geometry import Intrinsics, Rectification
 
 # Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
 # by the second row's second and third pixel, ROS by the first row's first two.
@@ -32,6 +37,7 @@ NV = ('nv12', 'nv21')
 _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
 
 DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
+PNG = b'\x89PNG\r\n\x1a\n'
 
 
 def image_pixels(message):
@@ -144,5 +150,93 @@ def image_to_depth(message):
     depth = _rows(message, DEPTH_TYPES[message.encoding], 1).astype(np.float32)
     if message.encoding == '16UC1':
         depth /= 1000
+    return _known(depth)
+
+
+def _known(depth):
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return depth
+
+
+def compressed_to_depth(message):
+    """sensor_msgs/CompressedImage of depth → float32 H×W, metres, NaN where unknown.
+
+    What compressed_depth_image_transport publishes: format ``16UC1; compressedDepth png``,
+    data a ConfigHeader (int32, float32 a, float32 b) and a 16-bit PNG, which holds millimetres,
+    or for 32FC1 inverse depth v with depth = a / (v − b). A 16UC1 PNG without that header (of
+    compressed_image_transport) is read too. Raises ValueError for RVL and for damaged data.
+    """
+    encoding, _, compression = (part.strip() for part in message.format.partition(';'))
+    data = bytes(message.data)
+    what = f'compressed depth (format {message.format!r}, {len(data)} bytes)'
+    if 'rvl' in compression.lower():
+        raise ValueError(f'{what} is RVL: publish it with the parameter compressedDepth.format '
+                         'set to png')
+    start = data.find(PNG, 0, 12 + len(PNG))
+    if encoding not in DEPTH_TYPES or start not in ((12,) if encoding == '32FC1' else (0, 12)):
+        raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG: publish compressedDepth png')
+    # OpenCV makes zeros of what a cut PNG lacks: see that it has an end.
+    values = (cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
+              if b'IEND' in data[-16:] else None)
+    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+        raise ValueError(f'{what} is damaged, truncated or not 16 bits of one channel')
+    depth = values.astype(np.float32)
+    if encoding == '16UC1':
+        depth /= 1000
+    else:
+        a, b = struct.unpack_from('<ff', data, 4)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            depth = np.where(values > 0, np.float32(a) / (depth - np.float32(b)),
+                             np.float32(np.nan))
+    return _known(depth)
+
+
+def is_depth(message):
+    """Whether an Image or CompressedImage says that it holds depth."""
+    named = getattr(message, 'encoding', None) or message.format.partition(';')[0].strip()
+    return named in DEPTH_TYPES or 'compressedDepth' in getattr(message, 'format', '')
+
+
+def intrinsics_from_camera_info(info, width, height, rectified=False):
+    """CameraInfo → the Intrinsics of the width×height image that came with it.
+
+    As the message and image_geometry's PinholeCameraModel define it: K is for the full
+    info.width×info.height; the region of interest moves the principal point, then binning
+    divides (0 means 1). An image of yet another size was resized, and the camera is with it.
+    rectified: the image is undistorted already, so P counts (K where P is 0).
+    Raises ValueError for an uncalibrated camera or one with impossible numbers.
+    """
+    fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
+    if rectified and info.p[0] != 0:
+        fx, cx, fy, cy = (float(info.p[i]) for i in (0, 2, 5, 6))
+    if fx == 0 or fy == 0:
+        raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
+                         'load the calibration')
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    # a width or height of 0 is not known: take the image's own
+    read_width = (roi.width or max(info.width - roi.x_offset, 0)) // across or width
+    read_height = (roi.height or max(info.height - roi.y_offset, 0)) // down or height
+    return Intrinsics(read_width, read_height, fx / across, fy / down, (cx - roi.x_offset) / across,
+                      (cy - roi.y_offset) / down).resized(width, height)
+
+
+def rectification_from_camera_info(info, width, height):
+    """CameraInfo → the Rectification of its width×height images; None without distortion.
+
+    From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
+    Raises ValueError for an unknown model, or numbers that do not go with it.
+    """
+    if not any(info.d):
+        return None
+    rotation = np.array(info.r, np.float64).reshape(3, 3)
+    if not np.isfinite(rotation).all():
+        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite')
+    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
+        rotation = None
+    camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
+                      for rectified in (False, True))
+    try:
+        return Rectification(camera, target, info.distortion_model, info.d, rotation)
+    except cv2.error as error:
+        raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
+                         f'{info.distortion_model} model') from error

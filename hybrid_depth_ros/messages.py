@@ -13,13 +13,12 @@ import subprocess
 import sys
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import yaml
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from hybrid_depth_ros.encodings import DEPTH_TYPES, NV, TO_RGB, image_pixels, pixels_to_rgb
-from hybrid_depth_ros.geometry import POINT, Intrinsics, Rectification
+from hybrid_depth_ros.geometry import POINT
 
 
 def image_to_rgb(message):
@@ -125,51 +124,6 @@ def depth_to_image(depth, header, encoding):
                     step=width * pixels.itemsize)
     _fill(message, pixels)
     return message
-
-
-def intrinsics_from_camera_info(info, width, height, rectified=False):
-    """CameraInfo → the Intrinsics of the width×height image that came with it.
-
-    As the message and image_geometry's PinholeCameraModel define it: K is for the full
-    info.width×info.height; the region of interest moves the principal point, then binning
-    divides (0 means 1). An image of yet another size was resized, and the camera is with it.
-    rectified: the image is undistorted already, so P counts (K where P is 0).
-    Raises ValueError for an uncalibrated camera or one with impossible numbers.
-    """
-    fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
-    if rectified and info.p[0] != 0:
-        fx, cx, fy, cy = (float(info.p[i]) for i in (0, 2, 5, 6))
-    if fx == 0 or fy == 0:
-        raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
-                         'load the calibration')
-    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
-    # a width or height of 0 is not known: take the image's own
-    read_width = (roi.width or max(info.width - roi.x_offset, 0)) // across or width
-    read_height = (roi.height or max(info.height - roi.y_offset, 0)) // down or height
-    return Intrinsics(read_width, read_height, fx / across, fy / down, (cx - roi.x_offset) / across,
-                      (cy - roi.y_offset) / down).resized(width, height)
-
-
-def rectification_from_camera_info(info, width, height):
-    """CameraInfo → the Rectification of its width×height images; None without distortion.
-
-    From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
-    Raises ValueError for an unknown model, or numbers that do not go with it.
-    """
-    if not any(info.d):
-        return None
-    rotation = np.array(info.r, np.float64).reshape(3, 3)
-    if not np.isfinite(rotation).all():
-        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite')
-    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
-        rotation = None
-    camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
-                      for rectified in (False, True))
-    try:
-        return Rectification(camera, target, info.distortion_model, info.d, rotation)
-    except cv2.error as error:
-        raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
-                         f'{info.distortion_model} model') from error
 
 
 def camera_info_message(intrinsics, header):

@@ -4,6 +4,9 @@ import numpy as np
 
 # Depth below this is scored as this, so that a predicted 0 has a logarithm.
 MIN_DEPTH = 1e-3
+NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
+BANDS = (0, 1, 2, 4, 10)  # metres of true depth
+ALIGNMENTS = ('median', 'scale-shift')
 
 
 class DepthErrors:
@@ -42,6 +45,11 @@ class DepthErrors:
         self.pixels += d.size
         return d.size
 
+    def include(self, other):
+        """Add what another has added: the same sums as adding its images here."""
+        self._sums += other._sums
+        self.pixels += other.pixels
+
     def metrics(self):
         """``{'rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3'}``; NaN when no pixel counts.
 
@@ -49,8 +57,102 @@ class DepthErrors:
         """
         means = self._sums / self.pixels if self.pixels else np.full(6, np.nan)
         rmse, *others = means.tolist()
-        return dict(zip(('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3'),
-                        (float(np.sqrt(rmse)), *others)))
+        return dict(zip(NAMES, (float(np.sqrt(rmse)), *others)))
+
+
+def align(predicted, truth, how):
+    """Predicted depths, fitted to the true depths of their image; both 1-D, metres, valid.
+
+    how: ``median``, times the ratio of the medians; ``scale-shift``, the a·d + b with the
+    least squared error. Returns float64.
+    """
+    d, t = predicted.astype(np.float64), truth.astype(np.float64)
+    if how == 'median':
+        return d * (np.median(t) / max(np.median(d), MIN_DEPTH))
+    varied = d - d.mean()
+    variance = (varied ** 2).mean()
+    scale = (varied * t).mean() / variance if variance > 0 else 1.0
+    return scale * varied + t.mean()
+
+
+class BandErrors:
+    """Depth errors apart by true depth: nearest < t ≤ farthest of each band, metres."""
+
+    def __init__(self, edges=BANDS):
+        self.edges = edges
+        self._errors = [DepthErrors() for _ in edges[1:]]
+
+    def add(self, predicted, truth):
+        """Add depths: arrays of one shape, metres."""
+        for errors, near, far in zip(self._errors, self.edges, self.edges[1:]):
+            inside = (truth > near) & (truth <= far)
+            errors.add(predicted[inside], truth[inside])
+
+    def report(self):
+        """``[{'from', 'to', 'pixels', 'rmse', …}, …]``."""
+        return [{'from': near, 'to': far, 'pixels': errors.pixels, **errors.metrics()}
+                for errors, near, far in zip(self._errors, self.edges, self.edges[1:])]
+
+
+class RecordingScores:
+    """Errors over the frames of a recording: pooled over pixels, for each band of distance.
+
+    alignments: of ``ALIGNMENTS``, which versions to score too.
+    """
+
+    def __init__(self, alignments=()):
+        self.frames = 0
+        self._pooled, self._bands = DepthErrors(), BandErrors()
+        self._aligned = {how: DepthErrors() for how in alignments}
+
+    def add(self, predicted, truth):
+        """Add one frame: float arrays H×W, metres, NaN where unknown.
+
+        Returns the frame's own ``{'pixels', 'rmse', …}``. Raises ValueError when the shapes
+        differ.
+        """
+        frame = DepthErrors()
+        frame.add(predicted, truth)
+        self._pooled.include(frame)
+        scored = np.isfinite(truth) & (truth > 0) & np.isfinite(predicted)
+        d, t = predicted[scored], truth[scored]
+        self._bands.add(d, t)
+        if d.size:
+            for how, errors in self._aligned.items():
+                errors.add(align(d, t, how), t)
+        self.frames += 1
+        return {'pixels': frame.pixels, **frame.metrics()}
+
+    def report(self):
+        """``{'frames', 'pixels', 'metrics', 'bands', 'aligned'}``, fit for JSON: None for NaN."""
+        return _jsonable({
+            'frames': self.frames, 'pixels': self._pooled.pixels,
+            'metrics': self._pooled.metrics(), 'bands': self._bands.report(),
+            'aligned': {how: errors.metrics() for how, errors in self._aligned.items()}})
+
+    def table(self):
+        """What people read: a line for all, for each alignment and each band."""
+        report = self.report()
+        rows = [('all distances', report['pixels'], report['metrics']),
+                *((f'{how}, aligned', report['pixels'], metrics)
+                  for how, metrics in report['aligned'].items()),
+                *((f'{band["from"]}–{band["to"]} m', band['pixels'], band)
+                  for band in report['bands'])]
+        lines = [f'{report["frames"]} frames',
+                 f'{"":20}{"pixels":>12}' + ''.join(
+                     f'{head:>9}' for head in ('RMSE (m)', 'REL', 'log10', 'δ1', 'δ2', 'δ3'))]
+        lines += [f'{name:20}{pixels:12}' + ''.join(
+            f'{"–":>9}' if metrics[key] is None else f'{metrics[key]:9.3f}' for key in NAMES)
+            for name, pixels, metrics in rows]
+        return '\n'.join(lines)
+
+
+def _jsonable(value):
+    if isinstance(value, dict):
+        return {key: _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def format_metrics(metrics):

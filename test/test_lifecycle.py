@@ -16,14 +16,9 @@ from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
 from hybrid_depth_ros.depth_node import check_cameras
-from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.encodings import image_to_depth, intrinsics_from_camera_info
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import (
-    camera_info_from_yaml,
-    camera_info_message,
-    intrinsics_from_camera_info,
-    rgb_to_image,
-)
+from hybrid_depth_ros.messages import camera_info_from_yaml, camera_info_message, rgb_to_image
 
 MANAGED = {'arguments': ('-p', 'autostart:=false')}
 

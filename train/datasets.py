@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hybrid_depth_ros.bags import SLOP, PairedRecording
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
@@ -303,91 +304,27 @@ class PairList(RgbdSet):
 class BagPairs(RgbdSet):
     """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
 
-    image_topic, depth_topic: found by their encodings where there is one of each. slop: the
-    most that the stamps of a pair may differ, seconds; each message is used once. Focal length
-    from the CameraInfo that lies beside the image topic.
+    The arguments and what is raised: :class:`hybrid_depth_ros.bags.PairedRecording`'s.
     """
 
-    def __init__(self, path, image_topic=None, depth_topic=None, slop=0.02):
-        self.path = Path(path)
-        stamps, info = self._scan(image_topic, depth_topic)
-        self._focal = info or NYU_FX_PER_WIDTH
-        images, depths = (sorted(stamps[topic]) for topic in self.topics)
-        self.pairs = []
-        for stamp, depth_time in depths:
-            while len(images) > 1 and (abs(images[1][0] - stamp) <= abs(images[0][0] - stamp)):
-                images.pop(0)
-            if images and abs(images[0][0] - stamp) <= slop * 1e9:
-                self.pairs.append((images.pop(0)[1], depth_time, stamp))
-        if not self.pairs:
-            raise OSError(f'{path}: no message on {self.topics[0]} is within {slop} s of one on '
-                          f'{self.topics[1]}')
-
-    def _reader(self):
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-        folder = self.path.parent if self.path.suffix in ('.mcap', '.db3') else self.path
-        return AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-
-    def _scan(self, image_topic, depth_topic):
-        from rosbags.highlevel import AnyReaderError
-        try:
-            with self._reader() as reader:
-                return self._find(reader, image_topic, depth_topic)
-        except AnyReaderError as error:
-            raise OSError(f'{self.path} is not a recording that can be read: {error}') from error
-
-    def _find(self, reader, image_topic, depth_topic):
-        kinds, stamps, focal = {}, {}, {}
-        for connection, time, raw in reader.messages():
-            if not connection.msgtype.endswith(('/Image', '/CompressedImage', '/CameraInfo')):
-                continue
-            message = reader.deserialize(raw, connection.msgtype)
-            if connection.msgtype.endswith('/CameraInfo'):
-                if message.k[0] > 0 and message.width:
-                    focal[connection.topic] = float(message.k[0] / message.width)
-                continue
-            encoding = getattr(message, 'encoding', 'compressed')
-            kinds[connection.topic] = 'depth' if encoding in ('16UC1', '32FC1') else 'image'
-            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            stamps.setdefault(connection.topic, []).append((stamp, time))
-        held = ', '.join(f'{topic} ({kind})' for topic, kind in sorted(kinds.items())) or 'none'
-        self.topics = []
-        for wanted, kind in ((image_topic, 'image'), (depth_topic, 'depth')):
-            found = [t for t in kinds if (t == wanted if wanted else kinds[t] == kind)]
-            if len(found) != 1:
-                raise OSError(f'{self.path}: ' + (
-                    f'no images on {wanted}' if wanted else
-                    f'{len(found)} topics hold {kind}s; name one with --{kind}-topic')
-                    + f'. Image topics in it: {held}')
-            self.topics.append(found[0])
-        return stamps, focal.get(self.topics[0].rsplit('/', 1)[0] + '/camera_info')
+    def __init__(self, path, image_topic=None, depth_topic=None, slop=SLOP):
+        self._recording = PairedRecording(path, image_topic, depth_topic, slop=slop)
+        self._focal = None
 
     def __len__(self):
-        return len(self.pairs)
+        return len(self._recording)
 
     def read(self, i):
-        from hybrid_depth_ros import encodings
-        got = []
-        with self._reader() as reader:
-            for topic, time in zip(self.topics, self.pairs[i]):
-                connections = [c for c in reader.connections if c.topic == topic]
-                connection, _, raw = next(reader.messages(connections, time, time + 1))
-                message = reader.deserialize(raw, connection.msgtype)
-                try:
-                    got.append(encodings.compressed_to_rgb(message)
-                               if connection.msgtype.endswith('CompressedImage') else
-                               encodings.image_to_depth(message) if topic == self.topics[1] else
-                               encodings.pixels_to_rgb(
-                                   encodings.image_pixels(message), message.encoding))
-                except ValueError as error:
-                    raise OSError(f'{self.name(i)} on {topic}: {error}') from error
-        return got[0], np.nan_to_num(got[1])
+        pair = self._recording.read(i)
+        return pair.seen, np.nan_to_num(pair.truth)
 
     def name(self, i):
-        return f'{self.path.name} at {self.pairs[i][2] / 1e9:.3f} s'
+        return f'{self._recording.path.name} at {self._recording.stamp(i) / 1e9:.3f} s'
 
     def focal(self, i):
+        if self._focal is None:
+            camera = self._recording.read(0).camera
+            self._focal = camera.fx / camera.width if camera else NYU_FX_PER_WIDTH
         return self._focal
 
 

@@ -1,0 +1,123 @@
+"""The evaluator node: scores depth images against true depth while both come."""
+
+import json
+import sys
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from hybrid_depth_ros.bags import SLOP, StampPairing, register_depth
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.metrics import RecordingScores
+from hybrid_depth_ros.parameters import Setting, declare
+from hybrid_depth_ros.running import run
+
+SETTINGS = (
+    Setting('slop', SLOP * 1000, 'most that the stamps of two frames of one moment may differ',
+            range=(0.0, 10000.0), unit='ms'),
+    Setting('json', '', 'file that the figures are written to at the end; empty: none'),
+)
+QUEUE = 100  # messages of a topic that wait while others are scored
+
+
+class EvaluatorNode(Node):
+    """Subscribes ``depth/image`` and ``depth_ground_truth``; publishes ``/diagnostics``.
+
+    Frames are paired, registered and scored as ``evaluate_bag --predicted`` does it, true depth
+    of another resolution being scaled to the prediction's. ``scores``: RecordingScores.
+    Raises ValueError for a parameter that will not do, OSError where `json` can't be written.
+    """
+
+    def __init__(self, **options):
+        super().__init__('evaluator_node', **options)
+        values = declare(self, SETTINGS)
+        self._json = values['json'] and Path(values['json'])
+        if self._json:
+            self._json.touch()  # not at the end is it found out that it can't be written
+        self.scores, self._damaged = RecordingScores(), 0
+        self._pairing = StampPairing(round(values['slop'] * 1e6))
+        self._topics = [self.resolve_topic_name(topic)
+                        for topic in ('depth/image', 'depth_ground_truth')]
+        self._inputs = [None, None]
+        self._follow_publishers()
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(0.2, self._follow_publishers)
+        self.create_timer(1.0, self._report)
+        self.get_logger().info(f'comparing {" with ".join(self._topics)}')
+
+    def _follow_publishers(self):
+        """Subscribe as reliably as is offered: best effort loses large images on the way."""
+        for side, topic in enumerate(self._topics):
+            best_effort = any(
+                publisher.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+                for publisher in self.get_publishers_info_by_topic(topic))
+            reliability = (QoSReliabilityPolicy.BEST_EFFORT if best_effort else
+                           QoSReliabilityPolicy.RELIABLE)
+            known = self._inputs[side]
+            if known and known.qos_profile.reliability == reliability:
+                continue
+            if known:
+                self.destroy_subscription(known)
+            self._inputs[side] = self.create_subscription(
+                Image, topic, lambda message, side=side: self._take(side, message),
+                QoSProfile(depth=QUEUE, reliability=reliability))
+
+    def _take(self, side, message):
+        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        self._score(self._pairing.add(side, stamp, message))
+
+    def _score(self, pairs):
+        for _, predicted, truth in pairs:
+            try:
+                depth, true_depth = image_to_depth(predicted), image_to_depth(truth)
+            except ValueError as error:
+                self._damaged += 1
+                if self._damaged == 1:
+                    self.get_logger().warning(f'pair left out: {error}')
+                continue
+            self.scores.add(depth, register_depth(true_depth, *depth.shape[::-1]))
+
+    def _report(self):
+        report = self.scores.report()
+        silent = [topic for topic in self._topics if not self.count_publishers(topic)]
+        level, text = (
+            (DiagnosticStatus.OK, 'scoring') if report['frames'] else
+            (DiagnosticStatus.WARN, f'nobody publishes {" and ".join(silent)}') if silent else
+            (DiagnosticStatus.WARN, 'no two frames of one moment have come: raise slop'))
+        values = {'frames': report['frames'], 'pixels': report['pixels'], **report['metrics'],
+                  'unpaired': self._pairing.unpaired, 'waiting': self._pairing.waiting,
+                  'damaged': self._damaged}
+        message = DiagnosticArray(status=[DiagnosticStatus(
+            level=level, name=f'{self.get_fully_qualified_name()}: errors', message=text,
+            values=[KeyValue(key=key, value=f'{value:.4f}' if isinstance(value, float) else
+                             '–' if value is None else str(value))
+                    for key, value in values.items()])])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
+
+    def destroy_node(self):
+        """Score what still waits, print the table, write `json`."""
+        self._score(self._pairing.finish())
+        print(self.scores.table(), flush=True)
+        if self._pairing.unpaired:
+            print(f'{self._pairing.unpaired} frames found no partner', flush=True)
+        try:
+            if self._json:
+                self._json.write_text(json.dumps(
+                    {**self.scores.report(), 'damaged': self._damaged, 'seen': self._topics[0],
+                     'truth': self._topics[1]}, indent=2) + '\n')
+        except OSError as error:
+            print(f'evaluator_node: {error}', file=sys.stderr, flush=True)
+        super().destroy_node()
+
+
+def main(args=None):
+    """Run the node until it is told to stop; returns the exit status."""
+    return run('evaluator_node', EvaluatorNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,598 @@
+"""Recordings with true depth: written small but genuine, read, paired, scored, and scored live."""
+
+import csv
+import json
+import multiprocessing
+import pickle
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from hybrid_depth_ros import evaluate_bag
+from hybrid_depth_ros.bags import (
+    PairedRecording,
+    Recording,
+    StampPairing,
+    pair_stamps,
+    register_depth,
+)
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors
+from hybrid_depth_ros.room import Room
+from train.datasets import BagPairs
+
+WIDTH, HEIGHT, COUNT = 160, 120, 4
+CAMERA = Intrinsics(WIDTH, HEIGHT, 150.0, 148.0, 79.0, 60.5)
+START, STEP = 1_700_000_000_000_000_123, 100_000_000  # ns
+STORE = get_typestore(Stores.ROS2_JAZZY)
+TYPES = STORE.types
+IMAGE, DEPTH, INFO, PREDICTED = ('/camera/color/image_raw', '/camera/depth/image_rect',
+                                 '/camera/color/camera_info', '/depth/image')
+
+
+@pytest.fixture(scope='module')
+def frames():
+    """Colour and exact depth of places in the room."""
+    room = Room(1)
+    return [room.render(CAMERA, room.camera_pose(15.0 * i)) for i in range(COUNT)]
+
+
+def predict(rgb, fx=None):
+    """A bad network, but one whose answer is known: darker is nearer."""
+    return (1 + rgb.astype(np.float32).mean(axis=2) / 100) * np.float32(fx / CAMERA.fx)
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+def header(stamp):
+    return TYPES['std_msgs/msg/Header'](TYPES['builtin_interfaces/msg/Time'](
+        stamp // 10**9, stamp % 10**9), 'camera')
+
+
+def image(stamp, pixels, encoding):
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels).view(np.uint8).reshape(height, -1)
+    return TYPES['sensor_msgs/msg/Image'](
+        header(stamp), height, width, encoding, 0, data.shape[1], data.ravel())
+
+
+def compressed(stamp, form, data):
+    return TYPES['sensor_msgs/msg/CompressedImage'](
+        header(stamp), form, np.frombuffer(data, np.uint8))
+
+
+def png(pixels):
+    return cv2.imencode('.png', pixels)[1].tobytes()
+
+
+def millimetres(depth):
+    return np.nan_to_num(np.rint(depth * 1000)).astype(np.uint16)
+
+
+def colour_message(stamp, rgb, form):
+    if form == 'raw':
+        return image(stamp, rgb, 'rgb8')
+    return compressed(stamp, 'rgb8; png compressed bgr8', png(rgb[..., ::-1]))
+
+
+def depth_message(stamp, depth, form):
+    if form == '32FC1':
+        return image(stamp, depth.astype(np.float32), form)
+    if form == '16UC1':
+        return image(stamp, millimetres(depth), form)
+    if form.startswith('16UC1'):
+        return compressed(stamp, form, bytes(12) + png(millimetres(depth)))
+    # as compressed_depth_image_transport does it: 100 × 101 / depth, from 10 m
+    a, b = 100.0 * 101.0, 1 - 100.0 * 101.0 / 10.0
+    inverse = np.nan_to_num(np.rint(a / depth + b)).astype(np.uint16)
+    return compressed(stamp, form, struct.pack('<iff', 0, a, b) + png(inverse))
+
+
+def camera_info(stamp, camera=CAMERA, distortion=(0.0,) * 5):
+    return TYPES['sensor_msgs/msg/CameraInfo'](
+        header(stamp), camera.height, camera.width, 'plumb_bob', np.array(distortion),
+        camera.matrix.ravel(), np.eye(3).ravel(), np.zeros(12), 0, 0,
+        TYPES['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False))
+
+
+def write(path, messages, plugin=StoragePlugin.MCAP, step=1_000_000):
+    """messages: (topic, message) in the order of recording, `step` ns apart."""
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        topics = {}
+        for number, (topic, message) in enumerate(messages):
+            kind = message.__msgtype__
+            if topic not in topics:
+                topics[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(topics[topic], START + number * step,
+                         STORE.serialize_cdr(message, kind))
+    return path
+
+
+def recording(frames, colour='raw', depth='32FC1', late=3_000_000, predicted=False):
+    """The messages of a camera: depth comes `late` ns after its colour frame."""
+    depth_topic = DEPTH + ('/compressedDepth' if 'compressed' in depth else '')
+    for i, (rgb, true_depth) in enumerate(frames):
+        stamp = START + i * STEP
+        yield INFO, camera_info(stamp)
+        yield (IMAGE if colour == 'raw' else f'{IMAGE}/compressed',
+               colour_message(stamp, rgb, colour))
+        yield depth_topic, depth_message(stamp + late, true_depth, depth)
+        if predicted:
+            yield PREDICTED, image(stamp, predict(rgb, CAMERA.fx), '32FC1')
+
+
+# --- pairing ------------------------------------------------------------------------------
+
+def test_pairs_by_hand():
+    assert pair_stamps([0, 33, 66], [35, 64, 1], 5) == [(0, 2), (1, 0), (2, 1)]
+    assert pair_stamps([0, 10], [5], 5) == [(0, 0)]  # equally near: the earlier
+    assert pair_stamps([0, 9], [5], 5) == [(1, 0)]
+    assert pair_stamps([5], [4, 5, 6], 5) == [(0, 1)]
+    assert pair_stamps([7, 7], [7, 7, 7], 0) == [(0, 0), (1, 1)]
+    assert pair_stamps([0, 100], [6, 94], 5) == []
+    assert pair_stamps([], [1], 5) == []
+
+
+def test_streams_pair_as_lists_do():
+    rng = random.Random(0)
+    for _ in range(300):
+        slop = rng.choice([0, 3, 20, 60])
+        lists = [sorted(rng.randrange(1000) for _ in range(rng.randrange(30))) for _ in range(2)]
+        pairs = pair_stamps(*lists, slop)
+        for side in range(2):
+            used = [pair[side] for pair in pairs]
+            assert len(set(used)) == len(used)
+        assert all(abs(lists[0][i] - lists[1][j]) <= slop for i, j in pairs)
+        taken = [{pair[side] for pair in pairs} for side in range(2)]
+        if len(set(lists[0])) == len(lists[0]) and len(set(lists[1])) == len(lists[1]):
+            # two that are nearer to each other than to any other frame are a pair
+            for i, first in enumerate(lists[0]):
+                for j, second in enumerate(lists[1]):
+                    gap = abs(first - second)
+                    if gap <= slop and all(abs(first - s) > gap for s in lists[1] if s != second
+                                           ) and all(abs(f - second) > gap for f in lists[0]
+                                                     if f != first):
+                        assert (i, j) in pairs
+        pairing, got, left = StampPairing(slop), [], [list(lists[0]), list(lists[1])]
+        while any(left):
+            side = rng.choice([side for side in range(2) if left[side]])
+            stamp = left[side].pop(0)
+            got += pairing.add(side, stamp, stamp)
+        got += pairing.finish()
+        assert [(a, b) for _, a, b in got] == [(lists[0][i], lists[1][j]) for i, j in pairs]
+        assert pairing.unpaired == sum(len(lists[s]) - len(taken[s]) for s in range(2))
+        assert pairing.waiting == 0
+
+
+def test_a_partner_that_never_comes_costs_no_memory():
+    pairing = StampPairing(slop=5, kept=10)
+    for stamp in range(1000):
+        assert pairing.add(0, stamp, None) == []
+    assert (pairing.waiting, pairing.unpaired) == (10, 990)
+
+
+# --- registration ------------------------------------------------------------------------
+
+def test_depth_in_another_cameras_pixels():
+    room, pose = Room(1), Room(1).camera_pose(3.0)
+    depth_camera = Intrinsics(120, 100, 90.0, 92.0, 58.0, 51.0)
+    depth, true = (room.render(camera, pose)[1] for camera in (depth_camera, CAMERA))
+    registered = register_depth(depth, WIDTH, HEIGHT, depth_camera, CAMERA)
+    assert registered.shape == true.shape
+    assert np.isin(registered[np.isfinite(registered)], depth).all()
+    assert np.isfinite(registered[20:100, 20:140]).all()
+    error = np.abs(registered - true)
+    assert np.nanmedian(error) < 0.01
+    # as much as half a pixel of it explains; with the wrong intrinsics it would not
+    wrong = np.abs(register_depth(depth, WIDTH, HEIGHT) - true)
+    assert np.nanmedian(wrong) > 2 * np.nanmedian(error)
+    narrow = Intrinsics(120, 100, 300.0, 300.0, 60.0, 50.0)
+    seen = np.isfinite(register_depth(depth, WIDTH, HEIGHT, narrow, CAMERA))
+    assert 0.1 < seen.mean() < 0.4  # a narrow view fills the middle alone
+    assert seen[60, 79]
+    assert not seen[:20].any()
+
+
+def test_depth_from_another_place():
+    room, pose = Room(1), Room(1).camera_pose(3.0)
+    transform = np.eye(4)
+    transform[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.05, 0.03]))[0]
+    transform[:3, 3] = 0.1, -0.02, 0.03
+    wide = Intrinsics(640, 480, 480.0, 480.0, 320.0, 240.0)
+    _, depth = room.render(wide, pose @ transform)
+    _, true = room.render(CAMERA, pose)
+    registered = register_depth(depth, WIDTH, HEIGHT, wide, CAMERA, transform)
+    inner = np.s_[10:-10, 20:-20]
+    assert np.isfinite(registered[inner]).mean() > 0.95
+    error, wrong = (np.abs(d - true)[inner] for d in (
+        registered, register_depth(depth, WIDTH, HEIGHT, wide, CAMERA)))
+    assert np.nanmedian(error) < 0.02 < np.nanmedian(wrong)
+
+
+def test_scaling_takes_the_nearest_pixel():
+    depth = np.arange(8, dtype=np.float32).reshape(2, 4)
+    assert register_depth(depth, 4, 2) is depth
+    assert np.array_equal(register_depth(depth, 8, 4), depth.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(register_depth(depth.repeat(3, 0).repeat(3, 1), 4, 2), depth)
+    with pytest.raises(ValueError, match='its intrinsics are for 160×120'):
+        register_depth(depth, 4, 2, CAMERA, Intrinsics(4, 2, 1.0, 1.0, 1.0, 1.0))
+
+
+# --- reading --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('plugin', 'colour', 'depth', 'step'), [
+    (StoragePlugin.SQLITE3, 'raw', '16UC1', 0.00051),
+    (StoragePlugin.SQLITE3, 'png', '32FC1; compressedDepth', None),
+    (StoragePlugin.MCAP, 'raw', '32FC1', 0),
+    (StoragePlugin.MCAP, 'png', '16UC1; compressedDepth png', 0.00051),
+])
+def test_forms(frames, tmp_path, plugin, colour, depth, step):
+    frames = [(rgb, true.copy()) for rgb, true in frames]
+    frames[1][1][30:50, 40:90] = np.nan
+    path = write(tmp_path / 'bag', recording(frames, colour, depth), plugin)
+    file, = (path / name for name in ('bag.mcap', 'bag.db3') if (path / name).exists())
+    for named in (path, file):
+        pairs = PairedRecording(named)
+        assert len(pairs) == COUNT
+        for i, (pair, (rgb, true)) in enumerate(zip(pairs, frames, strict=True)):
+            assert pair.stamp == START + i * STEP
+            assert np.array_equal(pair.seen, rgb)
+            assert pair.truth.dtype == np.float32
+            assert np.array_equal(np.isnan(pair.truth), np.isnan(true))
+            # half a step of inverse depth, where it is that
+            allowed = 0.5 * true ** 2 / (100 * 101) * 1.01 + 1e-5 if step is None else step
+            assert np.nanmax(np.abs(pair.truth - true) - allowed) <= 0
+            assert pair.camera == CAMERA
+            again = pairs.read(i)
+            assert np.array_equal(again.truth, pair.truth, equal_nan=True)
+            assert np.array_equal(again.seen, pair.seen)
+        assert not pairs.damaged
+
+
+@pytest.mark.parametrize('step', [1_000_000, 0])
+def test_a_bag_in_any_order_reads_in_the_order_of_stamps(frames, tmp_path, step):
+    messages = list(recording(frames))
+    random.Random(3).shuffle(messages)
+    pairs = PairedRecording(write(tmp_path / 'bag', messages, step=step))
+    assert [pair.stamp for pair in pairs] == [START + i * STEP for i in range(COUNT)]
+    for i, (rgb, true) in enumerate(frames):
+        assert np.array_equal(pairs.read(i).seen, rgb)
+        assert np.array_equal(pairs.read(i).truth, true)
+
+
+def test_registered_to_the_colour_camera(tmp_path):
+    room, depth_camera = Room(1), Intrinsics(120, 100, 90.0, 92.0, 58.0, 51.0)
+    rgb, true = room.render(CAMERA, room.camera_pose(3.0))
+    _, depth = room.render(depth_camera, room.camera_pose(3.0))
+    messages = [(INFO, camera_info(START)), (IMAGE, image(START, rgb, 'rgb8')),
+                ('/camera/depth/camera_info', camera_info(START, depth_camera)),
+                (DEPTH, image(START, depth, '32FC1'))]
+    pair, = PairedRecording(write(tmp_path / 'bag', messages))
+    assert np.array_equal(pair.truth, register_depth(depth, WIDTH, HEIGHT, depth_camera, CAMERA),
+                          equal_nan=True)
+    assert np.nanmedian(np.abs(pair.truth - true)) < 0.01
+    pair, = PairedRecording(write(tmp_path / 'none', [m for m in messages if 'info' not in m[0]]))
+    assert pair.camera is None
+    assert np.array_equal(pair.truth, register_depth(depth, WIDTH, HEIGHT))
+
+
+def test_distortion_is_taken_out_of_both(tmp_path):
+    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)).astype(np.float32) / 2 + 20
+    bent = (-0.2, 0.05, 0.0, 0.0, 0.0)
+    grey = np.repeat(ramp.astype(np.uint8)[..., None], 3, axis=2)
+    pair, = PairedRecording(write(tmp_path / 'bag', [
+        ('/camera/camera_info', camera_info(START, distortion=bent)),
+        ('/camera/image_raw', image(START, grey, 'rgb8')),
+        ('/camera/depth_raw', image(START, ramp, '32FC1'))]))
+    assert np.nanmax(np.abs(pair.truth - pair.seen[..., 0])) <= 1.5
+    assert np.abs(pair.truth[5, 5] - ramp[5, 5]) > 2  # it did move
+    assert not np.isfinite(pair.truth).all() or (pair.seen > 0).all()
+
+
+def test_a_recording_in_other_processes(frames, tmp_path):
+    dataset = BagPairs(write(tmp_path / 'bag', recording(frames)))
+    wanted = [dataset.read(i) for i in range(COUNT)]
+    copy = pickle.loads(pickle.dumps(dataset))
+    global _shared
+    _shared = dataset
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        results = [*pool.map(_read_shared, range(COUNT)), *(copy.read(i) for i in range(COUNT))]
+    for (rgb, depth), (wanted_rgb, wanted_depth) in zip(results, wanted * 2, strict=True):
+        assert np.array_equal(rgb, wanted_rgb)
+        assert np.array_equal(depth, wanted_depth)
+
+
+def _read_shared(i):
+    return _shared.read(i)
+
+
+# --- what can be wrong --------------------------------------------------------------------
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[:int(len(data) * share)])
+
+
+@pytest.mark.parametrize('share', [0, 0.00001, 0.3, 0.999])
+@pytest.mark.parametrize(('plugin', 'file', 'mend'), [
+    (StoragePlugin.MCAP, 'bag.mcap', 'mcap recover'),
+    (StoragePlugin.SQLITE3, 'bag.db3', r'sqlite3 \S+bag\.db3 \.recover')])
+def test_truncated(frames, tmp_path, plugin, file, mend, share):
+    path = write(tmp_path / 'bag', recording(frames), plugin)
+    cut(path / file, share)
+    for named in (path, path / file):
+        with pytest.raises(OSError, match='copy it again' if share == 0 else mend) as raised:
+            PairedRecording(named)
+        assert str(named) in str(raised.value)
+        assert '\n' not in str(raised.value)
+
+
+def test_an_mcap_file_without_an_index(frames, tmp_path):
+    file = write(tmp_path / 'bag', recording(frames)) / 'bag.mcap'
+    data = bytearray(file.read_bytes())
+    start, = struct.unpack_from('<Q', data, len(data) - 28)  # of the summary: the index
+    data[-28:-12] = bytes(16)
+    file.write_bytes(data[:start] + data[-37:])
+    assert [pair.stamp for pair in PairedRecording(file)] == [START + i * STEP
+                                                             for i in range(COUNT)]
+
+
+def test_not_a_recording(frames, tmp_path):
+    with pytest.raises(OSError, match='no such file or folder'):
+        Recording(tmp_path / 'bag')
+    path = write(tmp_path / 'bag', recording(frames))
+    (path / 'metadata.yaml').write_text('nothing')
+    with pytest.raises(OSError, match=r'bag is .*damaged.*ros2 bag reindex'):
+        Recording(path)
+    (path / 'metadata.yaml').unlink()
+    with pytest.raises(OSError, match=r'no metadata\.yaml: run `ros2 bag reindex'):
+        Recording(path)
+    assert len(PairedRecording(path / 'bag.mcap')) == COUNT
+    (tmp_path / 'bag.txt').touch()
+    with pytest.raises(OSError, match=r'bag\.txt is no recording'):
+        Recording(tmp_path / 'bag.txt')
+    with pytest.raises(OSError, match='holds no message'):
+        Recording(write(tmp_path / 'empty', []))
+    (tmp_path / 'a.db3').touch()
+    (tmp_path / 'a.db3-wal').write_bytes(b'later messages')
+    with pytest.raises(OSError, match='wal_checkpoint'):
+        Recording(tmp_path / 'a.db3')
+
+
+def test_messages_compressed_one_by_one(frames, tmp_path):
+    writer = Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer:
+        topics = {}
+        for number, (topic, message) in enumerate(recording(frames)):
+            kind = message.__msgtype__
+            if topic not in topics:
+                topics[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(topics[topic], START + number, STORE.serialize_cdr(message, kind))
+    assert len(PairedRecording(tmp_path / 'bag')) == COUNT
+    with pytest.raises(OSError, match='name the folder instead of the file'):
+        PairedRecording(tmp_path / 'bag' / 'bag.db3')
+
+
+def test_which_topics(frames, tmp_path):
+    path = write(tmp_path / 'bag', recording(frames, predicted=True))
+    with pytest.raises(OSError, match=r'2 topics hold depth images: name one with --depth\. In '
+                       rf'it: .*{DEPTH} \(depth\) 4 × Image, {PREDICTED} \(depth\) 4 × Image'):
+        PairedRecording(path)
+    assert PairedRecording(path, depth=DEPTH).seen == IMAGE
+    assert PairedRecording(path, predicted=PREDICTED).truth == DEPTH
+    for options, said in (({'image': '/nowhere'}, 'no images on /nowhere'),
+                          ({'image': DEPTH}, f'{DEPTH} holds depth images, not colour images'),
+                          ({'depth': IMAGE}, f'{IMAGE} holds colour images, not depth images'),
+                          ({'predicted': DEPTH, 'depth': DEPTH}, 'compared with itself'),
+                          ({'depth': DEPTH, 'camera_info': '/i'}, 'no camera infos on /i')):
+        with pytest.raises(OSError, match=said):
+            PairedRecording(path, **options)
+    with pytest.raises(OSError, match='no topic holds depth images'):
+        PairedRecording(write(tmp_path / 'colour', [
+            m for m in recording(frames) if m[0] != DEPTH]))
+
+
+def test_stamps_that_do_not_meet(frames, tmp_path):
+    path = write(tmp_path / 'bag', recording(frames, late=30_000_000))
+    with pytest.raises(OSError, match=rf'no frame on {IMAGE} is within 0\.02 s of one on {DEPTH} '
+                       r'\(.* runs from 1700000000\.000 to .*--slop'):
+        PairedRecording(path)
+    assert len(PairedRecording(path, slop=0.03)) == COUNT
+    messages = [(IMAGE, image(0, frames[0][0], 'rgb8')), (DEPTH, image(0, frames[0][1], '32FC1'))]
+    with pytest.raises(OSError, match='carry no stamp'):
+        PairedRecording(write(tmp_path / 'zero', messages))
+
+
+def test_a_damaged_frame_is_left_out(frames, tmp_path):
+    messages = list(recording(frames, depth='16UC1; compressedDepth png'))
+    broken = [message for topic, message in messages if 'compressedDepth' in topic][1]
+    broken.data = broken.data[:500]
+    pairs = PairedRecording(write(tmp_path / 'bag', messages))
+    assert [pair.stamp for pair in pairs] == [START + i * STEP for i in (0, 2, 3)]
+    assert len(pairs.damaged) == 1
+    assert 'truncated' in pairs.damaged[0]
+    with pytest.raises(OSError, match=f'{DEPTH}/compressedDepth: .*truncated'):
+        pairs.read(1)
+
+
+def test_rvl_is_refused(frames, tmp_path):
+    messages = [(IMAGE, image(START, frames[0][0], 'rgb8')),
+                (DEPTH, compressed(START, '16UC1; compressedDepth rvl', bytes(100)))]
+    pairs = PairedRecording(write(tmp_path / 'bag', messages))
+    with pytest.raises(OSError, match=r'RVL: publish it with .*png'):
+        pairs.read(0)
+
+
+# --- scores -------------------------------------------------------------------------------
+
+def straight(frames, bands=()):
+    """Errors of the predictions, on the arrays themselves."""
+    errors = DepthErrors()
+    for rgb, true in frames:
+        predicted = predict(rgb, CAMERA.fx)
+        errors.add(predicted, true, (true > bands[0]) & (true <= bands[1]) if bands else None)
+    return errors
+
+
+def test_a_band_holds_its_far_edge():
+    errors = BandErrors((0, 1, 2))
+    errors.add(np.full(4, 2.0), np.array([1.0, 1.5, 2.0, 2.5]))
+    assert [band['pixels'] for band in errors.report()] == [1, 2]
+
+
+def test_evaluate_bag(frames, tmp_path, capsys):
+    path = write(tmp_path / 'bag', recording(frames))
+    out = tmp_path / 'out'
+    arguments = [str(path), '--json', str(tmp_path / 'o.json'), '--csv', str(tmp_path / 'o.csv'),
+                 '--plots', str(out), '--align', 'median', 'scale-shift']
+    assert evaluate_bag.main(arguments, predict) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / 'o.json').read_text())
+    errors = straight(frames)
+    assert report['metrics'] == errors.metrics()
+    assert (report['frames'], report['pixels']) == (COUNT, errors.pixels)
+    for band, edges in zip(report['bands'], ((0, 1), (1, 2), (2, 4), (4, 10)), strict=True):
+        alone = straight(frames, edges)
+        assert (band['from'], band['to'], band['pixels']) == (*edges, alone.pixels)
+        if alone.pixels:
+            assert {name: band[name] for name in NAMES} == alone.metrics()
+        else:
+            assert band['rel'] is None
+    assert f'{report["metrics"]["rmse"]:9.3f}{report["metrics"]["rel"]:9.3f}' in printed
+    with (tmp_path / 'o.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['stamp'] for row in rows] == [
+        f'1700000000.{100_000_000 * i + 123:09d}' for i in range(COUNT)]
+    for row, frame in zip(rows, frames, strict=True):
+        alone = straight([frame])
+        assert {name: float(row[name]) for name in NAMES} == alone.metrics()
+        assert int(row['pixels']) == alone.pixels
+    for name in ('errors', 'best', 'median', 'worst'):
+        assert cv2.imread(str(out / f'{name}.png')).size
+    ranked = sorted(rows, key=lambda row: float(row['rel']))
+    assert f'worst.png: the frame of {ranked[-1]["stamp"]} s' in printed
+
+    fitted = {how: DepthErrors() for how in ('median', 'scale-shift')}
+    for rgb, true in frames:
+        d = predict(rgb, CAMERA.fx).astype(float)
+        fitted['median'].add(d * np.median(true) / np.median(d), true)
+        columns = np.stack((d.ravel(), np.ones(d.size)), axis=1)
+        solution = np.linalg.lstsq(columns, true.ravel().astype(float), rcond=None)[0]
+        fitted['scale-shift'].add((columns @ solution).reshape(d.shape), true)
+    for how, errors in fitted.items():
+        assert report['aligned'][how] == pytest.approx(errors.metrics(), rel=1e-4)
+
+
+def test_predicted_depth_scores_as_the_network_does(frames, tmp_path):
+    path = write(tmp_path / 'bag', recording(frames, predicted=True))
+    reports = []
+    for options, predictor in ((['--depth', DEPTH], predict), (['--predicted', PREDICTED], None)):
+        assert evaluate_bag.main([str(path), *options, '--json', str(tmp_path / 'o.json')],
+                                 predictor) == 0
+        reports.append(json.loads((tmp_path / 'o.json').read_text()))
+    for key in ('metrics', 'bands', 'frames', 'pixels'):
+        assert reports[0][key] == reports[1][key]
+
+
+def test_an_interruption_keeps_what_was_scored(frames, tmp_path, capsys):
+    path, seen = write(tmp_path / 'bag', recording(frames)), []
+
+    def interrupted(rgb, fx):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(rgb)
+        return predict(rgb, fx)
+    arguments = [str(path), '--json', str(tmp_path / 'o.json'), '--csv', str(tmp_path / 'o.csv')]
+    assert evaluate_bag.main(arguments, interrupted) == 130
+    assert '2 of 4 frames were scored' in capsys.readouterr().err
+    report = json.loads((tmp_path / 'o.json').read_text())
+    assert report['metrics'] == straight(frames[:2]).metrics()
+    assert len((tmp_path / 'o.csv').read_text().splitlines()) == 3
+
+
+def test_ros_is_not_needed():
+    done = subprocess.run(
+        [sys.executable, '-c', 'import sys\n'
+         'for name in ("rclpy", "sensor_msgs", "std_msgs"): sys.modules[name] = None\n'
+         'from hybrid_depth_ros.evaluate_bag import main\nmain(["nowhere", "--device", "cpu"])'],
+        capture_output=True, text=True)
+    assert done.stderr.startswith('evaluate_bag: nowhere: there is no such')
+
+
+def test_errors_are_one_sentence(frames, tmp_path):
+    path = write(tmp_path / 'bag', recording(frames))
+    for arguments, said in ((['nowhere'], 'evaluate_bag: nowhere: there is no such'),
+                            ([str(path), '--json', str(tmp_path / 'no' / 'o.json')], 'o.json'),
+                            ([str(path), '--weights', 'no-such'], 'no-such')):
+        with pytest.raises(SystemExit, match=said):
+            evaluate_bag.main(arguments)
+
+
+# --- live ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop):
+    rclpy = pytest.importorskip('rclpy')
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import Image
+    small = [(rgb, depth[::2, ::2]) for rgb, depth in frames]  # true depth of another resolution
+    messages = list(recording(small, predicted=True))
+    path = write(tmp_path / 'bag', messages)
+    offline, live = tmp_path / 'offline.json', tmp_path / 'live.json'
+    assert evaluate_bag.main([str(path), '--predicted', PREDICTED, '--json', str(offline)]) == 0
+
+    log = (tmp_path / 'log').open('w')
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'hybrid_depth_ros.evaluator_node', '--ros-args',
+         '-p', f'json:={live}', '-r', f'depth_ground_truth:={DEPTH}'], stdout=log, stderr=log)
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('player', context=context)
+    executor = rclpy.executors.SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    said = {}
+
+    def listen(message):
+        said.update({value.key: value.value for value in message.status[0].values})
+
+    def wait(until):
+        deadline = time.monotonic() + 30
+        while not until():
+            assert time.monotonic() < deadline, (said, (tmp_path / 'log').read_text())
+            executor.spin_once(timeout_sec=0.05)
+    try:
+        node.create_subscription(DiagnosticArray, '/diagnostics', listen, 10)
+        publishers = {topic: node.create_publisher(Image, topic, 20)
+                      for topic in (PREDICTED, DEPTH)}
+        wait(lambda: said and all(p.get_subscription_count() for p in publishers.values()))
+        for topic, message in messages:
+            if topic in publishers:
+                publishers[topic].publish(bytes(STORE.serialize_cdr(message, message.__msgtype__)))
+        # the last pair is sure only when no more frames come
+        wait(lambda: int(said['frames']) >= COUNT - 1)
+        assert float(said['rel']) > 0
+        process.send_signal(stop)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    reports = [json.loads(file.read_text()) for file in (offline, live)]
+    assert reports[0]['frames'] == COUNT
+    for key in ('metrics', 'bands', 'frames', 'pixels', 'damaged', 'seen', 'truth'):
+        assert reports[0][key] == reports[1][key]
+    printed = (tmp_path / 'log').read_text()
+    assert f'{COUNT} frames' in printed
+    assert 'Traceback' not in printed
