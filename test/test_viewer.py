@@ -1,0 +1,354 @@
+"""The viewer: what the page is sent, whom it listens to, and what a real browser shows."""
+
+import base64
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+viser = pytest.importorskip('viser', reason='the viewer needs the extra `viewer` (viser)')
+
+import msgspec
+import zstandard
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from std_msgs.msg import Header
+from websockets.sync.client import connect
+
+from hybrid_depth_ros import viewer_node
+from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
+from hybrid_depth_ros.messages import cloud_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.viewer_node import SETTINGS, Page, ViewerNode, cloud_points
+
+WIDTH, HEIGHT = 64, 48
+CAMERA = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, 60)
+DEPTH = np.repeat(np.where(np.arange(WIDTH) < WIDTH // 2, 1.25, 3.0)[None],
+                  HEIGHT, axis=0).astype(np.float32)
+PATIENCE = 120.0  # seconds: a browser that draws 3-D without a GPU on a busy machine
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome',
+                                                'google-chrome-stable'))), None)
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return value
+
+
+# --- clouds ---------------------------------------------------------------------------
+
+
+def test_our_cloud_becomes_points_within_the_budget():
+    rgb = np.arange(HEIGHT * WIDTH * 3, dtype=np.uint32).reshape(HEIGHT, WIDTH, 3).astype(np.uint8)
+    depth = DEPTH.copy()
+    depth[0] = np.nan
+    cloud = organised_cloud(depth, rgb, CAMERA)
+    message = cloud_message(cloud, Header())
+
+    points, colours = cloud_points(message, HEIGHT * WIDTH)
+    assert points.dtype == np.float32 and colours.dtype == np.uint8
+    np.testing.assert_array_equal(
+        points, np.stack([cloud[axis][1:] for axis in 'xyz'], -1).reshape(-1, 3))
+    np.testing.assert_array_equal(colours, rgb[1:].reshape(-1, 3))
+
+    points, colours = cloud_points(message, 1000)  # every second row and column
+    assert len(points) == (HEIGHT // 2 - 1) * WIDTH // 2
+    np.testing.assert_array_equal(colours, rgb[::2, ::2][1:].reshape(-1, 3))
+
+
+def test_a_strangers_cloud_is_read_by_its_fields():
+    # big-endian, one line, padding before and between the fields, rows longer than the points
+    kind = np.dtype({'names': ['z', 'x', 'y'], 'formats': ['>f4'] * 3, 'offsets': [4, 12, 20],
+                     'itemsize': 28})
+    line = np.zeros(6, kind)
+    line['x'], line['y'], line['z'] = np.arange(6), 7, [1, 2, np.inf, 4, 5, 6]
+    message = PointCloud2(
+        height=1, width=6, point_step=28, row_step=28 * 6 + 3, is_bigendian=True,
+        data=line.tobytes() + b'\0' * 3,
+        fields=[PointField(name=name, offset=kind.fields[name][1], count=1,
+                           datatype=PointField.FLOAT32) for name in kind.names])
+    points, colours = cloud_points(message, 6)
+    np.testing.assert_array_equal(points, [[x, 7, x + 1] for x in (0, 1, 3, 4, 5)])
+    assert colours[0, 0] > colours[0, 2] and colours[-1, 2] > colours[-1, 0]  # warm is near
+    assert len(cloud_points(message, 3)[0]) == 2  # 0, 2 (not finite), 4
+
+    with pytest.raises(ValueError, match='truncated'):
+        message.width = 7
+        cloud_points(message, 6)
+    with pytest.raises(ValueError, match='no field z'):
+        cloud_points(PointCloud2(fields=message.fields[1:]), 6)
+
+
+# --- the page -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page():
+    page = Page('127.0.0.1', 0)
+    yield page
+    page.close()
+
+
+def look(page):
+    """A browser's connection, as far as the server can tell."""
+    browser = connect(page.url.replace('http', 'ws'), max_size=None,
+                      subprotocols=[f'viser-v{viser.__version__}'])
+    browser.send(msgspec.msgpack.encode({
+        'type': 'ViewerCameraMessage', 'wxyz': (1, 0, 0, 0), 'position': (0, 0, 0), 'fov': 1,
+        'near': 0.1, 'far': 100, 'image_height': 480, 'image_width': 640, 'look_at': (0, 0, 1),
+        'up_direction': (0, -1, 0)}))
+    assert wait_for(lambda: page.open)
+    return browser
+
+
+def test_page_is_sent_what_it_shows(page):
+    assert urllib.request.urlopen(page.url, timeout=20).read(15).lower() == b'<!doctype html>'
+    assert not page.open
+    page.show_text('a <b> & c')
+    page.show_picture(np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
+    page.show_depth(np.full((HEIGHT, WIDTH), np.nan, np.float32))
+    page.show_depth(DEPTH)
+    page.show_cloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+    page.show_cloud(np.float32([[0, 0, 1], [1, 0, 2]]), np.uint8([[255, 0, 0], [0, 255, 0]]))
+    with look(page) as browser:
+        received = b''
+        while b'ReplayDoneMessage' not in received:
+            frame = browser.recv(timeout=20)
+            packed = int.from_bytes(frame[8:16], 'little')
+            received += zstandard.decompress(frame[16:16 + packed]) + frame[16 + packed:]
+    assert b'a &lt;b&gt; &amp; c' in received
+    values = re.search(b'data-size="64,48" data-millimetres="([^"]+)"', received)
+    millimetres = np.frombuffer(base64.b64decode(values[1]), '<u2').reshape(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(millimetres, np.rint(DEPTH * 1000))
+    assert np.float16([[0, 0, 1], [1, 0, 2]]).tobytes() in received
+    assert wait_for(lambda: not page.open)
+
+
+def test_no_page_asks_for_a_tunnel_to_the_internet(page):
+    assert page._server.request_share_url() is None
+    assert page._server._share_tunnel is None
+
+
+def test_a_taken_port_and_a_foreign_address_are_said(page):
+    with pytest.raises(OSError, match=f'port {page.port} of 127.0.0.1 is taken'):
+        Page('127.0.0.1', page.port)
+    with pytest.raises(OSError, match=r"'192\.0\.2\.1' is not an address of this machine"):
+        Page('192.0.2.1', 0)  # RFC 5737: nobody's
+
+
+def test_missing_viser_is_named_with_the_mend(monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, 'viser', None)
+    assert viewer_node.main(['--ros-args', '-p', 'port:=0']) == 1
+    error = capfd.readouterr().err
+    assert 'pip install viser' in error and 'Traceback' not in error
+
+
+# --- over DDS -------------------------------------------------------------------------
+
+
+class Graph:
+    """A viewer and a publisher of its topics, spun by a thread."""
+
+    def __init__(self, image_qos, **parameters):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.viewer = ViewerNode(context=self.context, parameter_overrides=[
+            Parameter(name, value=value)
+            for name, value in {'port': 0, 'rate': 10.0, **parameters}.items()])
+        self.page = self.viewer.page
+        self.node = rclpy.create_node('depth_source', context=self.context)
+        self.publishers = [
+            self.node.create_publisher(kind, topic, qos) for kind, topic, qos in (
+                (Image, 'image', image_qos), (Image, 'depth/image', QoSProfile(depth=1)),
+                (PointCloud2, 'depth/points', QoSProfile(depth=1)))]
+        self.colour = (255, 0, 0)
+        self.node.create_timer(0.25, self._publish)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        for node in (self.viewer, self.node):
+            self.executor.add_node(node)
+        self.closing = False
+        self.thread = threading.Thread(target=self._spin)
+        self.thread.start()
+
+    def _spin(self):
+        while not self.closing:
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def _publish(self):
+        header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id='camera')
+        rgb = np.full((HEIGHT, WIDTH, 3), self.colour, np.uint8)
+        cloud = organised_cloud(DEPTH, rgb, CAMERA)
+        for publisher, message in zip(self.publishers, (
+                rgb_to_image(rgb, header), depth_to_image(DEPTH, header, '32FC1'),
+                cloud_message(cloud, header))):
+            if publisher.get_subscription_count():
+                publisher.publish(message)
+
+    def listeners(self):
+        return [publisher.get_subscription_count() for publisher in self.publishers]
+
+    def close(self):
+        self.closing = True
+        self.thread.join()
+        self.viewer.destroy_node()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def graph(request):
+    graph = Graph(getattr(request, 'param', QoSProfile(depth=1)))
+    yield graph
+    graph.close()
+
+
+@pytest.mark.parametrize('graph', [QoSProfile(depth=1), qos_profile_sensor_data], indirect=True,
+                         ids=['reliable', 'best effort'])
+def test_topics_are_heard_only_while_the_page_is_open(graph):
+    shown = []
+    graph.page.show_picture = lambda rgb: shown.append(rgb[0, 0].tolist())
+    assert not wait_for(lambda: any(graph.listeners()), 2)
+    for _ in range(2):
+        with look(graph.page):
+            assert wait_for(lambda: graph.listeners() == [1, 1, 1])
+            shown.clear()
+            assert wait_for(lambda: [255, 0, 0] in shown)
+        assert wait_for(lambda: not any(graph.listeners()))
+
+
+def test_this_machine_alone_sees_the_page_by_default(graph):
+    assert {setting.name: setting.default for setting in SETTINGS}['host'] == '127.0.0.1'
+    socket.create_connection(('127.0.0.1', graph.page.port), 5).close()
+    with pytest.raises(OSError):  # another of this machine's addresses
+        socket.create_connection(('127.0.0.2', graph.page.port), 5)
+
+
+def test_a_taken_port_ends_the_node_with_a_reason(page, capfd):
+    assert viewer_node.main(['--ros-args', '-p', f'port:={page.port}']) == 1
+    error = capfd.readouterr().err
+    assert f'port {page.port} of 127.0.0.1 is taken' in error and 'Traceback' not in error
+
+
+def test_opening_it_up_is_warned_about(capfd):
+    graph = Graph(QoSProfile(depth=1), host='0.0.0.0')
+    graph.close()
+    assert 'anybody who reaches port' in capfd.readouterr().err
+
+
+# --- in a browser ---------------------------------------------------------------------
+
+
+class Browser:
+    """Headless Chromium, driven over its DevTools protocol."""
+
+    def __init__(self, folder, url, width=1000, height=700):
+        self._count, self.requested = 0, []
+        self._process = subprocess.Popen(
+            [CHROMIUM, '--headless=new', '--no-sandbox', '--use-angle=swiftshader',
+             '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--no-first-run',
+             f'--user-data-dir={folder}', '--remote-debugging-port=0', 'about:blank'],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._connection = None
+        try:
+            said = folder / 'DevToolsActivePort'
+            port = wait_for(lambda: said.exists() and said.read_text().split()[:1], PATIENCE)[0]
+            (target,) = [
+                target for target in json.load(urllib.request.urlopen(
+                    f'http://127.0.0.1:{port}/json/list', timeout=PATIENCE))
+                if target['type'] == 'page']
+            self._connection = connect(target['webSocketDebuggerUrl'], max_size=None)
+            self('Network.enable')
+            self('Emulation.setDeviceMetricsOverride', width=width, height=height,
+                 deviceScaleFactor=1, mobile=False)
+            self('Page.navigate', url=url)
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self, method, **parameters):
+        self._count += 1
+        self._connection.send(json.dumps(
+            {'id': self._count, 'method': method, 'params': parameters}))
+        while True:
+            answer = json.loads(self._connection.recv(timeout=PATIENCE))
+            if answer.get('method') == 'Network.requestWillBeSent':
+                self.requested.append(answer['params']['request']['url'])
+            if answer.get('id') == self._count:
+                return answer['result']
+
+    def evaluate(self, script):
+        return self('Runtime.evaluate', expression=script, returnByValue=True)['result'].get(
+            'value')
+
+    def screenshot(self):
+        """uint8 H×W×3 RGB."""
+        png = base64.b64decode(self('Page.captureScreenshot', format='png')['data'])
+        return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), 1), cv2.COLOR_BGR2RGB)
+
+    def hover(self, x, y):
+        self('Input.dispatchMouseEvent', type='mouseMoved', x=x, y=y)
+
+    def close(self):
+        if self._connection:
+            self._connection.close()
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def browser(graph, tmp_path):
+    if not CHROMIUM:
+        pytest.skip('needs Chromium; on Debian and Ubuntu: apt install chromium')
+    browser = Browser(tmp_path, graph.page.url)
+    yield browser
+    browser.close()
+
+
+def test_browser_shows_a_live_picture_depth_and_cloud(graph, browser):
+    def box(selector):
+        """Left, top, right, bottom on the page, or None where there is no such picture yet."""
+        return browser.evaluate(
+            f"(() => {{ const found = document.querySelector('{selector}'); if (!found) return;"
+            ' const box = found.getBoundingClientRect(); if (box.height < 20) return;'
+            ' return [box.left, box.top, box.right, box.bottom].map(Math.round); })()')
+
+    def shows(selector, colour, part):
+        """Whether that part of an element is red (0) or green (1)."""
+        left, top, right, bottom = box(selector) or (0, 0, 0, 0)
+        pixels = browser.screenshot()[top:bottom, left:right].astype(int)
+        return pixels.size and np.mean(
+            (pixels[..., colour] > 150) & (pixels[..., 1 - colour] < 60)) > part
+
+    assert wait_for(lambda: box('#depth img'), PATIENCE)
+    for colour, rgb in ((0, (255, 0, 0)), (1, (0, 255, 0))):
+        graph.colour = rgb
+        # an image of a blob is the camera's picture, the canvas holds the cloud
+        assert wait_for(lambda colour=colour: shows('img[src^=blob]', colour, 0.9), PATIENCE)
+        assert wait_for(lambda colour=colour: shows('canvas', colour, 0.1), PATIENCE)
+
+    for part, said in ((0.25, '1.25 m'), (0.75, '3.00 m')):
+        left, top, right, bottom = box('#depth')
+        browser.hover(left + part * (right - left), (top + bottom) // 2)
+        assert wait_for(lambda said=said: browser.evaluate(
+            "document.getElementById('metres').innerText") == said)
+    text = browser.evaluate('document.body.innerText')
+    assert '/depth/points: ' in text and 'latency: ' in text
+    elsewhere = [url for url in browser.requested
+                 if not url.startswith((graph.page.url, f'blob:{graph.page.url}', 'data:'))]
+    assert not elsewhere
