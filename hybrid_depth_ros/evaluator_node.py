@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -44,8 +45,9 @@ class EvaluatorNode(Node):
         self._inputs = [None, None]
         self._follow_publishers()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(0.2, self._follow_publishers)
-        self.create_timer(1.0, self._report)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
+        self.create_timer(0.2, self._follow_publishers, clock=steady)
+        self.create_timer(1.0, self._report, clock=steady)
         self.get_logger().info(f'comparing {" with ".join(self._topics)}')
 
     def _follow_publishers(self):

@@ -8,9 +8,12 @@ import sys
 import time
 from base64 import b64encode
 from collections import deque
+from functools import partial
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -73,6 +76,7 @@ class Page:
         try:
             import rich
             import viser
+            import websockets.asyncio.server
         except ImportError as error:
             raise OSError('the viewer needs viser, which is not installed: pip install viser, or '
                           "install this package's extra `viewer`") from error
@@ -83,7 +87,12 @@ class Page:
 
         _check_free(host, port)
         rich.get_console().quiet = True  # viser prints frames around its URL
-        self._server = Server(host, port, label='hybrid_depth_ros', verbose=False)
+        serve = websockets.asyncio.server.serve
+        websockets.asyncio.server.serve = partial(_serve_own_page, serve, _is_loopback(host))
+        try:
+            self._server = Server(host, port, label='hybrid_depth_ros', verbose=False)
+        finally:
+            websockets.asyncio.server.serve = serve
         self.port = self._server.get_port()
         if port not in (0, self.port):  # viser went on to the next one
             self._server.stop()
@@ -148,6 +157,22 @@ class Page:
 
     def close(self):
         self._server.stop()
+
+
+def _serve_own_page(serve, loopback, handler, *address, process_request, **options):
+    """websockets' serve, for our own page alone: viser would answer that of any website.
+
+    A browser names the website in Origin. A website whose name is made to mean this machine is
+    known by Host, where the page is served to this machine only.
+    """
+    def check(connection, request):
+        host = request.headers.get('Host', '')
+        origin = request.headers.get('Origin')
+        if (origin and urlsplit(origin).netloc != host) or (
+                loopback and not _is_loopback(urlsplit(f'//{host}').hostname)):
+            return connection.respond(403, 'refused: another website asks\n')
+        return process_request(connection, request)
+    return serve(handler, *address, process_request=check, **options)
 
 
 def _taken(host, port):
@@ -294,8 +319,9 @@ class ViewerNode(Node):
                 (Image, 'image'), (Image, 'depth/image'), (PointCloud2, 'depth/points'))]
         self._watched = False
         self._latencies, self._trouble = deque(maxlen=15), ''
-        self.create_timer(0.2, self._follow_page)
-        self.create_timer(1 / settings['rate'], self._refresh)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
+        self.create_timer(0.2, self._follow_page, clock=steady)
+        self.create_timer(1 / settings['rate'], self._refresh, clock=steady)
         self.get_logger().info(f'open {self.page.url} in a browser')
         if not _is_loopback(settings['host']):
             self.get_logger().warning(f'host is {settings["host"]}: anybody who reaches port '

@@ -141,6 +141,25 @@ def test_no_page_asks_for_a_tunnel_to_the_internet(page):
     assert page._server._share_tunnel is None
 
 
+@pytest.mark.parametrize(('headers', 'answered'), [
+    ({}, True), ({'Origin': 'http://127.0.0.1:{port}'}, True),
+    ({'Origin': 'http://evil.example'}, False), ({'Origin': 'http://127.0.0.1:{other}'}, False),
+    ({'Origin': 'http://evil.example:{port}', 'Host': 'evil.example:{port}'}, False),
+    ({'Origin': 'http://localhost:{port}', 'Host': 'localhost:{port}'}, True)])
+def test_other_websites_are_refused(page, headers, answered):
+    headers = {name: value.format(port=page.port, other=page.port + 1)
+               for name, value in headers.items()}
+    with socket.create_connection(('127.0.0.1', page.port), 20) as line:
+        fields = {'Host': f'127.0.0.1:{page.port}', 'Upgrade': 'websocket',
+                  'Connection': 'Upgrade', 'Sec-WebSocket-Version': '13',
+                  'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+                  'Sec-WebSocket-Protocol': f'viser-v{viser.__version__}', **headers}
+        line.sendall(('GET / HTTP/1.1\r\n' + ''.join(
+            f'{name}: {value}\r\n' for name, value in fields.items()) + '\r\n').encode())
+        status = line.recv(100).split(b'\r\n')[0]
+    assert status.startswith(b'HTTP/1.1 101' if answered else b'HTTP/1.1 403')
+
+
 def test_a_taken_port_and_a_foreign_address_are_said(page):
     with pytest.raises(OSError, match=f'port {page.port} of 127.0.0.1 is taken'):
         Page('127.0.0.1', page.port)
