@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -18,6 +17,7 @@ from hybrid_depth_ros.encodings import (
     rectification_from_camera_info,
 )
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
+from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.messages import (
     camera_info_message,
     cloud_message,
@@ -25,48 +25,8 @@ from hybrid_depth_ros.messages import (
     image_to_rgb,
 )
 
-_RELIABILITIES = {'auto': None, 'reliable': QoSReliabilityPolicy.RELIABLE,
-                  'best_effort': QoSReliabilityPolicy.BEST_EFFORT}
 COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
 SILENCE = 2.0  # seconds without an image that /diagnostics warns about
-
-
-class _Input:
-    """A subscription that comes and goes, as reliable as its publishers are.
-
-    Best effort would match every camera but loses large images on the way; reliable does not
-    hear a best-effort camera. The usual QoS override for reliability goes before this choice.
-    """
-
-    def __init__(self, node, topic, kind, callback):
-        self._node, self._topic, self._kind, self._callback = node, topic, kind, callback
-        self._override = node.declare_parameter(
-            f'qos_overrides.{topic}.subscription.reliability', 'auto',
-            ParameterDescriptor(read_only=True, description='auto, reliable or best_effort')).value
-        if self._override not in _RELIABILITIES:
-            raise ValueError(f'reliability of {topic} is {self._override!r}; it must be one of: '
-                             + ', '.join(_RELIABILITIES))
-        self.subscription = self._reliability = None
-
-    def _offered(self):
-        publishers = self._node.get_publishers_info_by_topic(self._topic)
-        reliable = publishers and all(
-            p.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE for p in publishers)
-        return (QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT)
-
-    def follow(self, wanted):
-        """Subscribe, subscribe anew because the publishers have changed, or leave."""
-        reliability = (_RELIABILITIES[self._override] or self._offered()) if wanted else None
-        if reliability == self._reliability:
-            return
-        if self.subscription:
-            self._node.destroy_subscription(self.subscription)
-        self._reliability = reliability
-        self.subscription = reliability and self._node.create_subscription(
-            self._kind, self._topic, self._callback,
-            QoSProfile(depth=1, reliability=reliability),
-            qos_overriding_options=QoSOverridingOptions(
-                policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
 
 
 class Frame(NamedTuple):
@@ -99,11 +59,10 @@ class DepthCamera:
         self.image_topic = node.resolve_topic_name(prefix + 'image')
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
         self._raw = image_transport == 'raw'
-        self._inputs = [_Input(node, self.image_topic, Image, self._take_image)
-                        if self._raw else
-                        _Input(node, self.image_topic + '/compressed', CompressedImage,
-                               self._take_image),
-                        _Input(node, self._info_topic, CameraInfo, self._take_camera_info)]
+        self._inputs = [
+            Listener(node, Image, self.image_topic, self._take_image) if self._raw else
+            Listener(node, CompressedImage, self.image_topic + '/compressed', self._take_image),
+            Listener(node, CameraInfo, self._info_topic, self._take_camera_info)]
         self._complaints = {}
         self.reset()
 

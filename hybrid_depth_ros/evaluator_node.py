@@ -2,16 +2,17 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.bags import SLOP, StampPairing, register_depth
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.metrics import RecordingScores
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.running import run
@@ -40,9 +41,9 @@ class EvaluatorNode(Node):
             self._json.touch()  # not at the end is it found out that it can't be written
         self.scores, self._damaged = RecordingScores(), 0
         self._pairing = StampPairing(round(values['slop'] * 1e6))
-        self._topics = [self.resolve_topic_name(topic)
-                        for topic in ('depth/image', 'depth_ground_truth')]
-        self._inputs = [None, None]
+        self._inputs = [Listener(self, Image, topic, partial(self._take, side), QUEUE)
+                        for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
+        self._topics = [topic.topic for topic in self._inputs]
         self._follow_publishers()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
@@ -51,21 +52,8 @@ class EvaluatorNode(Node):
         self.get_logger().info(f'comparing {" with ".join(self._topics)}')
 
     def _follow_publishers(self):
-        """Subscribe as reliably as is offered: best effort loses large images on the way."""
-        for side, topic in enumerate(self._topics):
-            best_effort = any(
-                publisher.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
-                for publisher in self.get_publishers_info_by_topic(topic))
-            reliability = (QoSReliabilityPolicy.BEST_EFFORT if best_effort else
-                           QoSReliabilityPolicy.RELIABLE)
-            known = self._inputs[side]
-            if known and known.qos_profile.reliability == reliability:
-                continue
-            if known:
-                self.destroy_subscription(known)
-            self._inputs[side] = self.create_subscription(
-                Image, topic, lambda message, side=side: self._take(side, message),
-                QoSProfile(depth=QUEUE, reliability=reliability))
+        for topic in self._inputs:
+            topic.follow()
 
     def _take(self, side, message):
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

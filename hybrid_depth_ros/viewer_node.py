@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.pictures import colour_depth, depth_range, scale_bar
@@ -254,37 +254,20 @@ def cloud_points(message, most):
 
 
 class _Topic:
-    """A topic, listened to while the page is open; keeps the newest message, still packed.
-
-    It is listened to as reliably as its publishers send: best effort loses parts of large
-    images, and reliable does not hear a best-effort camera.
-    """
+    """A topic, listened to while the page is open; keeps the newest message, still packed."""
 
     def __init__(self, node, kind, name):
-        self._node, self._kind = node, kind
-        self.name = node.resolve_topic_name(name)
-        self._subscription = self._reliability = self._newest = None
-        self._arrivals = deque(maxlen=1000)
+        self._kind, self._listener = kind, Listener(node, kind, name, self._take, raw=True)
+        self.name = self._listener.topic
+        self._newest, self._arrivals = None, deque(maxlen=1000)
 
     def follow(self, wanted):
-        """Listen, listen anew because the publishers have changed, or leave."""
-        reliability = self._offered() if wanted else None
-        if reliability == self._reliability:
-            return
-        if self._subscription:
-            self._node.destroy_subscription(self._subscription)
-        self._reliability, self._newest, self._since = reliability, None, time.monotonic()
-        self._arrivals.clear()
-        self._subscription = reliability and self._node.create_subscription(
-            self._kind, self.name, self._take, QoSProfile(depth=1, reliability=reliability),
-            raw=True)
-
-    def _offered(self):
-        offers = [publisher.qos_profile.reliability
-                  for publisher in self._node.get_publishers_info_by_topic(self.name)]
-        return (QoSReliabilityPolicy.RELIABLE
-                if offers and set(offers) == {QoSReliabilityPolicy.RELIABLE}
-                else QoSReliabilityPolicy.BEST_EFFORT)
+        """Listen, or leave."""
+        before = self._listener.subscription
+        self._listener.follow(wanted)
+        if self._listener.subscription is not before:
+            self._newest, self._since = None, time.monotonic()
+            self._arrivals.clear()
 
     def _take(self, data):
         self._newest = data
