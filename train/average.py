@@ -1,0 +1,93 @@
+"""The mean of several trained networks: ``python -m train.average A B --data PATH --out MEAN``.
+
+Weights from runs that began at the same weights can be averaged (Wortsman et al. 2022, *Model
+soups*); rooms unlike the training rooms profit most. The batch norms' statistics are not those
+of the mean, so they are measured anew on training samples.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import tqdm
+
+from hybrid_depth_ros.weights import load_network, save_network
+from train.datasets import open_dataset
+from train.nyu import Samples, load_config
+
+
+def average(networks):
+    """The first network, with the mean of all networks' parameters; it is changed.
+
+    Raises ValueError where they are not of one kind.
+    """
+    first, *others = networks
+    for other in others:
+        if (other.encoder_name, other.lateral) != (first.encoder_name, first.lateral):
+            raise ValueError(f'{other.encoder_name} and {first.encoder_name} have no mean: give '
+                             'weights of one network')
+    states = [network.state_dict() for network in networks]
+    with torch.no_grad():
+        for name, tensor in states[0].items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return first
+
+
+@torch.no_grad()
+def measure_batch_norms(network, batches):
+    """Set each batch norm's mean and variance to the average over batches (float N×3×H×W)."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    network.train()
+    network.dropout.eval()
+    for batch in batches:
+        network(batch.contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    return network.eval()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('weights', nargs='+', help='registered names or files')
+    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'),
+                        help='whose augmentation the samples get')
+    parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
+                        help='training data, in any form that training takes')
+    parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
+    parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
+    parser.add_argument('--out', type=Path, required=True, help='.safetensors to write')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='change keys of the configuration')
+    args = parser.parse_args(argv)
+    if args.shares and len(args.shares) != len(args.data):
+        parser.error('--shares needs one number for each --data')
+    try:
+        config = load_config(args.config, args.set)
+        data = [open_dataset(path) for path in args.data]
+        if config['validation']:
+            data[0] = data[0].numbered(config['validation'], keep=False)
+        network = average([load_network(weights) for weights in args.weights])
+        network.to(memory_format=torch.channels_last)
+        size = config['batch']
+        samples = Samples(data, args.shares or [len(dataset) for dataset in data],
+                          args.batches * size, config['seed'], config['augment'], config['mix'])
+        measure_batch_norms(network, (
+            torch.from_numpy(np.stack([samples[i][0] for i in range(first, first + size)]))
+            for first in tqdm.trange(0, len(samples), size, unit='batch')))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        save_network(network, args.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f'train.average: {error}')
+    print(f'{args.out}: the mean of {len(args.weights)} networks')
+
+
+if __name__ == '__main__':
+    main()
