@@ -1,15 +1,19 @@
 """Four cameras on one depth node, or on a node each: rates, latency, memory, an unplugged camera.
 
-``python test/soak/four_cameras.py [--seconds 300] [--rate 5] [--nodes 1] [--unplug]``
+``python test/soak/four_cameras.py [--seconds 300] [--rate 5] [--nodes 1] [--precision bf16]
+[--unplug]``
 """
 
 import argparse
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
@@ -19,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -46,10 +51,10 @@ def cpu_seconds(processes):
     return ticks / os.sysconf('SC_CLK_TCK')
 
 
-def start_nodes(count):
+def start_nodes(count, precision):
     """One node for all cameras, or one for each."""
     command = [sys.executable, '-m', 'hybrid_depth_ros.depth_node', '--ros-args',
-               '--log-level', 'error']
+               '--log-level', 'error', '-p', f'precision:={precision}']
     if count == 1:
         arguments = [['-p', f'cameras:=[{", ".join(NAMES)}]']]
     else:
@@ -57,49 +62,64 @@ def start_nodes(count):
     return [subprocess.Popen([*command, *extra], cwd=ROOT) for extra in arguments]
 
 
+def camera(name, rate):
+    """A camera in a process of its own: one picture of the room, again and again."""
+    rclpy.init()
+    node = rclpy.create_node(f'{name}_camera')
+    image_publisher = node.create_publisher(Image, f'/{name}/image', 2)
+    info_publisher = node.create_publisher(CameraInfo, f'/{name}/camera_info', 2)
+    rgb, _ = Room(0).render(CAMERA, Room(0).camera_pose(0))
+    image = rgb_to_image(rgb, Header(frame_id=name))
+    info = camera_info_message(CAMERA, image.header)
+
+    def publish():
+        image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
+        info_publisher.publish(info)
+        image_publisher.publish(image)
+    node.create_timer(1 / rate, publish)
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+
+
+def start_camera(name, rate):
+    return subprocess.Popen([sys.executable, __file__, '--camera', name, '--rate', str(rate)])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seconds', type=float, default=300.0)
     parser.add_argument('--rate', type=float, default=5.0, help='of each camera, Hz')
     parser.add_argument('--nodes', type=int, choices=(1, 4), default=1)
+    parser.add_argument('--precision', default='fp32')
     parser.add_argument('--unplug', action='store_true',
-                        help='the rear camera is silent in the third of five parts')
+                        help='the rear camera is gone in the third of five parts')
+    parser.add_argument('--camera', help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.camera:
+        camera(args.camera, args.rate)
+        return
     rclpy.init()
     node = rclpy.create_node('four_cameras')
-    rgb, _ = Room(0).render(CAMERA, Room(0).camera_pose(0))
-    images = {n: node.create_publisher(Image, f'/{n}/image', 2) for n in NAMES}
-    infos = {n: node.create_publisher(CameraInfo, f'/{n}/camera_info', 2) for n in NAMES}
-    got = {n: [] for n in NAMES}
+    got = {name: [] for name in NAMES}
 
-    def take(name, message):
-        stamp = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
-        got[name].append((time.monotonic(), time.time() - stamp))
+    def take(name, data):
+        seconds, nanoseconds = struct.unpack_from('<iI', data, 4)  # CDR: the header's stamp
+        got[name].append((time.monotonic(), time.time() - seconds - nanoseconds / 1e9))
     for name in NAMES:
-        node.create_subscription(Image, f'/{name}/depth/image',
-                                 lambda message, name=name: take(name, message),
-                                 QoSProfile(depth=5))
-    nodes = start_nodes(args.nodes)
+        node.create_subscription(Image, f'/{name}/depth/image', partial(take, name),
+                                 QoSProfile(depth=5), raw=True)
+    nodes = start_nodes(args.nodes, args.precision)
+    cameras = {name: start_camera(name, args.rate) for name in NAMES}
     try:
-        while not all(publisher.get_subscription_count() for publisher in images.values()):
+        while not all(got.values()):
             rclpy.spin_once(node, timeout_sec=0.1)
+        print(f'{args.nodes} node(s), {len(NAMES)} cameras at {args.rate:g} Hz, {args.precision}')
         started = time.monotonic()
-        silent = []
-
-        def publish(name):
-            if name in silent:
-                return
-            header = Header(stamp=node.get_clock().now().to_msg(), frame_id=name)
-            infos[name].publish(camera_info_message(CAMERA, header))
-            images[name].publish(rgb_to_image(rgb, header))
-        for place, name in enumerate(NAMES):  # out of step, as cameras are
-            node.create_timer(1 / args.rate, lambda name=name: publish(name))
-            end = time.monotonic() + place / args.rate / len(NAMES)
-            while time.monotonic() < end:
-                rclpy.spin_once(node, timeout_sec=0.001)
-        print(f'{args.nodes} node(s), {len(NAMES)} cameras at {args.rate:g} Hz')
         for part in range(5):
-            silent[:] = ['rear'] if args.unplug and part == 2 else []
+            if args.unplug and part == 2:
+                cameras['rear'].kill()
+            if args.unplug and part == 3:
+                cameras['rear'] = start_camera('rear', args.rate)
             for frames in got.values():
                 frames.clear()
             end, cpu = started + (part + 1) * args.seconds / 5, cpu_seconds(nodes)
@@ -116,9 +136,9 @@ def main():
                   f'{megabytes(nodes):.0f} MB; {(cpu_seconds(nodes) - cpu) / took:.2f} cores',
                   flush=True)
     finally:
-        for process in nodes:
+        for process in (*nodes, *cameras.values()):
             process.send_signal(signal.SIGINT)
-        for process in nodes:
+        for process in (*nodes, *cameras.values()):
             process.wait(10)
         node.destroy_node()
         rclpy.try_shutdown()
