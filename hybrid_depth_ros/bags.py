@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from hybrid_depth_ros.encodings import (
@@ -530,7 +529,7 @@ class PairedRecording:
         camera, rectification = self._cameras[0].at(width, height)
         depth_camera, depth_rectification = self._cameras[1].at(*truth.shape[::-1])
         if depth_rectification:
-            truth = _rectify_depth(truth, depth_rectification)
+            truth = depth_rectification.apply_depth(truth)
         turn = (self._cameras[0].rotation(rectification)
                 @ self._cameras[1].rotation(depth_rectification).T)
         transform = np.eye(4)
@@ -539,7 +538,7 @@ class PairedRecording:
                                None if np.allclose(turn, np.eye(3)) else transform)
         if rectification:
             seen = (rectification.apply(seen) if seen.ndim == 3 else
-                    _rectify_depth(seen, rectification))
+                    rectification.apply_depth(seen))
             truth = np.where(rectification.unseen, np.float32(np.nan), truth)
         return Pair(self.stamp(i), seen, truth, camera)
 
@@ -547,10 +546,3 @@ class PairedRecording:
     def without_camera(self):
         """Why the camera's focal length is not known; empty where it is, or no frame was read."""
         return self._cameras[0].reason
-
-
-def _rectify_depth(depth, rectification):
-    x, y = rectification._maps
-    nearest = cv2.remap(depth, np.rint(x), np.rint(y), cv2.INTER_NEAREST,
-                        borderMode=cv2.BORDER_REPLICATE)
-    return np.where(rectification.unseen, np.float32(np.nan), nearest)

@@ -88,7 +88,7 @@ def check_cameras(names):
 class _Snapshot:
     """What a snapshot waits for: the files of each camera, until `deadline`."""
 
-    def __init__(self, node, cameras, folder):
+    def __init__(self, cameras, folder):
         self.folder, self.waiting, self.done = folder, {c.name for c in cameras}, Future()
         self.deadline = time.monotonic() + SNAPSHOT_TIMEOUT
         for camera in cameras:
@@ -298,7 +298,7 @@ class DepthNode(LifecycleNode):
             return response
         folder = Path(self._settings['snapshot_folder']).expanduser() / time.strftime(
             f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
-        self._snapshot = _Snapshot(self, self._cameras, folder)
+        self._snapshot = _Snapshot(self._cameras, folder)
         try:
             response.success, response.message = await self._snapshot.done
         finally:

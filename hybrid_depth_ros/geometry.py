@@ -213,3 +213,9 @@ class Rectification:
     def apply(self, image):
         """uint8 H×W×3 → the same, undistorted; black where :attr:`unseen`."""
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+    def apply_depth(self, depth):
+        """float32 H×W metres → the same, undistorted, nearest; NaN where :attr:`unseen`."""
+        nearest = cv2.remap(depth, *map(np.rint, self._maps), cv2.INTER_NEAREST,
+                            borderMode=cv2.BORDER_REPLICATE)
+        return np.where(self.unseen, np.float32(np.nan), nearest)

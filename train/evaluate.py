@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import tqdm
 
-from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network
@@ -22,7 +22,6 @@ PAPER_WIDTH, PAPER_HEIGHT = 582, 466
 # Eigen et al. 2014: what of a 640×480 image is scored (rows, columns), and which depths.
 EIGEN_CROP = np.s_[45:471, 41:601]
 EIGEN_RANGE = (1e-3, 10.0)
-NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
 # Metres; the per-distance errors are those of the true depths in each band.
 BANDS = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
 
@@ -46,7 +45,7 @@ class Scores:
 
     def __init__(self):
         self.pooled, self.images = DepthErrors(), []
-        self.bands = [DepthErrors() for _ in BANDS[1:]]
+        self.bands = BandErrors(BANDS)
 
     def add(self, predicted, truth):
         """Add one image: float arrays of one shape, metres, truth 0 where there is none."""
@@ -54,8 +53,7 @@ class Scores:
         alone = DepthErrors()
         alone.add(predicted, truth)
         self.images.append(alone.metrics())
-        for errors, near, far in zip(self.bands, BANDS, BANDS[1:]):
-            errors.add(predicted, truth, (truth > near) & (truth <= far))
+        self.bands.add(predicted, truth)
 
     def report(self):
         """The six metrics, ``pixels``, ``images``, ``rel_per_image``, ``per_image`` (means of
@@ -66,8 +64,7 @@ class Scores:
             'rel_per_image': [metrics['rel'] for metrics in self.images],
             'per_image': {name: float(np.mean([m[name] for m in scored])) if scored else
                           float('nan') for name in NAMES},
-            'bands': [{'from': near, 'to': far, 'pixels': errors.pixels, **errors.metrics()}
-                      for errors, near, far in zip(self.bands, BANDS, BANDS[1:])]}
+            'bands': self.bands.report()}
 
 
 @torch.inference_mode()
