@@ -1,16 +1,21 @@
 # make demo: depth and point clouds from a virtual room, SOURCE=0|video.mp4|folder for yours.
 # make test: lint, types and tests.
+# make bench: how fast the network and the nodes are here, three minutes. DATA=NYU: accuracy too.
+# make soak: the long tests, an hour.
 #
 # VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
 # FOV=DEGREES: the horizontal field of view of your camera.
-# TORCH_INDEX: where pip takes torch from. PyPI's x86-64 build is made for CUDA and takes 5 GB;
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu takes 0.7 GB.
+# TORCH_INDEX: where pip takes torch from, which the tests and WEIGHTS other than lite-nyu need.
+#   PyPI's x86-64 build is made for CUDA and takes 5 GB;
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu takes 0.7 GB.
 
 PYTHON ?= python3
 VENV ?= .venv
 SOURCE ?= room
 DURATION ?= 20
 OUT ?= demo_out
+WEIGHTS ?= lite-nyu
+DATA ?=
 TORCH_INDEX ?=
 
 # With a ROS 2 sourced, use its rclpy and messages; without, the wheels on PyPI.
@@ -26,14 +31,22 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # Where ROS packages are sourced, their pytest plugins would load too.
 RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench soak clean
 
-demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed)
-	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" \
+demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
+		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed)
+	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" --weights "$(WEIGHTS)" \
 	  $(if $(FOV),--horizontal-fov $(FOV)) $(if $(VIEW),--view) --seconds $(DURATION) --out "$(OUT)"
 
 test: lint
 	@$(RUN) -m pytest
+
+bench: $(VENV)/test.installed
+	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(DATA),--data "$(DATA)")
+
+soak: $(VENV)/test.installed
+	@for script in hostile faults training soak; do \
+	  echo "test/soak/$$script.py"; $(RUN) test/soak/$$script.py || exit 1; done
 
 lint: $(VENV)/test.installed
 	@$(VENV)/bin/ruff check .
@@ -44,21 +57,22 @@ $(VENV)/bin/python:
 	  echo "make: $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; \
 	  exit 1; }
 
-$(VENV)/torch.installed: $(VENV)/bin/python
-	@echo "Installing torch (5 GB from PyPI; the CPU build is smaller, see TORCH_INDEX in Makefile)"
-	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+$(VENV)/demo.installed: setup.py $(VENV)/bin/python
+	@echo "Installing what the demo needs into $(VENV)"
+	@$(PIP) --editable ".[$(EXTRA_ROS)demo,openvino]"
 	@touch $@
 
-$(VENV)/demo.installed: setup.py $(VENV)/torch.installed
-	@echo "Installing what the demo needs into $(VENV)"
-	@$(PIP) --editable ".[$(EXTRA_ROS)demo]"
+$(VENV)/torch.installed: setup.py $(VENV)/demo.installed
+	@echo "Installing torch (5 GB from PyPI; the CPU build is smaller, see TORCH_INDEX in Makefile)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+	@$(PIP) --editable ".[torch]"
 	@touch $@
 
 $(VENV)/viewer.installed: setup.py $(VENV)/demo.installed
 	@$(PIP) --editable ".[$(EXTRA_ROS)demo,viewer]"
 	@touch $@
 
-$(VENV)/test.installed: setup.py $(VENV)/demo.installed
+$(VENV)/test.installed: setup.py $(VENV)/torch.installed
 	@echo "Installing what the tests need into $(VENV)"
 	@$(PIP) --editable ".[$(EXTRA_ROS)demo,train,test]"
 	@touch $@

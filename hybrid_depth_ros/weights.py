@@ -10,17 +10,13 @@ import re
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
-import torch
-
-from hybrid_depth_ros.network import ENCODERS, HybridDepthNet, is_published
-
 DATA = Path(__file__).parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
+MOST_NUMBERS = 2**28  # in the tensors of a file: four times those of the largest network
 
 ATTEMPTS = 4     # connections before a download that keeps breaking is given up
 BACK_OFF = 1.0   # seconds before the second of them; doubles each time
@@ -55,15 +51,21 @@ def save_network(network, path):
     """Write weights as float16 safetensors, atomically, with what rebuilds the network.
 
     A fused network is written in its unfused form; the network itself stays as it is.
+    Raises OSError where it can't be written; nothing half-written is left.
     """
+    import safetensors.torch
     if any('.unpool_fused.' in name for name in network.state_dict()):
         network = copy.deepcopy(network).unfuse()
     tensors = {name: _halved(tensor).contiguous()
                for name, tensor in network.state_dict().items()}
     partial = Path(path).with_suffix('.partial')
-    safetensors.torch.save_file(tensors, partial, {
-        'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
-    os.replace(partial, path)
+    try:
+        safetensors.torch.save_file(tensors, partial, {
+            'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
+        os.replace(partial, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f'{path} could not be written: {error}') from error
 
 
 def _halved(tensor):
@@ -72,15 +74,10 @@ def _halved(tensor):
     return half if half.isfinite().all() else tensor
 
 
-def load_network(name_or_path):
-    """The network of a registered name or of a weights file: float32, on the CPU, eval mode.
+def weights_path(name_or_path):
+    """The file of a registered name or path; downloaded where it is registered with an address.
 
-    Files: ``.safetensors`` as :func:`save_network` writes them; ``.model``, ``.pth`` or
-    ``.pt`` with a plain state dict, of this package's names or the paper authors'. Nothing in
-    a file is ever executed. Registered names with an address are downloaded on first use.
-
-    Raises OSError where the file is not there or cannot be read or downloaded, ValueError
-    where its content is not this network's weights.
+    Raises OSError where it is not there or cannot be downloaded.
     """
     entry = REGISTRY.get(name_or_path)
     path = entry.path if entry else Path(os.path.expanduser(name_or_path))
@@ -95,6 +92,20 @@ def load_network(name_or_path):
             raise FileNotFoundError(
                 f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)})'
                 + (f'; did you mean {near[0]}?' if near else ''))
+    return path
+
+
+def load_network(name_or_path):
+    """The network of a registered name or of a weights file: float32, on the CPU, eval mode.
+
+    Files: ``.safetensors`` as :func:`save_network` writes them; ``.model``, ``.pth`` or
+    ``.pt`` with a plain state dict, of this package's names or the paper authors'. Nothing in
+    a file is ever executed. Registered names with an address are downloaded on first use.
+
+    Raises OSError where the file is not there or cannot be read or downloaded, ValueError
+    where its content is not this network's weights.
+    """
+    path, entry = weights_path(name_or_path), REGISTRY.get(name_or_path)
     try:
         return _load_file(path)
     except ValueError as error:
@@ -109,6 +120,8 @@ def _load_file(path, suffix=None):
         raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
     if suffix not in ('.safetensors', *PICKLES):
         raise ValueError(f'{path}: a weights file ends in .safetensors, {", ".join(PICKLES)}')
+    if not path.is_file():  # a pipe, which would be waited for without end, or a device
+        raise ValueError(f'{path} is no ordinary file; pass the path of a weights file')
     with open(path, 'rb') as file:
         start = file.read(512)
     if not start:
@@ -125,6 +138,7 @@ def _load_file(path, suffix=None):
 
 
 def _read_safetensors(path):
+    import safetensors
     try:
         with safetensors.safe_open(path, 'pt') as file:
             return ({name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
@@ -134,7 +148,22 @@ def _read_safetensors(path):
                          'it again') from error
 
 
+def _check_zip(path):
+    """Raise ValueError where a zip would unpack to more than the file: torch.save only stores."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # from before the zip form, or damaged: torch sees
+    size = sum(entry.file_size for entry in entries)
+    if size > path.stat().st_size or any(entry.compress_type for entry in entries):
+        raise ValueError(f'{path} is a compressed archive of {size / 1e6:.0f} MB, which '
+                         'torch.save never writes; save network.state_dict() anew')
+
+
 def _read_pickle(path):
+    import torch
+    _check_zip(path)
     try:
         tensors = torch.load(path, map_location='cpu', weights_only=True)
     except (OSError, MemoryError):
@@ -155,9 +184,15 @@ def _read_pickle(path):
 
 def _build(tensors, metadata):
     """Network from tensors; ValueError names what is missing, left over or not finite."""
+    import torch
+
+    from hybrid_depth_ros.network import HybridDepthNet, is_published
     if odd := [name for name, tensor in tensors.items() if tensor.layout != torch.strided
                or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]:
         raise ValueError(f'not plain tensors of real numbers: {_few(odd)}')
+    # views of a few bytes can claim to be any number of them
+    if (count := sum(tensor.numel() for tensor in tensors.values())) > MOST_NUMBERS:
+        raise ValueError(f'{count} numbers, more than any network of this package has')
     # copies, as tensors may share memory in the file
     tensors = {name: tensor.to(torch.int64 if name.endswith('num_batches_tracked')
                                else torch.float32, copy=True) for name, tensor in tensors.items()}
@@ -186,6 +221,9 @@ def _build(tensors, metadata):
 
 def _guess_encoder(tensors):
     """The encoder that shares most tensors, by name and shape."""
+    import torch
+
+    from hybrid_depth_ros.network import ENCODERS, HybridDepthNet
     given = {(name, tensor.shape) for name, tensor in tensors.items()}
     with torch.device('meta'):
         states = {encoder: HybridDepthNet(encoder).state_dict() for encoder in ENCODERS}
@@ -248,6 +286,15 @@ def _download(entry):
                       f'Download it by hand and put it there, or pass its path') from error
 
 
+class _StayEncrypted(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to what anybody on the way can change."""
+
+    def redirect_request(self, request, fp, code, msg, headers, newurl):
+        if request.type == 'https' and not newurl.startswith('https:'):
+            raise OSError(f'it leads from https to {newurl}, which is not encrypted')
+        return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+
 def _receive(address, part, note):
     """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
     import tqdm
@@ -265,7 +312,8 @@ def _receive(address, part, note):
         if validator:
             headers['If-Range'] = validator
     request = urllib.request.Request(address, headers=headers)
-    with urllib.request.urlopen(request, timeout=STALL) as response:
+    opener = urllib.request.build_opener(_StayEncrypted)
+    with opener.open(request, timeout=STALL) as response:
         if response.headers.get_content_type() == 'text/html':
             raise OSError('a web page came back instead of the file')
         if have and response.status == 206:

@@ -1,10 +1,12 @@
 """Fixtures: a ROS graph of its own, and where NYU data lies if it is here."""
 
+import atexit
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,9 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
 # Before torch is: threads that wait don't keep the nodes beside them from running.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# What is exported from weights is made anew, and does not go into the user's cache.
+os.environ['HYBRID_DEPTH_CACHE'] = tempfile.mkdtemp(prefix='hybrid_depth_cache')
+atexit.register(shutil.rmtree, os.environ['HYBRID_DEPTH_CACHE'], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 # Node processes run from this source tree.

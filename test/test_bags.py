@@ -425,6 +425,72 @@ def test_a_damaged_frame_is_left_out(frames, tmp_path):
         pairs.read(1)
 
 
+def test_the_first_frame_may_be_damaged(frames, tmp_path):
+    """A topic is what its first readable message says."""
+    messages = list(recording(frames))
+    for _, message in messages[1:3]:
+        message.encoding = 'xxxx'
+    path = write(tmp_path / 'bag', messages)
+    file = path / 'bag.mcap'
+    data = file.read_bytes()
+    # a string that runs past the message's end
+    data = data.replace(struct.pack('<I', 5) + b'xxxx\0', struct.pack('<I', 2**31) + b'xxxx\0')
+    file.write_bytes(data)
+    pairs = PairedRecording(file)
+    assert [pair.stamp for pair in pairs] == [START + i * STEP for i in (1, 2, 3)]
+    assert len(pairs.damaged) == 1
+
+
+@pytest.mark.parametrize('depth', ['32FC1', '16UC1; compressedDepth png'])
+def test_frames_that_changed_their_kind_are_counted(frames, tmp_path, capsys, depth):
+    """Depth of the wrong type, colour of one that is unknown, a bomb, a partner that is gone."""
+    rgb, true = frames[0]
+    messages, late = list(recording(frames * 2, depth=depth)), 3_000_000
+    topic = messages[2][0]
+    messages[7] = IMAGE, image(START + 2 * STEP, true, '64FC1')
+    stamps = [START + i * STEP + late for i in (1, 3)]
+    if depth == '32FC1':
+        messages[5] = topic, image(stamps[0], rgb, 'rgb8')
+        messages[11] = topic, image(stamps[1], true, '32FC1')
+        messages[11][1].height = 2**31
+    else:
+        messages[5] = topic, compressed(stamps[0], 'rgb8; jpeg', png(rgb))
+        messages[11] = topic, compressed(stamps[1], depth, (
+            bytes(12) + b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + b'IHDR' + struct.pack(
+                '>IIBB', 60_000, 60_000, 16, 0) + bytes(20) + b'IEND'))
+    del messages[14]  # the fifth frame's depth
+    path = write(tmp_path / 'bag', messages)
+    report = tmp_path / 'o.json'
+    assert evaluate_bag.main([str(path), '--json', str(report)], predict) == 0
+    assert json.loads(report.read_text())['damaged'] == 3
+    assert json.loads(report.read_text())['frames'] == 4
+    printed = capsys.readouterr()
+    assert '7 pairs of' in printed.out
+    assert f'3 frames left out; the first: {path}: {topic}: ' in printed.err
+
+
+@pytest.mark.parametrize(('plugin', 'name'), [(StoragePlugin.MCAP, 'bag.mcap'),
+                                              (StoragePlugin.SQLITE3, 'bag.db3')])
+def test_any_bytes_changed(frames, tmp_path, plugin, name, capsys):
+    """The table, with what was left out counted, or one sentence."""
+    small = [(rgb[::8, ::8], true[::8, ::8]) for rgb, true in frames[:2]]
+    file = write(tmp_path / 'bag', recording(small), plugin) / name
+    whole, rng, ends = file.read_bytes(), random.Random(0), []
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 3, 30])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        file.write_bytes(data)
+        start = time.monotonic()
+        try:
+            ends.append(evaluate_bag.main([str(file)], predict))
+        except SystemExit as end:
+            ends.append(end.code)
+            assert end.code.startswith('evaluate_bag: ') and '\n' not in end.code
+        assert time.monotonic() - start < 5
+    assert len(set(map(str, ends))) > 3
+
+
 def test_rvl_is_refused(frames, tmp_path):
     messages = [(IMAGE, image(START, frames[0][0], 'rgb8')),
                 (DEPTH, compressed(START, '16UC1; compressedDepth rvl', bytes(100)))]

@@ -23,6 +23,10 @@ from train.datasets import (
     Store,
     SyncTree,
     open_dataset,
+    read_colour,
+    read_depth,
+    read_whole,
+    readable,
 )
 from train.raw import RawScenes
 
@@ -391,3 +395,111 @@ def test_what_is_not_recognised_is_named(tmp_path):
     (tmp_path / 'nyu_depth_v2_labeled.mat').write_bytes(b'no HDF5')
     with pytest.raises(OSError, match='not a whole HDF5'):
         open_dataset(tmp_path)
+
+
+# ---- broken files ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', ['colour.jpg', 'colour.png', 'depth.png', 'depth.npy'])
+def test_a_file_cut_anywhere_is_named(frames, tmp_path, monkeypatch, name):
+    """OpenCV 4, unlike 5, fills up with grey what is not there and says nothing."""
+    path, (rgb, depth) = tmp_path / name, frames[0]
+    if name.startswith('colour'):
+        write_bgr(path, rgb)
+    elif name == 'depth.npy':
+        np.save(path, depth)
+    else:
+        cv2.imwrite(str(path), millimetres(depth))
+
+    def read():
+        return read_colour(path) if name.startswith('colour') else read_depth(path, 1000)
+    read()
+    whole = path.read_bytes()
+    for size in (0, 1, 10, 300, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:size])
+        with pytest.raises(OSError, match=name.replace('.', r'\.')):
+            read()
+    path.unlink()
+    with pytest.raises(OSError, match=name.replace('.', r'\.')):
+        read()
+    if name != 'depth.npy':
+        monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.zeros((480, 640, 3), np.uint8))
+        for size in (300, len(whole) // 2, len(whole) - 30):
+            path.write_bytes(whole[:size])
+            with pytest.raises(OSError, match='not a readable image'):
+                read()
+
+
+def test_hdf5_of_other_types_is_named(frames, tmp_path):
+    rgb, depth = frames[0]
+    bad = depth.copy()
+    bad[0], bad[1] = np.nan, -1
+    for number, (colour, metres, named) in enumerate((
+            (rgb, bad, None),
+            (rgb, np.full(depth.shape, b'far'), r'depth is \|S3'),
+            (rgb, depth[None], r'depth is float32 of shape \(1, 480, 640\)'),
+            (rgb.astype(np.float32), depth, 'rgb is float32'),
+            (rgb[..., :1], depth, r'rgb is uint8 of shape \(480, 640, 1\)'))):
+        path = tmp_path / f'{number}.h5'
+        with h5py.File(path, 'w') as file:
+            file['rgb'], file['depth'] = colour.transpose(2, 0, 1), metres
+        dataset = H5Tree(tmp_path)
+        if named:
+            with pytest.raises(OSError, match=rf'{number}\.h5: {named}'):
+                dataset.read(number)
+        else:
+            _, got = dataset.read(0)
+            assert np.array_equal(got, np.maximum(np.nan_to_num(bad), 0))
+    with h5py.File(tmp_path / '5.h5', 'w') as file:  # a group where an array is wanted
+        file['depth'] = depth
+        file.create_group('rgb')
+    with pytest.raises(OSError, match=r'5\.h5 does not hold'):
+        H5Tree(tmp_path).read(5)
+    chosen, lost = readable(H5Tree(tmp_path))
+    assert (chosen.chosen, len(lost)) == ([0], 5)
+
+
+def test_an_hdf5_with_broken_chunks_is_named(frames, tmp_path):
+    path = tmp_path / 'nyu_depth_v2_labeled.mat'
+    with h5py.File(path, 'w') as file:
+        for name, arrays in (('images', [f[0].transpose(2, 1, 0) for f in frames]),
+                             ('depths', [f[1].T for f in frames])):
+            file.create_dataset(name, data=np.stack(arrays), compression='gzip', chunks=(
+                1, *arrays[0].shape))
+        offset = file['images'].id.get_chunk_info(1).byte_offset
+    with open(path, 'r+b') as damaged:
+        damaged.seek(offset)
+        damaged.write(bytes(1000))
+    dataset = LabeledMat(path, 'all')
+    dataset.read(0)
+    with pytest.raises(OSError, match=r'labeled\.mat\[1\] cannot be read'):
+        dataset.read(1)
+
+
+def test_pairs_without_their_other_half(frames, tmp_path):
+    write_sync(tmp_path / 'sync', frames)
+    (tmp_path / 'sync' / 'sync_depth_00000.png').unlink()
+    (tmp_path / 'sync' / 'rgb_00002.jpg').unlink()
+    dataset = open_dataset(tmp_path / 'sync')
+    assert len(dataset) == 1
+    assert [sentence.split('/')[-1] for sentence in dataset.left_out] == [
+        'rgb_00000.jpg has no sync_depth_00000.png beside it',
+        'sync_depth_00002.png has no rgb_00002.jpg beside it']
+    assert dataset.numbered([[1, 1]]).left_out == dataset.left_out
+    table = tmp_path / 'pairs.csv'
+    table.write_text('sync/rgb_00001.jpg,sync/sync_depth_00001.png\nsync/rgb_00001.jpg,gone.png\n')
+    dataset = open_dataset(table)
+    assert len(dataset) == 1
+    assert 'gone.png is not there' in dataset.left_out[0]
+
+
+def test_colour_and_depth_of_other_shapes_are_no_pair(frames, tmp_path):
+    rgb, depth = frames[0]
+    for name, colour, metres in (('half', rgb, depth[::2, ::2]), ('tall', rgb, depth[:, :400]),
+                                 ('none', rgb, 0 * depth)):
+        folder = tmp_path / name
+        write_sync(folder, [(colour, metres)])
+    read_whole(open_dataset(tmp_path / 'half'), 0)
+    with pytest.raises(OSError, match=r'rgb_00000\.jpg: colour is 640×480, depth 400×480'):
+        read_whole(open_dataset(tmp_path / 'tall'), 0)
+    with pytest.raises(OSError, match=r'rgb_00000\.jpg has no depth'):
+        read_whole(open_dataset(tmp_path / 'none'), 0)

@@ -56,6 +56,19 @@ def test_points_in_the_air_behind_a_bleeding_edge_go():
         np.testing.assert_array_equal(np.isnan(cloud[axis]), edges)
 
 
+@pytest.mark.parametrize(('width', 'height', 'reach'), (
+    (640, 480, 4), (752, 480, 5), (846, 483, 5), (1919, 1079, 12), (97, 33, 1)))
+def test_a_jump_lies_in_the_middle_of_its_edge(width, height, reach):
+    for place in range(width // 2, width // 2 + reach):
+        depth = np.full((height, width), 2, np.float32)
+        depth[:, place:] = 4
+        row = np.flatnonzero(depth_edges(depth, 0.1).all(0))
+        assert row.tolist() == list(range(row[0], row[-1] + 1)) and len(row) == 2 * reach
+        assert abs(row.mean() - (place - 0.5)) <= reach / 2
+        across = depth_edges(np.ascontiguousarray(depth.T), 0.1)
+        assert across.shape == (width, height) and across.any()
+
+
 def test_a_floor_at_a_grazing_angle_survives():
     row = np.arange(480)[:, None]  # the horizon is 20 rows above the image, the camera 0.3 m high
     depth = np.repeat(0.3 * CAMERA.fy / (row + 20), 640, axis=1).astype(np.float32)

@@ -1,6 +1,8 @@
 """The depth node as a managed node, its diagnostics and snapshots, and several cameras on it."""
 
+import threading
 import time
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -12,10 +14,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from graph import CAMERA, CHART
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from stub_depth_node import HEIGHT, WIDTH, scene_depth
+from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros.depth_node import check_cameras
+from hybrid_depth_ros import depth_camera, geometry
+from hybrid_depth_ros.depth_node import DepthNode, check_cameras
 from hybrid_depth_ros.encodings import image_to_depth, intrinsics_from_camera_info
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.messages import camera_info_from_yaml, camera_info_message, rgb_to_image
@@ -184,3 +188,118 @@ def test_several_cameras_keep_what_is_theirs(graph):
     later = {name: len(graph.got[f'{name}/depth/image']) - counts[name] for name in sizes}
     assert later['rear'] <= 1
     assert min(later['front'], later['left']) > 5
+
+
+class OneProcess:
+    """A depth node here, where its functions can be watched, and who talks to it over DDS."""
+
+    def __init__(self, predictor):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.depth_node = DepthNode(predictor, context=self.context)
+        self.node = rclpy.create_node('tester', context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        for node in (self.depth_node, self.node):
+            self.executor.add_node(node)
+        self.image = self.node.create_publisher(Image, 'image', 10)
+        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
+        self.got = {'depth/image': [], 'depth/points': []}
+        for topic, kind in (('depth/image', Image), ('depth/points', PointCloud2)):
+            self.node.create_subscription(kind, topic, self.got[topic].append, 10)
+        assert self.spin(lambda: self.image.get_subscription_count()
+                         and self.info.get_subscription_count())
+
+    def spin(self, until, seconds=20.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            self.executor.spin_once(timeout_sec=0.02)
+        return until()
+
+    def send(self):
+        self.image.publish(rgb_to_image(CHART, Header(
+            stamp=self.node.get_clock().now().to_msg(), frame_id='camera')))
+
+    def close(self):
+        self.executor.shutdown()
+        self.depth_node.destroy_node()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def one_process(request):
+    process = OneProcess(request.param)
+    yield process
+    process.close()
+
+
+class CountedPredictor(ScenePredictor):
+    calls = 0
+
+    def __call__(self, images, focals):
+        self.calls += len(images)
+        return super().__call__(images, focals)
+
+
+@pytest.mark.parametrize('one_process', [CountedPredictor(0.0)], indirect=True)
+def test_nothing_is_computed_twice(one_process, monkeypatch):
+    calls = Counter()
+
+    def watch(module, name):
+        real = getattr(module, name)
+
+        def counted(*args, **options):
+            calls[name] += 1
+            return real(*args, **options)
+        monkeypatch.setattr(module, name, counted)
+    once_a_frame = ('image_to_rgb', 'depth_to_image', 'organised_cloud', 'cloud_message')
+    for name in once_a_frame:
+        watch(depth_camera, name)
+    watch(depth_camera, 'rectification_from_camera_info')
+    watch(geometry, 'depth_edges')
+    watch(depth_camera.Rectification, 'apply')
+    camera = camera_info_message(CAMERA, Header())
+    camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
+    one_process.info.publish(camera)
+    assert one_process.spin(lambda: one_process.depth_node._cameras[0]._camera_info)
+    frames = 5
+    for count in range(1, frames + 1):
+        one_process.info.publish(camera)
+        one_process.send()
+        assert one_process.spin(lambda count=count: len(one_process.got['depth/points']) == count)
+    assert calls == {**dict.fromkeys((*once_a_frame, 'depth_edges', 'apply'), frames),
+                     'rectification_from_camera_info': 1}
+    assert one_process.depth_node._predictor.calls == frames
+
+
+class TwoAtOnce(ScenePredictor):
+    """Knows when it sees its second image; messages of the first wait for that."""
+
+    def __init__(self):
+        super().__init__(0.0)
+        self.calls, self.second = 0, threading.Event()
+
+    def __call__(self, images, focals):
+        self.calls += 1
+        if self.calls == 2:
+            self.second.set()
+        return super().__call__(images, focals)
+
+
+@pytest.mark.parametrize('one_process', [TwoAtOnce()], indirect=True)
+def test_the_next_image_is_looked_at_while_messages_are_sent(one_process, monkeypatch):
+    predictor, overlapped = one_process.depth_node._predictor, []
+    publish = depth_camera.DepthCamera.publish
+
+    def slow_publish(camera, frame, depth, settings):
+        overlapped.append(predictor.second.wait(10))
+        publish(camera, frame, depth, settings)
+    monkeypatch.setattr(depth_camera.DepthCamera, 'publish', slow_publish)
+    one_process.send()
+    assert one_process.spin(lambda: predictor.calls == 1)
+    one_process.send()
+    assert one_process.spin(lambda: predictor.calls == 2)
+    # what the network has seen is sent, though the node is told to stop
+    assert one_process.depth_node.trigger_deactivate().name == 'SUCCESS'
+    assert overlapped == [True, True]
+    assert one_process.spin(lambda: len(one_process.got['depth/image']) == 2)

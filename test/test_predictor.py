@@ -112,14 +112,19 @@ def test_bad_options_are_named(option, value):
         DepthPredictor(Flat(), **{option: value})
 
 
-def test_precisions_agree():
+@pytest.mark.parametrize(('runtime', 'precision', 'most'), [
+    ('torch', 'bf16', 0.02), ('torch', 'fp16', 0.002), ('openvino', 'fp32', 1e-5),
+    ('openvino', 'int8', 0.05), ('onnxruntime', 'fp32', 1e-5)])
+def test_runtimes_and_precisions_agree(runtime, precision, most):
     camera = Intrinsics.from_horizontal_fov(320, 240, 63.3)
-    rgb, _ = Room(0).render(camera, Room(0).camera_pose(0))
-    exact = DepthPredictor('lite-nyu')(rgb)
-    assert np.isfinite(exact).all()
-    for precision, most in (('bf16', 0.02), ('fp16', 0.002)):
-        close = DepthPredictor('lite-nyu', precision=precision)(rgb)
-        assert 0 < np.abs(close / exact - 1).mean() < most
+    views = [Room(0).render(camera, Room(0).camera_pose(time))[0] for time in (0, 2)]
+    exact = DepthPredictor('lite-nyu', runtime='torch', precision='fp32')
+    other = DepthPredictor('lite-nyu', runtime=runtime, precision=precision)
+    assert (other.runtime.name, other.runtime.precision) == (runtime, precision)
+    images = [views[0], views[1], views[0][:100]]
+    for wanted, depth in zip(map(exact, images), other(images)):
+        assert np.isfinite(depth).all()
+        assert 0 < np.abs(depth / wanted - 1).mean() < most
 
 
 # Never trained on: see hybrid_depth_ros/data/lite-nyu.md.
@@ -146,9 +151,10 @@ def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
     assert with_correction.metrics()['delta1'] > without.metrics()['delta1'] + 0.2
 
 
-def test_the_shipped_weights_see_rooms(nyu):
+@pytest.mark.parametrize(('runtime', 'precision'), [('torch', 'fp32'), ('openvino', 'int8')])
+def test_the_shipped_weights_see_rooms(nyu, runtime, precision):
     images = SyncTree(nyu).numbered(HELD_OUT)
-    predictor, errors = DepthPredictor('lite-nyu'), DepthErrors()
+    predictor, errors = DepthPredictor(runtime=runtime, precision=precision), DepthErrors()
     for i in range(len(images)):
         rgb, truth = images.read(i)
         errors.add(predictor(rgb, fx=NYU_FX)[12:-12, 12:-12], truth[12:-12, 12:-12])

@@ -1,8 +1,12 @@
 """Training: geometry of the augmentation, losses by hand, and a run of a few steps."""
 
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -11,8 +15,18 @@ import torch
 
 from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network, save_network
-from train import average, evaluate, nyu
-from train.data import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment, paste_window
+from train import average, evaluate, nyu, survival, throughput
+from train.data import (
+    CROP_HEIGHT,
+    CROP_WIDTH,
+    RESIZED_WIDTH,
+    Samples,
+    augment,
+    make_loader,
+    normalise,
+    paste_window,
+    to_input,
+)
 from train.datasets import SyncTree
 from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1
@@ -47,7 +61,7 @@ def plane_depth():
 @pytest.mark.parametrize('mirrored', [False, True])
 def test_augmentation_keeps_geometry(scale, mirrored):
     depth, normal, distance = plane_depth()
-    _, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Fixed(scale, 0.0, mirrored))
+    *_, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Fixed(scale, 0.0, mirrored))
     assert target.shape == (CROP_HEIGHT // 2, CROP_WIDTH // 2)
     # An image zoomed by s is of a camera of the same focal length, s times nearer: with depth
     # z/s the plane keeps its normal and comes s times nearer, where x and y are measured
@@ -77,7 +91,7 @@ def test_a_tilted_camera_sees_the_same_plane(scale):
     y, x = np.mgrid[:480, :640]
     rays = np.stack([(x - 319.5) / FX, (y - 239.5) / FX, np.ones_like(x)], axis=-1)
     depth = (distance / (rays @ normal)).astype(np.float32)
-    _, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Tilted(scale, 0.0), tilt=7.0)
+    *_, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Tilted(scale, 0.0), tilt=7.0)
     rows, columns = np.mgrid[:target.shape[0], :target.shape[1]]
     step = 2 / (scale * RESIZED_WIDTH / 640) / FX
     rays = np.stack([(columns - (target.shape[1] - 1) / 2) * step,
@@ -96,18 +110,18 @@ def test_erasing_hides_colour_and_asks_for_depth():
     rgb, depth = np.full((480, 640, 3), 100, np.uint8), np.full((480, 640), 2.0, np.float32)
     shares = []
     for seed in range(20):
-        picture, target = augment(rgb, depth, np.random.default_rng(seed), scale=(1.0, 1.0),
-                                  rotation=0.0, colour=(1, 1), erase=1.0)
+        picture, _, target = augment(rgb, depth, np.random.default_rng(seed), scale=(1.0, 1.0),
+                                     rotation=0.0, colour=(1, 1), erase=1.0)
         assert (target == 2).all()
-        shares.append((np.abs(picture - 100 / 255) > 1e-3).any(axis=2).mean())
+        shares.append((picture != 100).any(axis=2).mean())
     assert min(shares) >= 0.01 and 0.08 < max(shares) <= 0.16
 
 
 def test_a_pasted_window_keeps_its_place_and_depth():
     rng = np.random.default_rng(3)
     rgb, depth = paste_window(
-        np.zeros((256, 320, 3), np.float32), np.ones((128, 160), np.float32),
-        np.ones((256, 320, 3), np.float32), np.full((128, 160), 5, np.float32), rng)
+        np.zeros((256, 320, 3), np.uint8), np.ones((128, 160), np.float32),
+        np.ones((256, 320, 3), np.uint8), np.full((128, 160), 5, np.float32), rng)
     pasted = depth == 5
     share = [pasted.any(axis).mean() for axis in (1, 0)]
     assert all(0.19 < part <= 0.5 for part in share) and pasted.sum() == np.prod(
@@ -121,8 +135,8 @@ def test_augmentation_masks_what_is_not_scene():
     rgb = np.full((480, 640, 3), 255, np.uint8)
     rgb[10:-10, 10:-10] = 100  # a white frame
     for _ in range(20):
-        picture, target = augment(rgb, depth, rng, border=10, scale=(0.8, 0.8), colour=(1, 1))
-        assert np.allclose(picture, 100 / 255, atol=0.01)
+        picture, _, target = augment(rgb, depth, rng, border=10, scale=(0.8, 0.8), colour=(1, 1))
+        assert np.allclose(picture, 100, atol=2)
         assert set(np.unique(target)) <= {np.float32(0), np.float32(2 / 0.8)}
         assert (target == 0).any()
 
@@ -133,8 +147,8 @@ def test_rotation_turns_colour_and_depth_together():
     rgb = np.repeat((value * 255).astype(np.uint8)[..., None], 3, axis=2)
     rng = np.random.default_rng(3)
     for _ in range(10):
-        picture, target = augment(rgb, value + 1, rng, colour=(1, 1), rotation=5.0)
-        small = cv2.resize(picture[..., 0], (160, 128), interpolation=cv2.INTER_AREA)
+        picture, _, target = augment(rgb, value + 1, rng, colour=(1, 1), rotation=5.0)
+        small = cv2.resize(picture[..., 0] / 255, (160, 128), interpolation=cv2.INTER_AREA)
         sure = (np.abs(small - 0.5) > 0.45) & (target > 0)
         bright = target > np.median(np.unique(target[target > 0]))
         assert (bright[sure] == (small[sure] > 0.5)).mean() > 0.99
@@ -327,7 +341,7 @@ def test_nearest_neighbour_invents_no_colour():
     colours = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
     rgb = colours[np.random.default_rng(0).integers(0, 3, (264, 352))]
     for nearest, most in ((True, 3), (False, 1000)):
-        picture, _ = augment(rgb, np.ones((264, 352), np.float32), np.random.default_rng(5),
+        picture, *_ = augment(rgb, np.ones((264, 352), np.float32), np.random.default_rng(5),
                              scale=(1.3, 1.3), colour=(1, 1), nearest=nearest)
         count = len(np.unique(picture.reshape(-1, 3), axis=0))
         assert count == 3 if nearest else count > most
@@ -362,7 +376,7 @@ def test_a_longer_lens_learns_the_depth_of_nyus(tree):
         def focal(self, i):
             return 2 * super().focal(i)
     options = {'scale': (1.0, 1.0), 'rotation': 0.0}
-    near, far = (nyu.Samples([kind(tree)], [1], 4, 0, options)[0][1]
+    near, far = (nyu.Samples([kind(tree)], [1], 4, 0, options)[0][2]
                  for kind in (LongLens, SyncTree))
     np.testing.assert_allclose(near, far / 2, rtol=1e-6)
 
@@ -491,3 +505,240 @@ def test_measured_batch_norms_are_those_of_the_batches():
                                rtol=1e-4, atol=1e-5)
     assert not network.training
     assert network.encoder.bn1.momentum is not None
+
+
+# ---- what travels from the loading process ----------------------------------------------------
+
+@pytest.mark.parametrize('more', [{}, {'gamma': 0.3, 'brightness': 0.3, 'contrast': 0.3,
+                                       'saturation': 0.5}])
+def test_pictures_travel_as_bytes(more):
+    """The paper's colour factor is exact; other changes are rounded to half a level."""
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (264, 352, 3), np.uint8)
+    options = {'scale': (1.0, 1.0), 'rotation': 0.0, 'flip': 0.0, 'nearest': True}
+    rgb, gain, _ = augment(picture, np.ones((264, 352), np.float32), np.random.default_rng(2),
+                           **options, **more)
+    assert rgb.dtype == np.uint8
+
+    # the same draws, in plain float arithmetic
+    rng = np.random.default_rng(2)
+    plain, *_ = augment(picture, np.ones((264, 352), np.float32), rng, **options, colour=(1, 1))
+    rng = np.random.default_rng(2)
+    rng.random(5)
+    expected = plain.astype(np.float32) / 255 * rng.uniform(0.8, 1.2, 3).astype(np.float32)
+    if more:
+        expected = np.clip(expected, 0, 1) ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+        mean = expected.mean()
+        expected = (expected - mean) * (1 + rng.uniform(-0.3, 0.3)) + mean
+        expected = expected * (1 + rng.uniform(-0.3, 0.3))
+        luma = (expected @ np.array([0.299, 0.587, 0.114]))[..., None]
+        rng.random()
+        expected = luma + (expected - luma) * (1 + rng.uniform(-0.5, 0.5))
+    expected = normalise(np.clip(expected, 0, 1).astype(np.float32))
+    got = to_input(torch.from_numpy(rgb)[None], torch.from_numpy(gain)[None])
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert np.abs(got[0].numpy() - expected).max() <= (0.51 / 255 / 0.224 if more else 0)
+
+
+def test_throughput_prints_its_table(tmp_path, capsys):
+    config = tmp_path / 'config.yaml'
+    config.write_text('encoder: efficientnet_lite0\nbatch: 1\nprecision: bf16\n')
+    throughput.main(['--config', str(config), '--rounds', '1'])
+    rates = re.findall(r'^(loader|step|plain).* (\d+\.\d) +\d+ ', capsys.readouterr().out, re.M)
+    assert [name for name, _ in rates] == ['loader', 'step', 'step', 'plain']
+
+
+# ---- killed, stopped, out of room, out of numbers ---------------------------------------------
+
+TINY = ('epochs: 2\nepoch_images: 6\nbatch: 2\nmix: 0.5\ndropout: 0.3\ndrop_path: 0.3\n'
+        'validation: [[0, 1]]\nvalidate_every: 1\nema: 0.9\nema_start: 0.2\nlog_l1: 1.0\n'
+        'head_bias: 2.5\nprecision: bf16\nfused: true\n')
+
+
+def until(true, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_killed_and_resumed_is_bit_identical(tree, tmp_path):
+    config = tmp_path / 'tiny.yaml'
+    config.write_text(TINY)
+
+    def start(out, *more):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'train.nyu', '--config', str(config), '--data', str(tree),
+             '--out', str(tmp_path / out), '--from-scratch', '--checkpoint-every', '1', *more],
+            env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+    whole = start('whole')
+    last = tmp_path / 'cut' / 'last.pt'
+
+    cut = start('cut')
+    until(last.exists, cut)
+    with pytest.raises(SystemExit, match=r'another training writes to .*cut'):
+        nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut'),
+                  '--from-scratch'])
+    cut.kill()
+    cut.communicate()
+    with pytest.raises(SystemExit, match=r'last\.pt is of an earlier training.*--resume'):
+        nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut')])
+
+    before = last.stat().st_mtime_ns
+    cut = start('cut', '--resume')  # at once: loading processes that live on hold no lock
+    until(lambda: last.stat().st_mtime_ns != before, cut)
+    cut.send_signal(signal.SIGTERM)
+    _, said = cut.communicate(timeout=60)
+    assert cut.returncode == 128 + signal.SIGTERM, said
+    assert re.search(r'stopped after step \d of 6; .*--resume', said)
+    assert 'Traceback' not in said
+
+    cut = start('cut', '--resume')
+    _, said = cut.communicate(timeout=120)
+    assert cut.returncode == 0, said
+    _, said = whole.communicate(timeout=120)
+    assert whole.returncode == 0, said
+    one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)
+                for out in ('whole', 'cut'))
+    assert two['step'] == 6
+    for part in ('network', 'average'):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    assert one['recent'] == two['recent']
+    epochs = [re.sub(r'\d+s', '', (tmp_path / out / 'log.txt').read_text())
+              for out in ('whole', 'cut')]
+    assert epochs[0] == epochs[1]
+
+
+def test_loading_processes_hold_no_lock(tree, tmp_path):
+    samples = Samples([SyncTree(tree)], [1], 8, 0, {})
+    with survival.claimed(tmp_path / 'out') as handle:
+        with pytest.raises(OSError, match='another training'), survival.claimed(tmp_path / 'out'):
+            pass
+        loader = iter(make_loader(samples, range(8), 1, workers=1, handles=[handle]))
+        next(loader)
+    with survival.claimed(tmp_path / 'out'):  # that process lives, as after a SIGKILL of this one
+        next(loader)
+
+
+def tiny_run(tree, out, **more):
+    config = {**nyu.DEFAULTS, 'epochs': 1, 'batch': 2, 'workers': 0, **more}
+    nyu.train(config, [SyncTree(tree)], out, from_scratch=True, checkpoint_every=(1, 'steps'))
+    return torch.load(out / 'last.pt', weights_only=True)
+
+
+def test_a_loss_that_is_no_number(tree, tmp_path, monkeypatch):
+    loss_of, calls = nyu.loss_of, []
+
+    def third_is_nan(*arguments):
+        calls.append(arguments)
+        return loss_of(*arguments) * (np.nan if len(calls) == 3 else 1)
+    monkeypatch.setattr(nyu, 'loss_of', third_is_nan)
+    with pytest.raises(FloatingPointError, match=r'loss is nan.*step 2.*bad_batch\.pt.*last\.pt'):
+        tiny_run(tree, tmp_path / 'out')
+    assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 2
+    batch = torch.load(tmp_path / 'out' / 'bad_batch.pt', weights_only=True)
+    assert batch['step'] == 2
+    assert batch['rgb'].shape == (2, CROP_HEIGHT, CROP_WIDTH, 3)
+    samples = Samples([SyncTree(tree)], [8], 8, 0, {})
+    assert batch['pairs'] == [samples.name(4), samples.name(5)]
+    assert np.array_equal(batch['rgb'][1], samples[5][0])
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tree, tmp_path, monkeypatch):
+    update, calls = nyu.update, []
+
+    def second_breaks(config, network, *arguments):
+        update(config, network, *arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            torch.nn.init.constant_(network.head.bias, np.nan)
+    monkeypatch.setattr(nyu, 'update', second_breaks)
+    with pytest.raises(FloatingPointError, match=r'weights are no number at step 1'):
+        tiny_run(tree, tmp_path / 'out')
+    assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 1
+
+
+def test_a_checkpoint_without_room_leaves_the_old_one(tmp_path):
+    path = tmp_path / 'last.pt'
+    survival.save_checkpoint(path, {'step': 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r'last\.pt could not be written \(.*the one before it'):
+            survival.save_checkpoint(path, {'step': 2, 'weights': torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert survival.load_checkpoint(path, 'cpu') == {'step': 1}
+    assert [file.name for file in tmp_path.iterdir()] == ['last.pt']
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(OSError, match=r'last\.pt is not a whole checkpoint'):
+        survival.load_checkpoint(path, 'cpu')
+
+
+def test_training_outlives_a_full_disk(tree, tmp_path, monkeypatch, capsys):
+    save, calls = nyu.save_checkpoint, []
+
+    def second_fails(path, state):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, 'No space left on device', str(path))
+        save(path, state)
+    monkeypatch.setattr(nyu, 'save_checkpoint', second_fails)
+    assert tiny_run(tree, tmp_path / 'out', epoch_images=6)['step'] == 3
+    assert 'No space left' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('options', [
+    {'precision': 'fp16', 'epoch_images': 2}, {'optimiser': 'sgd', 'lr': 1e-3, 'epoch_images': 4}])
+def test_other_arithmetic(tree, tmp_path, options):
+    state = tiny_run(tree, tmp_path / 'out', **options)
+    assert state['step'] == options['epoch_images'] / 2
+    assert ('scale' in state['scaler']) == ('precision' in options)
+
+
+def test_broken_pairs_are_named_counted_and_left_out(tree, tmp_path, capsys):
+    def cut(name):
+        (tree / name).write_bytes((tree / name).read_bytes()[:-2000])
+    cut('rgb_00002.jpg')
+    cut('sync_depth_00003.png')
+    cv2.imwrite(str(tree / 'sync_depth_00004.png'), np.full((480, 640), 200, np.uint8))
+    cv2.imwrite(str(tree / 'sync_depth_00005.png'), np.zeros((480, 640), np.uint16))
+    (tree / 'sync_depth_00006.png').unlink()
+    cut('rgb_00000.jpg')  # of the validation
+    config = tmp_path / 'config.yaml'
+    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 2\nvalidation: [[0, 1]]\n'
+                      'precision: fp32\n')
+    common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
+    nyu.main([*common, str(tmp_path / 'out')])
+    said = capsys.readouterr().err
+    for name in ('rgb_00002.jpg', 'sync_depth_00003.png', 'sync_depth_00004.png is not a depth',
+                 'rgb_00005.jpg has no depth', 'rgb_00006.jpg has no', 'rgb_00000.jpg'):
+        assert len(re.findall(f'left out: .*{name}', said)) == 1, name
+    assert '6 pairs left out' in said
+    assert '6 pairs left out' in (tmp_path / 'out' / 'log.txt').read_text()
+
+    # the next readable pair of the order takes the place, whichever process comes to it first
+    dataset, options = SyncTree(tree), {'scale': (1.0, 1.0), 'rotation': 0.0}
+    samples = Samples([dataset], [1], 30, 0, options)
+    order = samples.order(0, 0)
+    at = next(n for n in range(7) if 'rgb_00002' in samples.name(n))
+    broken = {i for i in range(7) if re.search('_0000[02345]', dataset.name(i))}
+    heir = next(i for i in np.roll(order, -at) if i not in broken)
+    expected = augment(*dataset.read(heir), np.random.default_rng([0, 2, at]), **options)
+    for _ in range(2):
+        rgb, _, depth, lost = samples[at]
+        assert np.array_equal(rgb, expected[0])
+        assert np.array_equal(depth[0], expected[2])
+        assert 'rgb_00002' in lost[0]
+
+    with pytest.raises(SystemExit, match=r'train\.nyu: .*rgb_00006\.jpg has no'):
+        nyu.main([*common, str(tmp_path / 'strict'), '--strict'])
+    for file in tree.glob('rgb_*.jpg'):
+        file.write_bytes(b'')
+    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 2\nprecision: fp32\n')
+    with pytest.raises(SystemExit, match='not one pair') as stopped:
+        nyu.main([*common, str(tmp_path / 'nothing')])
+    assert 'Traceback' not in str(stopped.value)

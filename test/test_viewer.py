@@ -20,8 +20,10 @@ viser = pytest.importorskip('viser', reason='the viewer needs the extra `viewer`
 
 import msgspec
 import zstandard
+from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from websockets.sync.client import connect
@@ -87,8 +89,33 @@ def test_a_strangers_cloud_is_read_by_its_fields():
     with pytest.raises(ValueError, match='truncated'):
         message.width = 7
         cloud_points(message, 6)
+    message.width, message.fields[1].offset = 6, 2**31 - 1
+    with pytest.raises(ValueError, match='points of 28 bytes, which end before their fields x'):
+        cloud_points(message, 6)
     with pytest.raises(ValueError, match='no field z'):
         cloud_points(PointCloud2(fields=message.fields[1:]), 6)
+
+
+def test_a_hostile_cloud_is_refused_in_a_sentence():
+    rng = np.random.default_rng(0)
+    odd = [0, 1, 3, 4, 12, 16, 2**31 - 1, 2**31, 2**32 - 1]
+    sizes = [0, 1, 2, 5, 2**16, 2**32 - 1]
+    read = 0
+    for _ in range(3000):
+        message = PointCloud2(
+            height=int(rng.choice(sizes)), width=int(rng.choice(sizes)),
+            point_step=int(rng.choice(odd)), row_step=int(rng.choice([*odd, 80])),
+            is_bigendian=bool(rng.integers(2)), data=rng.bytes(int(rng.integers(0, 400))),
+            fields=[PointField(name=name, offset=int(rng.choice(odd)) if rng.random() < 0.1 else
+                               4 * place, datatype=PointField.FLOAT32, count=1)
+                    for place, name in enumerate(['x', 'y', 'z', 'rgb'][:rng.integers(3, 5)])])
+        try:
+            points, colours = cloud_points(message, 100)
+            read += len(points) > 0
+            assert len(points) == len(colours) <= 100
+        except ValueError as error:
+            assert '\n' not in str(error)
+    assert read > 5
 
 
 # --- the page -------------------------------------------------------------------------
@@ -258,6 +285,47 @@ def test_a_taken_port_ends_the_node_with_a_reason(page, capfd):
     assert viewer_node.main(['--ros-args', '-p', f'port:={page.port}']) == 1
     error = capfd.readouterr().err
     assert f'port {page.port} of 127.0.0.1 is taken' in error and 'Traceback' not in error
+
+
+def test_hostile_messages_end_nothing(graph, capfd):
+    """Any bytes at all; one topic's trouble keeps none of the others from being shown."""
+    viewer, shown = graph.viewer, []
+    graph.closing = True
+    graph.thread.join()  # from here on, this thread does what the timers did
+    graph.page.show_picture = lambda rgb: shown.append(rgb.shape)
+    viewer._watched = True
+    for topic in viewer._topics:
+        topic.follow(True)
+    image = serialize_message(rgb_to_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Header()))
+    depths = [np.full((2, 3), value, np.float32) for value in (
+        1e-45, 1e9, 3e38, np.inf, -1, 0)] + [np.float32([[1e-3, 3e38]]), np.ones((1, 5000))]
+    stamps = [Time(sec=sec, nanosec=2**32 - 1) for sec in (-2**31, -1, 0, 2**31 - 1)]
+    rng = np.random.default_rng(0)
+    good = serialize_message(cloud_message(organised_cloud(
+        DEPTH, np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA), Header()))
+    hostile = [(viewer._depth, serialize_message(
+        depth_to_image(depth, Header(stamp=stamp), '32FC1'))) for depth in depths
+        for stamp in stamps]
+    hostile += [(viewer._depth, serialize_message(Image(encoding='a' * 10**6)))]
+    for topic, whole in ((viewer._depth, hostile[0][1]), (viewer._cloud, good)):
+        for _ in range(40):
+            damaged = bytearray(whole[:rng.integers(4, len(whole) + 1)])
+            for place in rng.integers(4, min(len(damaged), 150) + 1, 3):
+                damaged[place - 1] = rng.integers(256)
+            hostile.append((topic, bytes(damaged)))
+    for topic, data in hostile:
+        shown.clear()
+        topic._take(data)
+        viewer._image._take(image)
+        start = time.monotonic()
+        viewer._refresh()
+        assert shown == [(HEIGHT, WIDTH, 3)]
+        assert len(viewer._trouble) <= viewer_node.MOST_SAID
+        assert time.monotonic() - start < 2
+    viewer._depth._take(serialize_message(Image(encoding='rgb8')))
+    viewer._refresh()
+    assert viewer._trouble.startswith('/depth/image is not shown: encoding')
+    assert capfd.readouterr().err.count('is not shown') < 5  # throttled
 
 
 def test_opening_it_up_is_warned_about(capfd):

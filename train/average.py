@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 import tqdm
 
 from hybrid_depth_ros.weights import load_network, save_network
+from train.data import Samples, make_loader, to_input
 from train.datasets import open_dataset
-from train.nyu import Samples, load_config
+from train.nyu import load_config
 
 
 def average(networks):
@@ -53,6 +53,14 @@ def measure_batch_norms(network, batches):
     return network.eval()
 
 
+def inputs(loader):
+    """The network's input of each batch; OSError where no pair can be read."""
+    for rgb, gain, _, lost in loader:
+        if rgb is None:
+            raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+        yield to_input(rgb, gain)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,9 +87,8 @@ def main(argv=None):
         size = config['batch']
         samples = Samples(data, args.shares or [len(dataset) for dataset in data],
                           args.batches * size, config['seed'], config['augment'], config['mix'])
-        measure_batch_norms(network, (
-            torch.from_numpy(np.stack([samples[i][0] for i in range(first, first + size)]))
-            for first in tqdm.trange(0, len(samples), size, unit='batch')))
+        loader = make_loader(samples, range(len(samples)), size)
+        measure_batch_norms(network, inputs(tqdm.tqdm(loader, unit='batch')))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
     except (OSError, ValueError) as error:

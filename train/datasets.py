@@ -5,6 +5,7 @@
 training reads fastest.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -23,7 +24,12 @@ SPLIT_NAMES = ('train', 'test', 'all')
 
 
 class RgbdSet:
-    """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`."""
+    """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
+
+    left_out: a sentence for each pair that was found, but whose other half is not there.
+    """
+
+    left_out = ()
 
     def __len__(self):
         raise NotImplementedError
@@ -65,7 +71,7 @@ class Subset(RgbdSet):
     """Some pairs of another dataset."""
 
     def __init__(self, dataset, chosen):
-        self.dataset, self.chosen = dataset, list(chosen)
+        self.dataset, self.chosen, self.left_out = dataset, list(chosen), dataset.left_out
 
     def __len__(self):
         return len(self.chosen)
@@ -83,30 +89,85 @@ class Subset(RgbdSet):
         return self.dataset.focal(self.chosen[i])
 
 
+def read_whole(dataset, i):
+    """Colour, depth and focal length of pair i, if it is fit for use; OSError names it if not."""
+    try:
+        rgb, depth = dataset.read(i)
+        focal = dataset.focal(i)
+    except (ValueError, cv2.error) as error:
+        raise OSError(f'{dataset.name(i)} cannot be read ({error}); remove the pair or copy it '
+                      'again') from error
+    (height, width), (rows, columns) = rgb.shape[:2], depth.shape
+    if abs(width * rows - height * columns) > max(width, height, rows, columns):
+        raise OSError(f'{dataset.name(i)}: colour is {width}×{height}, depth {columns}×{rows}: '
+                      'not of one view; remove the pair')
+    if not depth.any():
+        raise OSError(f'{dataset.name(i)} has no depth anywhere; remove the pair')
+    return rgb, depth, focal
+
+
+def readable(dataset):
+    """Those pairs that :func:`read_whole` can read, and a sentence for each of the others."""
+    chosen, lost = [], []
+    for i in range(len(dataset)):
+        try:
+            read_whole(dataset, i)
+            chosen.append(i)
+        except OSError as error:
+            lost.append(str(error))
+    return Subset(dataset, chosen), lost
+
+
+def _decode(path, flags):
+    """An image file's pixels; OSError where they are not all there."""
+    data = Path(path).read_bytes()
+    if not _cut_short(data):
+        with contextlib.suppress(cv2.error):  # more pixels than OpenCV takes
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None:
+                return pixels
+    raise _unreadable(path)
+
+
+def _cut_short(data):
+    """Whether the end of a JPEG or PNG file is not there, which OpenCV 4 shows as grey."""
+    if data.startswith(b'\xff\xd8'):
+        return b'\xff\xd9' not in data[data.rfind(b'\xff\xda'):]
+    return not data or (data.startswith(b'\x89PNG') and b'IEND' not in data[-64:])
+
+
 def read_colour(path):
-    """An image file → uint8 H×W×3 RGB; OSError where it isn't one."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise _unreadable(path)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    """An image file → uint8 H×W×3 RGB; OSError where it isn't a whole one."""
+    bgr = _decode(path, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
 
 
-def read_depth(path, scale):
-    """A depth picture of one channel, or .npy → float32 H×W, its values / scale."""
+def read_depth(path, scale, kinds='uif'):
+    """A depth picture of one channel, or .npy → float32 H×W, its values / scale.
+
+    kinds: what its values may be (numpy's kinds or dtypes).
+    """
     if Path(path).suffix == '.npy':
         try:
             depth = np.load(path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise _unreadable(path) from error
     else:
-        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if depth is None:
-        raise _unreadable(path)
-    if depth.ndim != 2:
-        raise OSError(f'{path} is not a depth picture: its shape is {depth.shape}; one channel '
-                      'is wanted')
-    depth = np.nan_to_num(depth.astype(np.float32) / np.float32(scale), nan=0, posinf=0, neginf=0)
-    return np.maximum(depth, 0)
+        depth = _decode(path, cv2.IMREAD_UNCHANGED)
+    if depth.ndim != 2 or (depth.dtype.kind not in kinds and depth.dtype.name not in kinds):
+        raise OSError(f'{path} is not a depth picture: it is {depth.dtype} of shape {depth.shape}; '
+                      f'{"numbers" if kinds == "uif" else kinds[0]} of one channel are wanted')
+    return _metres(depth, scale)
+
+
+def _metres(depth, scale=1):
+    """Float32, values / scale; 0 where they are none or negative."""
+    metres = depth.astype(np.float32)
+    if scale != 1:
+        metres /= np.float32(scale)
+    if depth.dtype.kind == 'f':
+        metres = np.nan_to_num(metres, copy=False, nan=0, posinf=0, neginf=0)
+    return metres if depth.dtype.kind == 'u' else np.maximum(metres, 0, out=metres)
 
 
 def _unreadable(path):
@@ -121,10 +182,16 @@ class SyncTree(RgbdSet):
 
     def __init__(self, path):
         path = Path(path)
-        self.pairs = [
-            (rgb, depth)
-            for rgb in sorted(path.glob('rgb_*.jpg')) + sorted(path.glob('*/rgb_*.jpg'))
-            if (depth := rgb.with_name('sync_depth' + rgb.stem[3:] + '.png')).exists()]
+
+        def files(pattern):
+            return sorted(path.glob(pattern)) + sorted(path.glob(f'*/{pattern}'))
+        depths = {depth.with_name(f'rgb{depth.stem[10:]}.jpg'): depth
+                  for depth in files('sync_depth_*.png')}
+        colours = files('rgb_*.jpg')
+        self.pairs = [(rgb, depths[rgb]) for rgb in colours if rgb in depths]
+        self.left_out = [f'{rgb} has no sync_depth{rgb.stem[3:]}.png beside it'
+                         for rgb in colours if rgb not in depths] + [
+            f'{depths[rgb]} has no {rgb.name} beside it' for rgb in sorted(depths.keys() - colours)]
         if not self.pairs:
             raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
                           'here or one folder down')
@@ -134,7 +201,7 @@ class SyncTree(RgbdSet):
 
     def read(self, i):
         rgb, depth = self.pairs[i]
-        return read_colour(rgb), read_depth(depth, 1000)
+        return read_colour(rgb), read_depth(depth, 1000, ('uint16',))
 
     def name(self, i):
         return f'{self.pairs[i][0].parent.name}/{self.pairs[i][0].name}'
@@ -152,6 +219,18 @@ def _hdf5(path, process):
     except OSError as error:
         raise OSError(f'{path} is not a whole HDF5 file ({error}); copy or download it '
                       'again') from error
+
+
+def _rgbd(name, rgb, depth):
+    """Arrays as a file held them → uint8 H×W×3, float32 H×W; OSError where they are others."""
+    rgb, depth = np.asarray(rgb), np.asarray(depth)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise OSError(f'{name}: rgb is {rgb.dtype} of shape {rgb.shape}; uint8 of three channels '
+                      'is wanted; remove it')
+    if depth.dtype.kind not in 'uif' or depth.ndim != 2:
+        raise OSError(f'{name}: depth is {depth.dtype} of shape {depth.shape}; metres of one '
+                      'channel are wanted; remove it')
+    return np.ascontiguousarray(rgb), _metres(np.ascontiguousarray(depth))
 
 
 class LabeledMat(RgbdSet):
@@ -180,9 +259,13 @@ class LabeledMat(RgbdSet):
 
     def read(self, i):
         file, index = self._open(), self.indices[i]
+        try:
+            rgb, depth = file['images'][index], file['depths'][index]
+        except OSError as error:
+            raise OSError(f'{self.name(i)} cannot be read ({error}); copy or download the file '
+                          'again') from error
         # MATLAB's column-major H×W×3 arrives as 3×W×H
-        rgb = np.ascontiguousarray(file['images'][index].transpose(2, 1, 0))
-        return rgb, np.ascontiguousarray(file['depths'][index].T, np.float32)
+        return _rgbd(self.name(i), rgb.transpose(2, 1, 0), depth.T)
 
     def name(self, i):
         return f'{self.path.name}[{self.indices[i]}]'
@@ -233,10 +316,10 @@ class H5Tree(RgbdSet):
         try:
             with h5py.File(self.files[i], 'r') as file:
                 rgb, depth = file['rgb'][()], file['depth'][()]
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, TypeError, AttributeError) as error:
             raise OSError(f'{self.files[i]} does not hold rgb and depth ({error}); remove it or '
                           'copy it again') from error
-        return np.ascontiguousarray(rgb.transpose(1, 2, 0)), depth.astype(np.float32)
+        return _rgbd(self.files[i], np.moveaxis(rgb, 0, -1) if np.ndim(rgb) == 3 else rgb, depth)
 
     def name(self, i):
         return f'{self.files[i].parent.name}/{self.files[i].name}'
@@ -275,10 +358,13 @@ class PairList(RgbdSet):
                               'number of pixels') from None
             self.rows.append((self.path.parent / entry['image'],
                               self.path.parent / entry['depth'], fx))
-        absent = [str(file) for pair in self.rows for file in pair[:2] if not file.exists()]
-        if absent:
-            raise OSError(f'{path}: {len(absent)} of its files are not there, the first is '
-                          f'{absent[0]}')
+        whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
+        self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
+                         for file in row[:2] if not file.exists()]
+        if not whole:
+            raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
+                          f'{self.left_out[0].split(" is not there")[0]}')
+        self.rows = whole
 
     def __len__(self):
         return len(self.rows)
@@ -353,7 +439,7 @@ class Store(RgbdSet):
         return len(self.rgb)
 
     def read(self, i):
-        return np.array(self.rgb[i]), self.depth[i].astype(np.float32) / 1000
+        return np.array(self.rgb[i]), _metres(self.depth[i], 1000)
 
     def name(self, i):
         return self.index['names'][i]

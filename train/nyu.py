@@ -1,7 +1,11 @@
 """Train on NYU Depth v2: ``python -m train.nyu --config config/lite.yaml --data PATH``.
 
 On several GPUs: ``torchrun --nproc-per-node N -m train.nyu …``; the processes share each batch,
-and the result is that of one process with the whole batch.
+and the result is that of one process with the whole batch. On several machines, the same command
+on each: ``torchrun --nnodes M --nproc-per-node N --rdzv-backend c10d --rdzv-endpoint FIRST:29500
+-m train.nyu …``; the first machine writes --out, and all read their own copy of the data.
+
+Killed at any moment, it goes on with ``--resume`` to the very weights it would have reached.
 """
 
 import argparse
@@ -9,6 +13,7 @@ import contextlib
 import copy
 import math
 import os
+import re
 import sys
 import time
 from collections import deque
@@ -21,19 +26,28 @@ import torch
 import torch.distributed
 import tqdm
 import yaml
+from safetensors import SafetensorError
 from torch.distributed.nn.functional import all_reduce
 from torch.utils.tensorboard import SummaryWriter
 
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
 from hybrid_depth_ros.pictures import save_picture
-from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
+from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
-from train.data import augment, normalise, paste_window
-from train.datasets import open_dataset
+from train.data import Samples, make_loader, to_input
+from train.datasets import Subset, open_dataset, readable
 from train.depthwise import speed_up_depthwise
 from train.evaluate import draw, evaluate_paper
 from train.loss import across, berhu, log_gradient, log_l1
+from train.survival import (
+    Stopped,
+    asked_to_stop,
+    claimed,
+    finite,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 # Every key a configuration may have, and what it is when left out.
 DEFAULTS = {
@@ -60,8 +74,9 @@ DEFAULTS = {
     'log_gradient': 0.0,
     'ema': 0.0,                 # decay of the weight average, 0: none
     'ema_start': 0.5,           # share of the steps before averaging starts
-    'precision': 'fp32',        # or bf16; fp64 shows that two runs are the same arithmetic
+    'precision': 'fp32',        # or bf16, fp16; fp64 shows that two runs are the same arithmetic
     'fused': False,             # compute the unpoolings in fused form
+    'compile': False,           # torch.compile: minutes at the start, then faster steps on a GPU
     'freeze': [],               # prefixes of encoder tensors that stay as they are
     'validation': [],           # [[first, last], …] frame numbers kept out of training
     'validate_every': 5,        # epochs
@@ -70,7 +85,7 @@ DEFAULTS = {
     'seed': 0,
 }
 CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),
-           'precision': ('fp32', 'bf16', 'fp64')}
+           'precision': ('fp32', 'bf16', 'fp16', 'fp64')}
 
 
 def load_config(path, overrides=()):
@@ -135,50 +150,6 @@ def load_imagenet(network):
         stem.weight *= (std / 0.5)[:, None, None]
 
 
-class Samples(torch.utils.data.Dataset):
-    """The whole training run as one list: sample n is decided by (seed, n) alone.
-
-    datasets: one or more RGB-D sets; shares: how often each is drawn, relative.
-    """
-
-    def __init__(self, datasets, shares, count, seed, augmentation, mix=0.0):
-        self.datasets, self.count, self.seed = datasets, count, seed
-        self.shares = np.cumsum(shares) / np.sum(shares)
-        self.augmentation, self.mix = augmentation, mix
-        self.orders = {}
-
-    def __len__(self):
-        return self.count
-
-    def order(self, which, lap):
-        """Every image once a lap, in an order of the lap's own."""
-        if (which, lap) not in self.orders:
-            rng = np.random.default_rng([self.seed, 1, which, lap])
-            self.orders[which, lap] = rng.permutation(len(self.datasets[which]))
-        return self.orders[which, lap]
-
-    def __getitem__(self, n):
-        # Spread each set evenly: a golden-ratio sequence picks which set sample n is from.
-        which = int(np.searchsorted(self.shares, (n * 0.6180339887498949) % 1.0, side='right'))
-        share = self.shares[which] - (self.shares[which - 1] if which else 0)
-        lap, position = divmod(int(n * share), len(self.datasets[which]))
-        rng = np.random.default_rng([self.seed, 2, n])
-        rgb, depth = self.sample(which, self.order(which, lap)[position], rng)
-        if self.mix and rng.random() < self.mix:
-            which = int(np.searchsorted(self.shares, rng.random(), side='right'))
-            other = self.sample(which, rng.integers(len(self.datasets[which])), rng)
-            rgb, depth = paste_window(rgb, depth, *other, rng)
-        return normalise(rgb), depth[None]
-
-    def sample(self, which, i, rng):
-        dataset = self.datasets[which]
-        rgb, depth = dataset.read(i)
-        # what NYU's camera would have to stand in front of, to see the same picture
-        focal = dataset.focal(i)
-        depth = depth * np.float32(NYU_FX_PER_WIDTH / focal)
-        return augment(rgb, depth, rng, focal=focal, **self.augmentation)
-
-
 def learning_rate(config, progress):
     """The rate at progress 0…1 of the run.
 
@@ -203,7 +174,7 @@ def make_optimiser(config, network):
     groups = [group for group in groups if group['params']]
     if config['optimiser'] == 'sgd':
         return torch.optim.SGD(groups, lr=1e-3, momentum=config['momentum'],
-                               weight_decay=config['weight_decay'])
+                               weight_decay=config['weight_decay'], fused=True)
     return torch.optim.AdamW(groups, lr=1e-3, weight_decay=config['weight_decay'], fused=True)
 
 
@@ -267,13 +238,6 @@ def sync_batch_norms(network, device):
     return network
 
 
-def save_checkpoint(path, state):
-    """torch.save that leaves either the old file or the new one, never half of one."""
-    partial = path.with_suffix('.partial')
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
 def start_processes():
     """(rank, world, device) under torchrun, or of a process alone."""
     cuda = torch.cuda.is_available()
@@ -312,40 +276,25 @@ def make_network(config, init=None, from_scratch=False):
     return network
 
 
-def save_samples(network, dataset, out, count=4):
+def save_samples(network, dataset, out):
     """Colour | depth | true depth of a few pairs, as the network sees them now."""
     # a copy, as the predictor fuses its network
     predictor = DepthPredictor(copy.deepcopy(network).float().cpu(), device='cpu')
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [draw(predictor, dataset, i) for i in
-            np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)]
+    rows = [draw(predictor, dataset, i) for i in range(len(dataset))]
     width = min(row.shape[1] for row in rows)
     save_picture(out, np.vstack([row[::2, :width:2] for row in rows]))
 
 
-def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False):
-    """Run the configuration on datasets; validation is cut from the first.
+def make_trainable(config, network, rank=0, world=1, device=None):
+    """A network as it trains: frozen layers, dropout, fast gradients, channels last, on `device`.
 
-    Leaves ``last.pt`` (for `resume`), ``best.safetensors``, ``log.txt``, ``tensorboard/`` and
-    ``samples/`` in `out`. Raises ValueError or OSError before the first step where
-    configuration, data or weights will not do.
+    Returns it; with several processes its batch norms share their statistics.
     """
-    rank, world, device = start_processes()
-    torch.manual_seed(config['seed'])
-    batch = config['batch'] // world
-    if batch * world != config['batch']:
-        raise ValueError(f'a batch of {config["batch"]} cannot be shared by {world} processes')
-    held_out = config['validation']
-    training = [data[0].numbered(held_out, keep=False) if held_out else data[0], *data[1:]]
-    validation = data[0].numbered(held_out) if held_out else None
-    shares = shares or [len(dataset) for dataset in training]
-
-    network = make_network(config, init, from_scratch)
-    kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
-    network.to(kind)
+    device = device or torch.device('cpu')
+    frozen = tuple(config['freeze'])
     for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(config['freeze'])))
-    average = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+        parameter.requires_grad_(not name.startswith(frozen))
     network.dropout = SharedDropout(config['dropout'], rank, world)
     if config['drop_path']:
         drop_paths(network, config['drop_path'], rank, world)
@@ -354,111 +303,306 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
     network.to(device, memory_format=torch.channels_last)
     if world > 1:
         network = sync_batch_norms(network, device)
-    optimiser = make_optimiser(config, network)
+    network.train().train_fused(config['fused'])
+    for name, module in network.encoder.named_modules():
+        if name.startswith(frozen):
+            module.eval()  # a batch norm's running statistics stay as they are too
+    return network
+
+
+def make_autocast(config, device):
+    """The context in which the network's forward pass runs: mixed precision, or nothing."""
+    kind = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(config['precision'])
+    return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
+def make_scaler(config, device):
+    """What keeps float16's small gradients from vanishing; for the other precisions nothing."""
+    return torch.amp.GradScaler(device.type, enabled=config['precision'] == 'fp16')
+
+
+def loss_of(config, predicted, target, valid):
+    """The weighted sum of the loss terms (train/loss.py)."""
+    return sum(config[term.__name__] * term(predicted, target, valid)
+               for term in (berhu, log_l1, log_gradient) if config[term.__name__])
+
+
+def update(config, network, optimiser, scaler, loss):
+    """One step down the gradient of the loss."""
+    optimiser.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    if config['clip']:
+        scaler.unscale_(optimiser)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config['clip'])
+    scaler.step(optimiser)
+    scaler.update()
+
+
+@torch.no_grad()
+def follow(average, network, decay):
+    """Move the averaged weights towards the network's; decay 0: they become the network's."""
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values()))
+    moving = [pair for pair in pairs if decay and pair[0].is_floating_point()]
+    if moving:
+        torch._foreach_lerp_(*map(list, zip(*moving)), 1 - decay)
+    still = [pair for pair in pairs if not (decay and pair[0].is_floating_point())]
+    torch._foreach_copy_(*map(list, zip(*still)))
+
+
+def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False,
+          checkpoint_every=(600.0, 's'), strict=False):
+    """Run the configuration on datasets; validation is cut from the first.
+
+    Leaves ``last.pt`` (for `resume`), ``best.safetensors``, ``log.txt``, ``tensorboard/`` and
+    ``samples/`` in `out`. checkpoint_every: a number and ``s`` (seconds) or ``steps``; each epoch
+    ends with one too. strict: a pair that cannot be read ends the training; otherwise another
+    takes its place, and it is named and counted.
+
+    Raises ValueError or OSError before the first step where configuration, data or weights will
+    not do, FloatingPointError where the loss is no number (its batch is saved), Stopped after
+    SIGINT or SIGTERM (the state is saved).
+    """
+    rank, world, device = start_processes()
+    try:
+        with contextlib.ExitStack() as stack:
+            handle = stack.enter_context(claimed(out)) if rank == 0 else None
+            _train(config, data, out, shares, resume, init, from_scratch, checkpoint_every, strict,
+                   rank, world, device, [] if handle is None else [handle], stack)
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()
+
+
+def _train(config, data, out, shares, resume, init, from_scratch, checkpoint_every, strict,
+           rank, world, device, handles, stack):
+    lead, last = rank == 0, out / 'last.pt'
+    if resume and not last.is_file():
+        raise OSError(f'--resume: {last} is not there')
+    if last.exists() and not resume and lead:
+        raise OSError(f'{last} is of an earlier training: go on with it by --resume, remove it or '
+                      'choose another --out')
+    torch.manual_seed(config['seed'])
+    batch = config['batch'] // world
+    if batch * world != config['batch']:
+        raise ValueError(f'a batch of {config["batch"]} cannot be shared by {world} processes')
+    held_out = config['validation']
+    training = [data[0].numbered(held_out, keep=False) if held_out else data[0], *data[1:]]
+    shares = shares or [len(dataset) for dataset in training]
+    lost = {sentence: None for dataset in data for sentence in dataset.left_out}
+    validation = shown = None
+    if lead:
+        if held_out:
+            validation, unreadable = readable(data[0].numbered(held_out))
+            lost.update(dict.fromkeys(unreadable))
+            if not len(validation):
+                raise OSError(f'not one validation pair can be read; the first: {unreadable[0]}')
+        shown, unreadable = readable(equally_spaced(validation or training[0], 4))
+        lost.update(dict.fromkeys(unreadable))
+        if strict and lost:
+            raise OSError(f'{next(iter(lost))} ({len(lost)} such pairs so far)')
+
+    network = make_network(config, None if resume else init, from_scratch or resume)
+    kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
+    network.to(kind)
+    average = copy.deepcopy(network).to(device, memory_format=torch.channels_last).eval()
+    network = make_trainable(config, network, rank, world, device)
+    optimiser, scaler = make_optimiser(config, network), make_scaler(config, device)
 
     images = sum(len(dataset) for dataset in training)
     epoch_steps = max(1, (config['epoch_images'] or images) // config['batch'])
     steps = config['epochs'] * epoch_steps
-    step, best = 0, math.inf
+    step, best, seconds, log_size = 0, math.inf, 0.0, None
+    recent = deque(maxlen=epoch_steps)
+    settings = {**config, 'images': images}
     if resume:
-        state = torch.load(out / 'last.pt', map_location=device, weights_only=True)
-        network.load_state_dict(state['network'])
-        average.load_state_dict(state['average'])
-        optimiser.load_state_dict(state['optimiser'])
-        step, best = state['step'], state['best']
+        state = load_checkpoint(last, device)
+        try:
+            network.load_state_dict(state['network'])
+            average.load_state_dict(state['average'])
+            optimiser.load_state_dict(state['optimiser'])
+            step, best = state['step'], state['best']
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{last} is not of the network and optimiser of this configuration; '
+                             'give the one it was trained with') from error
+        scaler.load_state_dict(state.get('scaler', {}) if scaler.is_enabled() else {})
+        recent.extend(state.get('recent', ()))
+        seconds, log_size = state.get('seconds', 0.0), state.get('log_size')
+        lost.update(dict.fromkeys(state.get('lost', ())))
+        before = state.get('settings', settings)
+        changed = [f'{key} {before.get(key)} → {settings[key]}' for key in settings
+                   if before.get(key) != settings[key]]
+        if changed and lead:
+            print(f'goes on with other settings: {", ".join(changed)}')
     runner = network
     if world > 1:
         runner = torch.nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+    if config['compile']:
+        runner = torch.compile(runner)
 
     samples = Samples(training, shares, steps * config['batch'], config['seed'],
                       config['augment'], config['mix'])
     mine = [n for s in range(step, steps)
             for n in range(s * config['batch'] + rank * batch,
                            s * config['batch'] + (rank + 1) * batch)]
-    loader = torch.utils.data.DataLoader(
-        torch.utils.data.Subset(samples, mine), batch_size=batch, num_workers=config['workers'],
-        prefetch_factor=4 if config['workers'] else None, pin_memory=device.type == 'cuda')
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config['precision'] == 'bf16')
-    lead = rank == 0
+    loader = make_loader(samples, mine, batch, config['workers'], device.type == 'cuda', handles)
+    autocast = make_autocast(config, device)
+    bar = stack.enter_context(tqdm.tqdm(
+        total=steps * config['batch'], initial=step * config['batch'], unit='image',
+        disable=not lead))
     if lead:
-        out.mkdir(parents=True, exist_ok=True)
-        log, board = (out / 'log.txt').open('a'), SummaryWriter(str(out / 'tensorboard'))
-        print(f'{images} training images, {len(validation) if validation else 0} for validation, '
-              f'{steps} steps of {config["batch"]} on {world} × {device.type}')
+        log = stack.enter_context((out / 'log.txt').open('a'))
+        if log_size is not None:  # what was logged after the checkpoint comes again
+            log.truncate(min(log_size, log.tell()))
+        board = SummaryWriter(str(out / 'tensorboard'), purge_step=step + 1)
+        stack.callback(_without_room, board.close)
+        bar.write(f'{images} training images, {len(validation) if validation else 0} for '
+                  f'validation, {steps} steps of {config["batch"]} on {world} × {device.type}')
+        for sentence in lost:
+            bar.write(f'left out: {sentence}', file=sys.stderr)
+    started = saved_at = time.monotonic()
 
-    network.train().train_fused(config['fused'])
-    for name, module in network.encoder.named_modules():
-        if name.startswith(tuple(config['freeze'])):
-            module.eval()  # a batch norm's running statistics stay as they are too
-    bar = tqdm.tqdm(total=steps * config['batch'], initial=step * config['batch'], unit='image',
-                    disable=not lead)
-    recent, started = deque(maxlen=epoch_steps), time.time()
-    for inputs, target in loader:
+    def checkpoint():
+        """Save everything that the next step depends on."""
+        if not finite(network):
+            raise stop_at_nan('the weights are', step - 1)
+        save_checkpoint(last, {
+            'network': network.state_dict(), 'average': average.state_dict(),
+            'optimiser': optimiser.state_dict(), 'scaler': scaler.state_dict(), 'step': step,
+            'best': best, 'recent': list(recent), 'lost': list(lost), 'settings': settings,
+            'seconds': seconds + time.monotonic() - started, 'log_size': log.tell()})
+
+    def stop_at_nan(what, step):
+        """Save the batch of the step where it happened; the error to raise."""
+        path = out / f'bad_batch{rank if world > 1 else ""}.pt'
+        first = (step * world + rank) * batch
+        with _reported(bar):
+            save_checkpoint(path, {
+                'step': step, 'rgb': rgb.cpu(), 'gain': gain.cpu(), 'depth': depth.cpu(),
+                'pairs': [samples.name(n) for n in range(first, first + batch)]})
+        return FloatingPointError(
+            f'{what} no number at step {step}: its batch is in {path}'
+            + (f', {last} is the last good checkpoint' if last.exists() else '')
+            + '; lower lr' + ('' if config['precision'] in ('fp32', 'fp64')
+                              else ', or take precision: fp32'))
+
+    if step >= steps and lead:
+        bar.write(f'{out} is trained to its end: {steps} steps; more of them by --set epochs=…')
+    asked = stack.enter_context(asked_to_stop())
+    for rgb, gain, depth, sentences in loader:
+        for sentence in sentences:
+            if sentence not in lost:
+                if strict:
+                    raise OSError(sentence)
+                lost[sentence] = None
+                bar.write(f'left out: {sentence}', file=sys.stderr)
+        if rgb is None:
+            raise OSError(f'not one pair of a dataset can be read; the last: {sentences[-1]}')
         torch.manual_seed(config['seed'] * 1_000_003 + step)  # dropout goes on as it would have
         rate = learning_rate(config, step / steps)
         for group in optimiser.param_groups:
             group['lr'] = rate * group['share']
-        inputs = inputs.to(device, kind, non_blocking=True, memory_format=torch.channels_last)
-        target = target.to(device, kind, non_blocking=True)
+        rgb, gain, depth = (part.to(device, non_blocking=True) for part in (rgb, gain, depth))
+        inputs, target = to_input(rgb, gain).to(kind), depth.to(kind)
         valid = target > 0
         with autocast:
             predicted = runner(inputs)
         predicted = predicted.to(kind)
-        loss = sum(config[term.__name__] * term(predicted, target, valid)
-                   for term in (berhu, log_l1, log_gradient) if config[term.__name__])
-        whole = across(loss).item()
-        if not math.isfinite(whole):
-            raise ValueError(f'the loss is {whole} at step {step}: lower lr'
-                             + ('' if config['precision'] == 'fp32' else ', or precision: fp32'))
-        optimiser.zero_grad(set_to_none=True)
-        (loss * world).backward()  # DistributedDataParallel divides by world
-        if config['clip']:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config['clip'])
-        optimiser.step()
-        step += 1
+        loss = loss_of(config, predicted, target, valid)
         with torch.no_grad():
-            averaging = config['ema'] if step / steps > config['ema_start'] else 0.0
-            for kept, now in zip(average.state_dict().values(), network.state_dict().values()):
-                if kept.is_floating_point() and averaging:
-                    kept.lerp_(now, 1 - averaging)
-                else:
-                    kept.copy_(now)
-            ratio = torch.maximum(predicted / target, target / predicted)[valid]
-            recent.append((whole, (ratio < 1.25).float().mean().item()))
+            near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
+            # one wait for the device a step; and all processes stop at the same one
+            whole, hits, pixels, stop = across(torch.stack([
+                loss.detach(), near.sum(dtype=kind), valid.sum(dtype=kind),
+                loss.new_tensor(len(asked))])).tolist()
+        if not math.isfinite(whole):
+            raise stop_at_nan(f'the loss is {whole},', step)
+        # DistributedDataParallel divides by world
+        update(config, network, optimiser, scaler, loss * world)
+        step += 1
+        follow(average, network, config['ema'] if step / steps > config['ema_start'] else 0.0)
+        recent.append((whole, hits / max(pixels, 1)))
         mean_loss, delta1 = np.mean(recent, axis=0)
         bar.set_postfix(loss=f'{mean_loss:.3f}', delta1=f'{delta1:.3f}', refresh=False)
         bar.update(config['batch'])
-        if step % epoch_steps:
-            continue
+        ended = step % epoch_steps == 0
+        if ended and world > 1:
+            everyones = [None] * world
+            torch.distributed.all_gather_object(everyones, list(lost))
+            lost.update(dict.fromkeys(sentence for ones in everyones for sentence in ones))
+        if lead and ended:
+            epoch, elapsed = step // epoch_steps, seconds + time.monotonic() - started
+            line = (f'epoch {epoch} lr {rate:.1e} loss {mean_loss:.4f} delta1 {delta1:.3f} '
+                    f'{elapsed:.0f}s')
+            values = {'loss': mean_loss, 'delta1': delta1, 'lr': rate}
+            due = epoch % config['validate_every'] == 0 or step == steps
+            better, rel = due and not validation, best
+            if validation and due:
+                with autocast:
+                    metrics = evaluate_paper(average, validation, batch)
+                line += f'  validation {format_metrics(metrics)}'
+                values.update({f'validation/{key}': metrics[key]
+                               for key in ('rmse', 'rel', 'delta1')})
+                rel = metrics['rel']
+                better = rel <= best
+            if lost:
+                line += f'  {len(lost)} pairs left out'
+            bar.write(line)
+            with _reported(bar):
+                print(line, file=log, flush=True)
+            with _reported(bar):
+                if better:
+                    save_network(average, out / 'best.safetensors')
+                    best = rel
+            with _reported(bar):
+                save_samples(average, shown, out / 'samples' / f'{epoch:04d}.png')
+            with _reported(bar):
+                for key, value in values.items():
+                    board.add_scalar(key, value, step)
+                board.flush()
+        every, unit = checkpoint_every
+        due = step % every == 0 if unit == 'steps' else time.monotonic() - saved_at >= every
+        if lead and (ended or due or stop) and step < steps and not stop:
+            with _reported(bar):
+                checkpoint()
+            saved_at = time.monotonic()
+        elif lead and (stop or step == steps):
+            try:
+                checkpoint()
+            except OSError as error:
+                raise OSError(f'{error}; make room, and --resume goes on from there') from error
+        if stop and step < steps:
+            raise Stopped(asked[0] if asked else 15, f'stopped after step {step} of {steps}; the '
+                          f'same command with --resume goes on from there')
+    if lead and lost:
+        bar.write(f'{len(lost)} pairs left out', file=sys.stderr)
 
-        epoch = step // epoch_steps
-        if not lead:
-            continue
-        line = (f'epoch {epoch} lr {rate:.1e} loss {mean_loss:.4f} delta1 {delta1:.3f} '
-                f'{time.time() - started:.0f}s')
-        values = {'loss': mean_loss, 'delta1': delta1, 'lr': rate}
-        due = epoch % config['validate_every'] == 0 or step == steps
-        if validation and due:
-            with autocast:
-                metrics = evaluate_paper(average.eval(), validation, batch)
-            line += f'  validation {format_metrics(metrics)}'
-            values.update({f'validation/{key}': metrics[key] for key in ('rmse', 'rel', 'delta1')})
-            if metrics['rel'] <= best:
-                best = metrics['rel']
-                save_network(average, out / 'best.safetensors')
-        elif not validation and due:
-            save_network(average, out / 'best.safetensors')
-        save_samples(average, validation or training[0], out / 'samples' / f'{epoch:04d}.png')
-        for key, value in values.items():
-            board.add_scalar(key, value, step)
-        board.flush()
-        bar.write(line)
-        print(line, file=log, flush=True)
-        save_checkpoint(out / 'last.pt', {
-            'network': network.state_dict(), 'average': average.state_dict(),
-            'optimiser': optimiser.state_dict(), 'step': step, 'best': best})
-    if world > 1:
-        torch.distributed.destroy_process_group()
+
+def equally_spaced(dataset, count):
+    """At most `count` pairs from all over a dataset."""
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+
+
+@contextlib.contextmanager
+def _reported(bar):
+    """A disk without room costs a file and a sentence, not the training."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        bar.write(f'train.nyu: {error}; training goes on; make room before it ends',
+                  file=sys.stderr)
+
+
+def _without_room(close):
+    with contextlib.suppress(OSError):
+        close()
+
+
+def interval(text):
+    """``500`` → (500, 'steps'), ``600s`` → (600.0, 's'); ArgumentTypeError for anything else."""
+    match = re.fullmatch(r'(\d+)(s?)', text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of steps (500) or seconds (600s)')
+    return int(match[1]), match[2] or 'steps'
 
 
 def main(argv=None):
@@ -474,6 +618,11 @@ def main(argv=None):
                         'the 654 test images too')
     parser.add_argument('--out', type=Path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
+    parser.add_argument('--checkpoint-every', type=interval, default='600s', metavar='N[s]',
+                        help='write OUT/last.pt every N steps, or N seconds (600s), and at the '
+                        'end of each epoch')
+    parser.add_argument('--strict', action='store_true', help='stop at a pair that cannot be '
+                        'read, instead of leaving it out')
     parser.add_argument('--init', metavar='WEIGHTS', help='a registered name or file to start '
                         'from: fine-tuning')
     parser.add_argument('--from-scratch', action='store_true', help='no ImageNet weights')
@@ -486,18 +635,20 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.shares and len(args.shares) != len(args.data):
         parser.error('--shares needs one number for each --data')
-    if args.resume and not (args.out / 'last.pt').is_file():
-        parser.error(f'--resume: {args.out / "last.pt"} is not there')
     try:
         config = load_config(args.config, args.set)
         data = [open_dataset(path, args.split, depth_scale=args.depth_scale,
                              image_topic=args.image_topic, depth_topic=args.depth_topic)
                 for path in args.data]
-        train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch)
-    except (OSError, ValueError) as error:
+        train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
+              args.checkpoint_every, args.strict)
+    except (OSError, ValueError, FloatingPointError) as error:
         sys.exit(f'train.nyu: {error}')
+    except Stopped as stopped:
+        print(f'train.nyu: {stopped}', file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
-        sys.exit('train.nyu: stopped; --resume goes on from the last whole epoch')
+        sys.exit('train.nyu: stopped at once; --resume goes on from the last checkpoint')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import tqdm
 
-from train.datasets import SPLIT_NAMES, LabeledMat, Subset, open_dataset
+from train.datasets import SPLIT_NAMES, LabeledMat, Subset, open_dataset, read_whole
 from train.raw import RawScenes
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
@@ -88,7 +88,8 @@ def _fill(share):
     broken = []
     for i in share:
         try:
-            rgb, depth = shrink(*dataset.read(i), width, height)
+            rgb, depth, _ = read_whole(dataset, i)
+            rgb, depth = shrink(rgb, depth, width, height)
         except OSError as error:
             states[i] = BROKEN
             broken.append(str(error))
@@ -186,6 +187,8 @@ def main(argv=None):
     try:
         dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
                                image_topic=args.image_topic, depth_topic=args.depth_topic)
+        for sentence in dataset.left_out:
+            print(f'left out: {sentence}', file=sys.stderr)
         count = args.count
         if isinstance(dataset, RawScenes):
             count = count or PAPER_COUNT

@@ -1,0 +1,81 @@
+"""Hostile messages, 20,000 of them: through the callbacks of a depth node, a good frame after each.
+
+``python test/soak/hostile.py [--messages 20000] [--minutes 15]``
+"""
+
+import argparse
+import os
+import random
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+from test_hostile import Victim, fuzz, held_megabytes
+
+ROUND = 500
+
+
+def attack(transport, count, seconds, number):
+    """Send `count` hostile messages for at most `seconds`; returns how many were sent."""
+    victim = Victim(transport)
+    said, skip, sent = Counter(), victim.camera.skip, 0
+
+    def keep(error):
+        said[re.sub(r"'[^']*'|\d+", '…', str(error))[:75]] += 1
+        skip(error)
+    victim.camera.skip = keep
+    try:
+        fuzz(victim, ROUND, number=number - 1)  # what comes first leaves something behind
+        start, before, slowest = time.monotonic(), held_megabytes(), 0.0
+        victim.refusals = 0
+        said.clear()
+        attack_once = victim.attack
+
+        def timed(*messages):
+            nonlocal slowest
+            began = time.monotonic()
+            attack_once(*messages)
+            slowest = max(slowest, time.monotonic() - began)
+        victim.attack = timed
+        # in rounds, since hypothesis remembers all of one
+        for place in range(0, count, ROUND):
+            sent += fuzz(victim, min(ROUND, count - place),
+                         lambda: time.monotonic() - start < seconds, number + place)
+        took, after = time.monotonic() - start, held_megabytes()
+        victim.check_log()
+    finally:
+        victim.close()
+    print(f'{transport}: {sent} hostile messages in {took:.0f} s, {victim.refusals} refused, '
+          f'{sent - victim.refusals} with depth, a right frame after each; '
+          f'{len(victim.log.warnings)} warnings logged; slowest pair {slowest:.2f} s; '
+          f'memory {before:.0f} → {after:.0f} MB', flush=True)
+    for words, times in said.most_common(12):
+        print(f'  {times:6d} × {words}')
+    return sent
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--messages', type=int, default=20_000)
+    parser.add_argument('--minutes', type=float, default=15.0, help='end after this long')
+    parser.add_argument('--seed', type=int, default=random.randrange(2**32))
+    args = parser.parse_args()
+    print(f'seed {args.seed}', flush=True)
+    # libpng and libjpeg complain there of every picture; Python keeps the real one
+    sys.stderr = os.fdopen(os.dup(2), 'w', buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sent = sum(attack(transport, args.messages // 2, 30 * args.minutes, args.seed)
+               for transport in ('raw', 'compressed'))
+    print(f'{sent} of {args.messages} messages: no crash, no hang')
+    return 0 if sent == args.messages else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""Which runtime is chosen, what is kept on disk, and what runs without torch."""
+
+import os
+import subprocess
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid_depth_ros import runtimes
+from hybrid_depth_ros.network import HybridDepthNet
+from hybrid_depth_ros.runtimes import (
+    INT8,
+    TorchRuntime,
+    load_runtime,
+    pack_graph,
+    read_graph,
+    weights_digest,
+    write_whole,
+)
+from hybrid_depth_ros.weights import DATA, save_network
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(tmp_path / 'cache'))
+    return tmp_path / 'cache'
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """The file of a small network."""
+    torch.manual_seed(0)
+    path = tmp_path / 'small.safetensors'
+    save_network(HybridDepthNet('efficientnet_lite0'), path)
+    return path
+
+
+class Fake:
+    """A runtime that takes a known time."""
+
+    def __init__(self, name, seconds):
+        self.name, self.seconds, self.calls = name, seconds, 0
+
+    def __call__(self, pixels):
+        self.calls += 1
+        runtimes.time.sleep(self.seconds)
+
+
+def fakes(monkeypatch, seconds):
+    """Every runtime is installed and takes as long as `seconds` says; an Exception is raised."""
+    made = []
+
+    def make(name, precision, *_):
+        made.append(name)
+        if isinstance(seconds[name], Exception):
+            raise seconds[name]
+        return Fake(name, seconds[name])
+    monkeypatch.setattr(runtimes, '_make', make)
+    monkeypatch.setattr(runtimes, '_installed', lambda name: name in seconds)
+    return made
+
+
+def test_the_fastest_is_chosen_and_remembered(cache, monkeypatch):
+    made = fakes(monkeypatch, {'torch': 0.03, 'openvino': 0.01, 'onnxruntime': 0.02})
+    runtime, reason = load_runtime(device='cpu')
+    assert runtime.name == 'openvino'
+    assert reason.startswith('openvino int8: torch ')
+    assert 'onnxruntime fp32 2' in reason
+    made.clear()
+    runtime, again = load_runtime(device='cpu')
+    assert made == ['openvino']
+    assert runtime.calls == 0
+    assert again == f'{reason}, by an earlier trial'
+    made.clear()
+    load_runtime(device='cpu', precision='fp32')  # another question
+    assert sorted(made) == ['onnxruntime', 'openvino', 'torch']
+
+
+def test_one_that_does_not_work_is_named_and_passed_over(cache, monkeypatch):
+    fakes(monkeypatch, {'torch': 0.01, 'openvino': RuntimeError('no such instruction')})
+    runtime, reason = load_runtime(device='cpu')
+    assert runtime.name == 'torch'
+    assert 'openvino not possible (no such instruction)' in reason
+
+
+def test_without_a_cache_folder_there_is_a_choice_all_the_same(monkeypatch):
+    monkeypatch.setenv('HYBRID_DEPTH_CACHE', '/dev/null/cache')
+    fakes(monkeypatch, {'torch': 0.01, 'openvino': 0.0})
+    assert load_runtime(device='cpu')[0].name == 'openvino'
+
+
+@pytest.mark.parametrize(('options', 'named'), [
+    ({'runtime': 'openvino'}, 'pip install openvino'),
+    ({'runtime': 'tensorrt', 'device': 'cpu'}, 'onnxruntime-gpu'),
+    ({}, 'nothing here can run a network: pip install openvino')])
+def test_what_is_not_installed_is_named(options, named, cache, monkeypatch):
+    monkeypatch.setattr(runtimes, '_installed', lambda name: False)
+    with pytest.raises(ValueError, match=named):
+        load_runtime(**options)
+
+
+@pytest.mark.parametrize(('options', 'named'), [
+    ({'precision': 'int8'}, 'no int8 graph beside it'),
+    ({'runtime': 'onnxruntime', 'precision': 'bf16'}, 'set precision to auto'),
+    ({'runtime': 'torch', 'precision': 'int8'}, 'no int8 graph')])
+def test_what_is_not_possible_is_named(options, named, weights, cache):
+    with pytest.raises(ValueError, match=named):
+        load_runtime(str(weights), device='cpu', **options)
+
+
+def test_an_export_is_made_once(weights, cache, monkeypatch):
+    first, _ = load_runtime(str(weights), 'openvino', 'fp32')
+    kept = list((cache / 'graphs').iterdir())
+    assert [file.suffix for file in kept] == ['.zip']
+    monkeypatch.setattr(runtimes, 'export_openvino', lambda *_: pytest.fail('exported again'))
+    second, _ = load_runtime(str(weights), 'openvino', 'fp32')
+    a, b = first(PIXELS), second(PIXELS)
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (1, 32, 48)
+    assert a.dtype == np.float32
+    first(255 - PIXELS)
+    np.testing.assert_array_equal(a, b)  # what was returned is the caller's
+
+
+def test_a_damaged_export_is_named(weights, cache):
+    load_runtime(str(weights), 'openvino', 'fp32')
+    file, = (cache / 'graphs').iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf'{file}.*not a whole graph.*delete it'):
+        load_runtime(str(weights), 'openvino', 'fp32')
+
+
+def test_a_graph_of_other_weights_is_refused(weights, cache):
+    graph = weights.with_name(weights.stem + INT8)
+    graph.write_bytes((DATA / 'lite-nyu-int8.zip').read_bytes())
+    with pytest.raises(ValueError, match='made from other weights'):
+        load_runtime(str(weights), 'openvino', 'int8')
+
+
+def test_a_graph_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, 'GRAPH_LIMIT', 1 << 20)
+    path = tmp_path / 'bomb.zip'
+    path.write_bytes(pack_graph(b'', bytes(2 << 20), 'digest'))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match='unpacks to more'):
+        read_graph(path, 'digest')
+
+
+def test_the_shipped_graph_is_of_the_shipped_weights():
+    path = DATA / 'lite-nyu-int8.zip'
+    assert path.stat().st_size < 10e6
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read('weights.sha256').decode() == weights_digest(
+            DATA / 'lite-nyu.safetensors')
+
+
+def test_no_half_file_is_left(tmp_path):
+    path = tmp_path / 'file'
+    write_whole(path, b'old')
+    with pytest.raises(TypeError):
+        write_whole(path, 'not bytes')
+    assert [p.name for p in tmp_path.iterdir()] == ['file']
+    assert path.read_bytes() == b'old'
+
+
+def test_the_default_needs_no_torch(tmp_path):
+    """And is quick to import."""
+    code = '''
+import importlib.util, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: (
+    None if name in ('torch', 'timm') else real(name, *rest))
+from hybrid_depth_ros.predictor import DepthPredictor
+import numpy as np
+predictor = DepthPredictor(device='cpu')
+assert predictor(np.zeros((480, 640, 3), np.uint8)).shape == (480, 640)
+assert predictor.runtime.precision == 'int8'
+assert not {'torch', 'timm', 'safetensors', 'tqdm'} & set(sys.modules)
+try:
+    DepthPredictor(device='cpu', runtime='openvino', precision='fp32')
+except ValueError as error:
+    assert 'pip install torch torchvision timm' in str(error)
+else:
+    raise AssertionError
+'''
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=60,
+                   env={**os.environ, 'HYBRID_DEPTH_CACHE': str(tmp_path)})
+
+
+class Graphics:
+    """torch, whose cuda is this: the recorded pass runs when it is replayed."""
+
+    def __init__(self):
+        self.cuda = types.SimpleNamespace(
+            current_stream=lambda *_: types.SimpleNamespace(synchronize=lambda: None))
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def empty(self, *shape, pin_memory):
+        assert pin_memory
+        return torch.empty(*shape)
+
+
+def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
+    """The logic alone: there need be no GPU."""
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.avg_pool2d(x[:, :1], 2)
+    runtime = TorchRuntime(Mean())
+    wanted = [runtime(pixels) for pixels in (PIXELS, 255 - PIXELS, PIXELS[:, :32])]
+    runtime._torch, runtime._device = Graphics(), types.SimpleNamespace(type='cuda')
+    recorded = []
+
+    def record(shape):
+        recorded.append(shape)
+        seen = torch.zeros(shape, dtype=torch.uint8)
+        output = torch.zeros(shape[0], shape[1] // 2, shape[2] // 2)
+
+        def replay():
+            runtime._device = torch.device('cpu')
+            output.copy_(TorchRuntime._forward(runtime, seen))
+            runtime._device = types.SimpleNamespace(type='cuda')
+        return replay, torch.zeros_like(seen), seen, output
+    monkeypatch.setattr(runtime, '_record', record)
+    got = [runtime(pixels) for pixels in (PIXELS, 255 - PIXELS, PIXELS[:, :32])]
+    for a, b in zip(wanted, got):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert recorded == [PIXELS.shape, PIXELS[:, :32].shape]
+    for size in range(1, 10):
+        runtime(np.zeros((size, 32, 32, 3), np.uint8))
+    assert len(runtime._graphs) == runtimes.KEPT_SHAPES

@@ -1,0 +1,99 @@
+"""Quantise a network's graph to int8: ``python -m train.quantise --data NYU --weights lite-nyu``.
+
+Post-training: NNCF watches the activations of training pictures in the OpenVINO graph, and
+chooses a scale for each. The result lies beside the weights, and `runtime: openvino` with
+`precision: int8` (or auto) takes it. It is kept only where δ1 on held-out pictures stays.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.runtimes import (
+    INT8,
+    OpenVinoRuntime,
+    export_openvino,
+    pack_graph,
+    read_graph,
+    weights_digest,
+    write_whole,
+)
+from hybrid_depth_ros.weights import weights_path
+from train.datasets import open_dataset
+
+MOST_LOSS = 0.005  # of δ1 that int8 may cost
+
+
+def quantise(graph, views, digest):
+    """Bytes of an OpenVINO graph file in int8.
+
+    graph: XML and weights of the float32 graph. views: uint8 1×H×W×3 pictures as the predictor
+    shows them to the network. digest: sha256 of the weights.
+    """
+    import nncf
+    import openvino
+    model = openvino.Core().read_model(*graph)
+    # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
+    quantised = nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
+                              subset_size=len(views), preset=nncf.QuantizationPreset.MIXED)
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save_model(quantised, f'{folder}/graph.xml')
+        return pack_graph(*(Path(folder, f'graph.{end}').read_bytes() for end in ('xml', 'bin')),
+                          digest)
+
+
+def errors(predictor, dataset):
+    """DepthErrors of a predictor on the whole pictures but for NYU's frame."""
+    result = DepthErrors()
+    for i in range(len(dataset)):
+        rgb, truth = dataset.read(i)
+        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
+        result.add(depth[12:-12, 12:-12], truth[12:-12, 12:-12])
+    return result.metrics()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
+    parser.add_argument('--data', required=True, help='training pictures')
+    parser.add_argument('--held-out', type=json.loads, default=[[129, 166], [1340, 1383]],
+                        metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
+                        'calibrate')
+    parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
+    parser.add_argument('--out', type=Path, help='default: beside the weights')
+    args = parser.parse_args(argv)
+    try:
+        path = weights_path(args.weights)
+        out, digest = args.out or path.with_name(path.stem + INT8), weights_digest(path)
+        dataset = open_dataset(args.data, 'train')
+        held_out = dataset.numbered(args.held_out)
+        calibration = dataset.numbered(args.held_out, keep=False)
+        exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
+        which = np.linspace(0, len(calibration) - 1, min(args.count, len(calibration))).astype(int)
+        views = [exact.view(calibration.read(i)[0]).pixels[None] for i in which]
+        float_graph = export_openvino(path, digest)
+        partial = out.with_name(out.name + '.partial')
+        write_whole(partial, float_graph)
+        write_whole(partial, quantise(read_graph(partial, digest), views, digest))
+        before = errors(exact, held_out)
+        exact.runtime = OpenVinoRuntime(read_graph(partial, digest), 'int8')
+        after = errors(exact, held_out)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f'quantise: {error}')
+    print(f'fp32: {format_metrics(before)}')
+    print(f'int8: {format_metrics(after)}')
+    if after['delta1'] < before['delta1'] - MOST_LOSS:
+        partial.unlink()
+        sys.exit(f'quantise: δ1 falls by more than {MOST_LOSS}: not kept')
+    partial.replace(out)
+    print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,103 @@
+"""What lets a training be killed at any moment, stopped politely, and gone on with."""
+
+import contextlib
+import fcntl
+import os
+import pickle
+import signal
+import time
+
+import torch
+
+IMPATIENT = 3.0  # seconds after which a second Ctrl-C ends at once; launchers repeat the first
+
+
+class Stopped(Exception):
+    """The training was asked to stop; what it had is saved. number: of the signal."""
+
+    def __init__(self, number, sentence):
+        super().__init__(sentence)
+        self.number = number
+
+
+@contextlib.contextmanager
+def claimed(folder):
+    """Keep a folder, made if need be, for this process alone; yields the open lock file.
+
+    The kernel lets go of it when the process ends, however it does. Raises OSError where another
+    process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f'another training writes to {folder}; wait for its end, or choose '
+                          'another --out') from None
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def asked_to_stop():
+    """Yields a list that the number of a SIGINT or SIGTERM is put into, instead of ending there.
+
+    A second one, IMPATIENT seconds later, does what it did before.
+    """
+    asked, first, trainer = [], [], os.getpid()
+
+    def note(number, frame):
+        if os.getpid() != trainer:  # a loading process that has only just been forked
+            return
+        if first and time.monotonic() - first[0] > IMPATIENT:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
+        first.append(time.monotonic())
+        asked.append(number)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def save_checkpoint(path, state):
+    """torch.save that leaves either the old file or the new one, whole and on the disk.
+
+    Raises OSError where there is no room for it: the old file stays.
+    """
+    partial = path.with_suffix('.partial')
+    try:
+        with open(partial, 'wb') as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        raise OSError(f'{path} could not be written ({cause})'
+                      + ('; the one before it is whole' if path.exists() else '')) from error
+
+
+def load_checkpoint(path, device):
+    """What :func:`save_checkpoint` wrote; OSError where it is not whole. Nothing is executed."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise OSError(f'{path} is not a whole checkpoint; start anew with --init '
+                      f'{path.with_name("best.safetensors")}, in another --out') from error
+
+
+def finite(network):
+    """Whether all parameters and statistics of a network are numbers."""
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

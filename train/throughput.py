@@ -1,0 +1,163 @@
+"""Does loading keep up with training? ``python -m train.throughput --config CONFIG --data PATH``.
+
+Measures images a second of the loader alone, of the training step alone, and of a plain form of
+that step: float32, tensors as torch lays them out, eight unpooling convolutions, torch's own
+gradients and AdamW. Steps take turns, and medians are compared.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.room import WALK_SECONDS, Room
+from train.data import Samples, make_loader, to_input
+from train.datasets import RgbdSet, open_dataset
+from train.nyu import (
+    SharedDropout,
+    drop_paths,
+    load_config,
+    loss_of,
+    make_autocast,
+    make_network,
+    make_optimiser,
+    make_scaler,
+    make_trainable,
+    update,
+)
+
+
+class Walk(RgbdSet):
+    """Pictures of the virtual room, drawn once: something to load where there is no data."""
+
+    def __init__(self, count=8):
+        room, camera = Room(0), Intrinsics.from_horizontal_fov(640, 480, 63.3)
+        self.pairs = [room.render(camera, room.camera_pose(WALK_SECONDS * i / count))
+                      for i in range(count)]
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def read(self, i):
+        return self.pairs[i]
+
+    def name(self, i):
+        return f'virtual room, frame {i}'
+
+
+def make_step(config, network, device):
+    """The training step of train.nyu on one batch."""
+    kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
+    network = make_trainable(config, network.to(kind), device=device)
+    optimiser, scaler = make_optimiser(config, network), make_scaler(config, device)
+    runner = torch.compile(network) if config['compile'] else network
+
+    def step(rgb, gain, depth):
+        target = depth.to(device, kind)
+        with make_autocast(config, device):
+            predicted = runner(to_input(rgb.to(device), gain.to(device)).to(kind))
+        update(config, network, optimiser, scaler,
+               loss_of(config, predicted.to(kind), target, target > 0))
+    return step
+
+
+def make_plain_step(config, network, device):
+    """The same step as anyone would write it first."""
+    frozen = tuple(config['freeze'])
+    for name, parameter in network.encoder.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    network.dropout = SharedDropout(config['dropout'], 0, 1)
+    drop_paths(network, config['drop_path'], 0, 1)
+    network.to(device).train()
+    for name, module in network.encoder.named_modules():
+        if name.startswith(frozen):
+            module.eval()
+    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad],
+                                  lr=1e-3, weight_decay=config['weight_decay'])
+
+    def step(rgb, gain, depth):
+        inputs, target = to_input(rgb, gain).contiguous().to(device), depth.to(device)
+        loss = loss_of(config, network(inputs), target, target > 0)
+        optimiser.zero_grad()
+        loss.backward()
+        if config['clip']:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config['clip'])
+        optimiser.step()
+    return step
+
+
+def step_times(steps, batch, device, rounds):
+    """Median seconds of each step function, taking turns; the first two rounds warm up."""
+    times = {name: [] for name in steps}
+    for turn in range(rounds + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step(*batch)
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            if turn > 1:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def loading_time(config, data, workers, batches):
+    """(seconds a batch takes to load, a batch); what is loaded ahead at the start not counted."""
+    ahead = 4 * workers + 1
+    samples = Samples(data, [len(dataset) for dataset in data],
+                      (ahead + batches) * config['batch'], config['seed'], config['augment'],
+                      config['mix'])
+    loader = iter(make_loader(samples, range(len(samples)), config['batch'], workers))
+    for *batch, lost in islice(loader, ahead):
+        if batch[0] is None:
+            raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+    started = time.perf_counter()
+    loaded = sum(1 for _ in loader)
+    return (time.perf_counter() - started) / loaded, batch
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
+    parser.add_argument('--data', nargs='+', default=[], metavar='PATH',
+                        help='in any form that training takes; default: a virtual room, drawn '
+                        'before, so that reading costs nothing')
+    parser.add_argument('--workers', type=int, default=1, help='loading processes')
+    parser.add_argument('--rounds', type=int, default=8, help='batches and steps measured')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='change keys of the configuration')
+    args = parser.parse_args(argv)
+    try:
+        config = load_config(args.config, args.set)
+        data = [open_dataset(path) for path in args.data] or [Walk()]
+        loading, batch = loading_time(config, data, args.workers, args.rounds)
+    except (OSError, ValueError) as error:
+        sys.exit(f'train.throughput: {error}')
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    network = make_network(config, from_scratch=True)
+    steps = {
+        config['precision']: make_step(config, copy.deepcopy(network), device),
+        'plain': make_plain_step(config, copy.deepcopy(network), device)}
+    if config['precision'] != 'fp32':
+        steps['fp32'] = make_step({**config, 'precision': 'fp32'}, network, device)
+    times = step_times(steps, batch, device, args.rounds)
+    ours, plain, size = times[config['precision']], times['plain'], config['batch']
+    rows = [(f'loader alone, workers: {args.workers}', loading, f'{ours / loading:.2f} × the step'),
+            *((f'step alone, {name}', seconds, f'{plain / seconds:.2f} × the plain step')
+              for name, seconds in times.items() if name != 'plain'),
+            ('plain step, fp32', plain, '')]
+    print(f'{config["encoder"]}, batches of {size}, {device.type}, '
+          f'{torch.get_num_threads()} threads')
+    print(f'{"":28}{"images/s":>10}{"ms/batch":>10}')
+    for name, seconds, ratio in rows:
+        print(f'{name:28}{size / seconds:10.1f}{1000 * seconds:10.0f}   {ratio}')
+
+
+if __name__ == '__main__':
+    main()
