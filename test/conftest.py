@@ -4,6 +4,7 @@ import atexit
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ['PYTHONPATH'] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
 DATA = Path(os.environ.get('HYBRID_DEPTH_DATA', ROOT.parent / 'shared'))
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """A node that ends ignores signals from then on; processes started later would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session')
