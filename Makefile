@@ -42,7 +42,8 @@ test: lint
 	@$(RUN) -m pytest
 
 bench: $(VENV)/test.installed
-	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(DATA),--data "$(DATA)")
+	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(filter-out lite-nyu,$(WEIGHTS)),--weights $(WEIGHTS)) \
+	  $(if $(DATA),--data "$(DATA)")
 
 soak: $(VENV)/test.installed
 	@for script in hostile faults training soak; do \

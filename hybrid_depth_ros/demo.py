@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -167,13 +168,15 @@ def stop(processes):
             process.wait()
 
 
-def run(source, seconds, out, weights, horizontal_fov, view=False):
-    """Run both nodes for `seconds` of depth; returns the exit status."""
-    out.mkdir(parents=True, exist_ok=True)
+def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
+    """Run both nodes for `seconds` of depth; returns the exit status.
+
+    What is in the folder `out` is replaced, by what was whole in the folder `partial` first.
+    """
     shutil.rmtree(out / 'recording', ignore_errors=True)
     for name in ('picture.png', 'cloud.ply', 'summary.json'):
         (out / name).unlink(missing_ok=True)
-    bag = Writer(out / 'recording', version=9, storage_plugin=StoragePlugin.MCAP)
+    bag = Writer(partial / 'recording', version=9, storage_plugin=StoragePlugin.MCAP)
     bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     nodes, recorder, interrupted = [], None, False
     for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does
@@ -202,10 +205,10 @@ def run(source, seconds, out, weights, horizontal_fov, view=False):
     finally:
         ended = [process.poll() for process in nodes]
         stop(nodes)
-        bag.close()
         if recorder:
             recorder.destroy_node()
         rclpy.try_shutdown()
+        bag.close()
     if any(ended):
         print('A node gave up; its reason stands above.', file=sys.stderr)
         return 1
@@ -213,14 +216,16 @@ def run(source, seconds, out, weights, horizontal_fov, view=False):
         print('No depth came' + (' before the interruption.' if interrupted else
               f' within {START_TIMEOUT:.0f} s of the start.'), file=sys.stderr)
         return 1
-    return report(recorder, out)
+    return report(recorder, out, partial)
 
 
-def report(recorder, out):
+def report(recorder, out, partial):
     """Print and save what was measured."""
-    saved = recorder.save_shown(out)
+    saved = [out / path.name for path in recorder.save_shown(partial)]
     summary = recorder.summary()
-    (out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    (partial / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    for path in list(partial.iterdir()):
+        path.replace(out / path.name)
     rate = summary['rate_hz']
     print(f'{summary["frames"]} depth images' + (f' at {rate:.1f} Hz' if rate else '')
           + f', latency median {summary["latency_median_s"] * 1000:.0f} ms, '
@@ -243,10 +248,13 @@ def main(argv=None):
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
     try:
-        return run(args.source, args.seconds, args.out, args.weights, args.horizontal_fov,
-                   args.view)
+        args.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='partial_', dir=args.out) as partial:
+            return run(args.source, args.seconds, args.out, Path(partial), args.weights,
+                       args.horizontal_fov, args.view)
     except OSError as error:
-        print(f'demo: {error}', file=sys.stderr)
+        print(f'demo: {args.out} could not be written: {error}. Make room there, or pass another '
+              '--out', file=sys.stderr)
         return 1
 
 

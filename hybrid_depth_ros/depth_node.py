@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -89,22 +90,35 @@ def check_cameras(names):
 
 
 class _Snapshot:
-    """What a snapshot waits for: the files of each camera, until `deadline`."""
+    """What a snapshot waits for: the files of each camera, until `deadline`.
+
+    The folder appears when all is in it; until then it lies in the folder ``partial``.
+    """
 
     def __init__(self, cameras, folder):
         self.folder, self.waiting, self.done = folder, {c.name for c in cameras}, Future()
+        self.partial, self.begun = folder.with_name(folder.name + '.partial'), False
         self.deadline = time.monotonic() + SNAPSHOT_TIMEOUT
         for camera in cameras:
             camera.snapshot = partial(self._take, camera.name)
 
     def _take(self, name, frame, depth, cloud):
+        if self.done.done():
+            return
+        whole = self.partial / self.folder.name
         try:
-            save_snapshot(self.folder / name, frame.rgb, depth, frame.intrinsics, cloud)
+            if not self.begun:
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self.partial.mkdir()  # of its own: nothing is written through a link
+                self.begun = True
+            save_snapshot(whole / name, frame.rgb, depth, frame.intrinsics, cloud)
             self.waiting.discard(name)
             if not self.waiting:
+                whole.replace(self.folder)
                 self.done.set_result((True, str(self.folder)))
         except OSError as error:
-            self.done.set_result((False, str(error)))
+            self.done.set_result((False, f'snapshot {self.folder} could not be written: {error}. '
+                                  'Make room there, or set snapshot_folder'))
 
 
 class DepthNode(LifecycleNode):
@@ -272,8 +286,17 @@ class DepthNode(LifecycleNode):
                     self._process(frames, settings)
 
     def _process(self, frames, settings):
-        """One batch through the network; what fails together is tried one by one."""
+        """Frames through the network, all at once where its memory takes them.
+
+        What fails together is tried one by one. Where memory runs out, batches are halved until
+        they fit, and stay as small as long as there is this predictor.
+        """
         predictor = self._predictor
+        most = getattr(predictor, 'most', len(frames))
+        if len(frames) > most:
+            for first in range(0, len(frames), most):
+                self._process(frames[first:first + most], settings)
+            return
         predictor.fit = settings['fit']
         predictor.focal_correction = settings['focal_correction']
         try:
@@ -283,8 +306,17 @@ class DepthNode(LifecycleNode):
             if len(frames) == 1:
                 self._skip(frames[0][0], error)
                 return
-            for pair in frames:
-                self._process([pair], settings)
+            depths, smaller = None, 1
+            short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+        if depths is None:  # out here, where the error's traceback no longer holds memory
+            if short:
+                smaller = predictor.most = len(frames) // 2
+                free_memory()
+                self.get_logger().warning(
+                    f'{predictor.device} has no memory for {len(frames)} images at once: at most '
+                    f'{smaller} from here on, until weights, device, runtime or precision change')
+            for first in range(0, len(frames), smaller):
+                self._process(frames[first:first + smaller], settings)
             return
         if self._sent:
             self._sent.result()  # one batch waits at most
@@ -318,9 +350,10 @@ class DepthNode(LifecycleNode):
         try:
             response.success, response.message = await self._snapshot.done
         finally:
-            self._snapshot = None
             for camera in self._cameras:
                 camera.snapshot = None
+            shutil.rmtree(self._snapshot.partial, ignore_errors=True)
+            self._snapshot = None
         return response
 
     def _report(self):

@@ -65,7 +65,7 @@ def choose_device(device):
     if device == 'cpu' or (device == 'auto' and not gpu_is_here()):
         return 'cpu'
     count = 0
-    if _installed('torch'):
+    if gpu_is_here() and _installed('torch'):
         import torch
         count = torch.cuda.device_count()
     if device == 'auto':

@@ -1,0 +1,331 @@
+"""Killed processes, full disks, jumping clocks, no memory: the node goes on, nothing is half there.
+
+``test/soak/faults.py`` has those that take minutes.
+"""
+
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from graph import CAMERA, CHART
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from stub_depth_node import ScenePredictor
+from test_lifecycle import value
+from test_weights import Answer
+
+from hybrid_depth_ros import weights
+from hybrid_depth_ros.depth_node import DepthNode
+from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
+
+ROOT = Path(__file__).resolve().parent.parent
+RECOVERY = 2.0  # seconds from the end of a fault to depth
+# Fast DDS tells of a new process five times at its start, then every 3 s, to each that missed it.
+DISCOVERY = 3.0
+
+
+# --- processes that die -------------------------------------------------------------------
+
+def start_camera():
+    return subprocess.Popen(
+        [sys.executable, '-m', 'hybrid_depth_ros.camera_node', '--ros-args', '-p', 'rate:=20.0',
+         '-p', 'width:=160', '-p', 'height:=120', '-r', 'image_raw:=image'], cwd=ROOT,
+        stderr=subprocess.DEVNULL)
+
+
+def start_again(process, log):
+    """The process of a Graph, once more."""
+    with log.open('w') as file:
+        return subprocess.Popen(process.args, stdout=file, stderr=file, cwd=ROOT)
+
+
+def test_a_camera_that_is_killed_and_comes_back(graph):
+    first = {'image': None, 'depth/image': None}  # when the first of each came
+
+    def listen(topic):
+        def take(_):
+            first[topic] = first[topic] or time.monotonic()
+        graph.node.create_subscription(Image, topic, take, qos_profile_sensor_data)
+    listen('depth/image')
+    listen('image')
+    for life in range(3):
+        camera = start_camera()
+        try:
+            assert graph.spin(20, lambda: all(first.values())), (life, graph.log.read_text())
+        finally:
+            camera.kill()
+            camera.wait()
+        assert first['depth/image'] - first['image'] < DISCOVERY + RECOVERY
+        while graph.spin(0.3, lambda: first['image']):
+            first.update(dict.fromkeys(first))  # until what was on its way has come
+        first.update(dict.fromkeys(first))
+
+
+def test_a_node_that_is_killed_and_starts_again(graph, tmp_path):
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()))
+    timer = graph.node.create_timer(
+        0.05, lambda: graph.image.publish(rgb_to_image(CHART, graph.header())))
+    graph.process.kill()
+    graph.process.wait()
+    assert not graph.spin(1.0, lambda: graph.got['depth/image'].clear())
+    graph.process = start_again(graph.process, tmp_path / 'second')
+    assert graph.spin(20, lambda: 'listening to' in (tmp_path / 'second').read_text())
+    assert graph.spin(DISCOVERY + RECOVERY, lambda: graph.got['depth/image'])
+    timer.cancel()
+
+
+def test_two_nodes_of_one_name(graph, tmp_path):
+    graph.listen(Image, 'depth/image', QoSProfile(depth=50))
+    second = start_again(graph.process, tmp_path / 'second')
+    try:
+        assert graph.spin(20, lambda: graph.image.get_subscription_count() == 2)
+        graph.spin(0.3)
+        for _ in range(5):
+            message = rgb_to_image(CHART, graph.header())
+            graph.image.publish(message)
+            assert graph.spin(5, lambda message=message: sum(
+                depth.header == message.header for depth in graph.got['depth/image']) == 2)
+        assert graph.process.poll() is None
+    finally:
+        second.terminate()
+        assert second.wait(10) == 0, (tmp_path / 'second').read_text()
+    assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()))
+
+
+def test_a_participant_that_is_gone_and_back(graph):
+    """The one that sends the images and wants the depth."""
+    for _ in range(2):
+        graph.listen(Image, 'depth/image')
+        graph.ready()
+        assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=RECOVERY)
+        graph.executor.shutdown()
+        graph.node.destroy_node()
+        rclpy.shutdown(context=graph.context)
+        graph.context = rclpy.Context()
+        rclpy.init(context=graph.context)
+        graph.node = rclpy.create_node('tester', context=graph.context)
+        graph.executor = rclpy.executors.SingleThreadedExecutor(context=graph.context)
+        graph.executor.add_node(graph.node)
+        graph.image = graph.node.create_publisher(Image, 'image', 10)
+        graph.info = graph.node.create_publisher(CameraInfo, 'camera_info', 10)
+
+
+# --- a full disk --------------------------------------------------------------------------
+
+class SmallDisk:
+    """A file system of `megabytes` of its own."""
+
+    def __init__(self, path, megabytes):
+        self.path, self.ballast = path, path / 'ballast'
+        path.mkdir()
+        mounted = subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'tmpfs', path],
+            capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f'may not mount: {mounted.stderr.strip()}')
+
+    def fill(self, leave):
+        """Leave so many bytes."""
+        self.ballast.unlink(missing_ok=True)
+        free = os.statvfs(self.path)
+        self.ballast.write_bytes(bytes(free.f_bavail * free.f_bsize - leave))
+
+    def files(self):
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob('*')
+                      if path != self.ballast)
+
+
+@pytest.fixture
+def disk(request, tmp_path):
+    small = SmallDisk(tmp_path / 'disk', request.param)
+    yield small
+    subprocess.run(['umount', '--lazy', small.path], check=True)
+
+
+@pytest.mark.parametrize('disk', [1], indirect=True)
+@pytest.mark.parametrize('graph', [{'arguments': ('-p', 'cameras:=[front, rear]')}],
+                         indirect=True)
+def test_a_snapshot_on_a_full_disk(graph, disk, tmp_path):
+    publishers = [(graph.node.create_publisher(CameraInfo, f'{name}/camera_info', 10),
+                   graph.node.create_publisher(Image, f'{name}/image', 10))
+                  for name in ('front', 'rear')]
+
+    def publish():
+        for info, image in publishers:
+            header = graph.header()
+            info.publish(camera_info_message(CAMERA, header))
+            image.publish(rgb_to_image(CHART, header))
+    graph.node.create_timer(0.1, publish)
+
+    def snapshot(folder):
+        assert graph.set_parameter('snapshot_folder', str(folder)).successful
+        return graph.call(Trigger, 'snapshot', Trigger.Request())
+    assert snapshot(tmp_path / 'elsewhere').success
+    # nothing fits; a picture does; a camera's cloud does, the other's no more
+    for leave in (0, 40_000, 500_000):
+        disk.fill(leave)
+        refused = snapshot(disk.path / 'snapshots')
+        assert not refused.success
+        assert re.fullmatch(r'snapshot \S+ could not be written: .*No space left on device.*'
+                            'set snapshot_folder', refused.message), refused.message
+        assert disk.files() in ([], ['snapshots'])
+        assert snapshot(tmp_path / 'elsewhere').success
+    disk.ballast.unlink()
+    assert snapshot(disk.path / 'snapshots').success
+    assert len(disk.files()) == 12  # four folders, and four files of each camera
+    assert 'Traceback' not in graph.log.read_text()
+
+
+@pytest.mark.parametrize('disk', [2], indirect=True)
+def test_a_recording_on_a_full_disk(disk):
+    done = subprocess.run(
+        [sys.executable, '-m', 'hybrid_depth_ros.demo', '--seconds', '20', '--out', disk.path],
+        cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert re.search(r'^demo: \S+disk could not be written: .*No space left on device.*--out$',
+                     done.stderr, re.MULTILINE), done.stderr
+    assert 'Traceback' not in done.stderr
+    assert 'Exception ignored' not in done.stderr
+    assert disk.files() == []
+
+
+@pytest.mark.parametrize('disk', [2], indirect=True)
+def test_a_download_on_a_full_disk(disk, monkeypatch):
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+    server.content = (weights.DATA / 'lite-nyu.safetensors').read_bytes()
+    server.etag, server.modified, server.ranges, server.length = '"1"', None, True, True
+    server.failures, server.stall, server.html, server.requests = [], None, False, []
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    for proxy in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(disk.path))
+    entry = weights.RegisteredWeights(
+        'net.safetensors', f'http://127.0.0.1:{server.server_port}/weights')
+    try:
+        with pytest.raises(OSError, match=r'net\.safetensors: .*No space left on device.*by hand'):
+            weights._download(entry)
+        assert not entry.path.exists()
+        have = (disk.path / 'net.safetensors.part').stat().st_size
+        subprocess.run(['mount', '-o', 'remount,size=64m', disk.path], check=True)
+        weights._download(entry)  # with what is there already
+        assert server.requests == [(None, 200), (f'bytes={have}-', 206)]
+        assert entry.path.read_bytes() == server.content
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# --- clocks that jump ---------------------------------------------------------------------
+
+@pytest.mark.parametrize('graph', [{'arguments': ('-p', 'use_sim_time:=true')}], indirect=True)
+def test_a_recording_played_in_a_loop(graph):
+    """By /clock: 20 minutes on at once in the middle, and back at each new start."""
+    clock = graph.node.create_publisher(Clock, '/clock', 10)
+    graph.listen(Image, 'depth/image', QoSProfile(depth=100))
+    graph.ready()
+    assert graph.spin(5, lambda: clock.get_subscription_count())
+
+    def play(start, frames):
+        for frame in range(frames):
+            seconds, nanoseconds = divmod(start * 10**9 + frame * 50_000_000, 10**9)
+            header = Header(frame_id='camera')
+            header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+            clock.publish(Clock(clock=header.stamp))
+            graph.info.publish(camera_info_message(CAMERA, header))
+            graph.image.publish(rgb_to_image(CHART, header))
+            assert graph.spin(RECOVERY, lambda: graph.got['depth/image']
+                              and graph.got['depth/image'][-1].header == header)  # noqa: B023
+            if frame == 0:  # the same trouble in each loop, which the log must not forget
+                graph.image.publish(Image(encoding='magic', header=header))
+            graph.spin(0.03)
+    begun = time.monotonic()
+    while time.monotonic() < begun + 6:
+        play(1000, 20)
+        play(2200, 20)
+    stamps = [message.header.stamp.sec for message in graph.got['depth/image']]
+    assert stamps.count(1000) == stamps.count(2200) >= 40
+    figures = graph.diagnosis()['depth']
+    assert -0.1 < float(value(figures, 'latency median (s)')) < 0.5
+    assert -0.1 < float(value(figures, 'latency p95 (s)')) < 0.5
+    assert float(value(figures, 'input rate (Hz)')) >= 0
+    said = graph.log.read_text().count('magic')
+    assert 2 <= said <= 1 + (time.monotonic() - begun) / 5
+
+
+# --- no memory ----------------------------------------------------------------------------
+
+class SmallGPU(ScenePredictor):
+    """Has memory for so many images at once."""
+
+    def __init__(self, room):
+        super().__init__(0.0)
+        self.room, self.batches = room, []
+
+    def __call__(self, images, focals):
+        import torch
+        self.batches.append(len(images))
+        if len(images) > self.room:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+        return super().__call__(images, focals)
+
+
+@pytest.mark.parametrize(('room', 'batches', 'later'), [
+    (1, [4, 2, 1, 1, 1, 1], [1, 1, 1, 1]), (2, [4, 2, 2], [2, 2]), (4, [4], [4])])
+def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
+    context = rclpy.Context()
+    rclpy.init(context=context, args=['--ros-args', '-p', 'cameras:=[a, b, c, d]',
+                                      '-p', 'autostart:=false'])
+    predictor, said = SmallGPU(room), []
+    node = DepthNode(predictor, context=context)
+    try:
+        sent = []
+        node._predictor, node._sent = predictor, None
+        node._sender = ImmediateSender(sent)
+        monkeypatch.setattr(type(node.get_logger()), 'warning', lambda _, text: said.append(text))
+        frames = [(camera, depth_frame()) for camera in node._cameras]
+        for expected in (batches, later, later):
+            predictor.batches.clear()
+            sent.clear()
+            node._process(frames, node._settings)
+            assert predictor.batches == expected
+            assert sent == list(node._cameras)
+        assert len(said) == len([n for n in batches if n > room])
+        if said:
+            assert f'at most {room} from here on' in said[-1]
+        node._predictor, said[:] = SmallGPU(4), []  # as new weights make one
+        node._process(frames, node._settings)
+        assert node._predictor.batches == [4]
+        assert not said
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+class ImmediateSender:
+    """Stands in for the thread that sends: notes whose frames it was given."""
+
+    def __init__(self, sent):
+        self.sent = sent
+
+    def submit(self, send, frames, depths, settings):
+        assert len(frames) == len(depths)
+        self.sent += [camera for camera, _ in frames]
+
+
+def depth_frame():
+    from hybrid_depth_ros.depth_camera import Frame
+    return Frame(Header(), CHART, CAMERA, None)
