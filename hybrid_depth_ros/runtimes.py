@@ -282,13 +282,14 @@ def weights_digest(path):
     return digest.hexdigest()
 
 
-def _exportable(path):
+def _exportable(path, fuse=False):
     """The network from uint8 pixels to metres as one module, and an example of its input."""
     if not _installed('torch'):
         raise ValueError(f'the first use of {path.name} in this runtime and precision exports it: '
                          + NEEDS['torch'][1])
     import torch
-    runtime = TorchRuntime(load_network(str(path)))
+    network = load_network(str(path))
+    runtime = TorchRuntime(network.fuse() if fuse else network)
 
     class Graph(torch.nn.Module):
         def __init__(self):
@@ -301,10 +302,14 @@ def _exportable(path):
     return Graph().eval(), torch.zeros(2, 288, 352, 3, dtype=torch.uint8)
 
 
-def export_openvino(path, digest):
-    """Weights file → the bytes of a graph file, float32, any batch and size. Needs torch."""
+def export_openvino(path, digest, fuse=False):
+    """Weights file → the bytes of a graph file, float32, any batch and size. Needs torch.
+
+    fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
+    for it: their uneven padding is computed apart, and keeps them from being quantised.
+    """
     import openvino
-    module, example = _exportable(path)
+    module, example = _exportable(path, fuse)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
         model = openvino.convert_model(module, example_input=example,

@@ -77,7 +77,7 @@ def main(argv=None):
         exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
         which = np.linspace(0, len(calibration) - 1, min(args.count, len(calibration))).astype(int)
         views = [exact.view(calibration.read(i)[0]).pixels[None] for i in which]
-        float_graph = export_openvino(path, digest)
+        float_graph = export_openvino(path, digest, fuse=True)
         partial = out.with_name(out.name + '.partial')
         write_whole(partial, float_graph)
         write_whole(partial, quantise(read_graph(partial, digest), views, digest))
