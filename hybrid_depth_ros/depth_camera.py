@@ -130,13 +130,14 @@ class DepthCamera:
             rgb = rectification.apply(rgb)
         return Frame(message.header, rgb, intrinsics, rectification)
 
-    def publish(self, frame, depth, settings):
-        """Send out what is asked for of one frame; depth: float32 H×W, metres."""
-        if frame.rectification:
-            depth[frame.rectification.unseen] = np.nan
+    def publish_depth(self, frame, depth, settings):
+        """Send the depth image of one frame, if it is asked for; depth: float32 H×W, metres."""
         if self._wanted(self._depth_publisher):
             self._depth_publisher.publish(
                 depth_to_image(depth, frame.header, settings['depth_encoding']))
+
+    def publish_cloud(self, frame, depth, settings):
+        """Send the cloud of one frame, if it is asked for; with it the frame counts as done."""
         cloud = None
         wants_cloud = self._wanted(self._cloud_publisher)
         if frame.intrinsics and (wants_cloud or self.snapshot):

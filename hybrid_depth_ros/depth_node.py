@@ -130,8 +130,8 @@ class DepthNode(LifecycleNode):
     Several ``cameras`` share the network: what is fresh goes through it in one batch.
 
     Stamp and frame_id are the image's. The newest frame wins: it waits in a mailbox of one
-    for the thread that runs the network. A second thread makes and sends the messages of what
-    the network has seen, all of it, while the network sees the next frame. predictor: stands in
+    for the thread that runs the network and sends depth. A second thread makes and sends the
+    clouds, all of them, meanwhile and while the network sees the next frame. predictor: stands in
     for the one that the parameters name; a callable as :class:`DepthPredictor`.
     ``exit_status`` is None, or 1 where ``autostart`` failed.
     Raises ValueError for a parameter that will not do.
@@ -318,14 +318,19 @@ class DepthNode(LifecycleNode):
             for first in range(0, len(frames), smaller):
                 self._process(frames[first:first + smaller], settings)
             return
+        for (_, frame), depth in zip(frames, depths):
+            if frame.rectification:
+                depth[frame.rectification.unseen] = np.nan
         if self._sent:
             self._sent.result()  # one batch waits at most
-        self._sent = self._sender.submit(self._send, frames, depths, settings)
+        self._sent = self._sender.submit(
+            self._send, DepthCamera.publish_cloud, frames, depths, settings)
+        self._send(DepthCamera.publish_depth, frames, depths, settings)
 
-    def _send(self, frames, depths, settings):
+    def _send(self, publish, frames, depths, settings):
         for (camera, frame), depth in zip(frames, depths):
             try:
-                camera.publish(frame, depth, settings)
+                publish(camera, frame, depth, settings)
             except Exception as error:
                 self._skip(camera, error)
 

@@ -422,6 +422,8 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
             raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
     path, device = weights_path(weights), choose_device(device)
     if path.suffix != '.safetensors':
+        if not _installed('torch'):
+            raise ValueError(f'{path} needs torch: {NEEDS["torch"][1]}')
         load_network(str(path))  # for its errors, before anything is made of the file
     digest = weights_digest(path) if path.is_file() else ''
     candidates = {}
