@@ -321,7 +321,7 @@ class ImmediateSender:
     def __init__(self, sent):
         self.sent = sent
 
-    def submit(self, send, frames, depths, settings):
+    def submit(self, send, publish, frames, depths, settings):
         assert len(frames) == len(depths)
         self.sent += [camera for camera, _ in frames]
 
