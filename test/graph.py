@@ -46,7 +46,7 @@ class Graph:
         self.image = self.node.create_publisher(Image, 'image', 10)
         self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 10)
         self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
-        self.got = {}
+        self.got, self.clients = {}, {}
         self.count = 0
 
     def listen(self, kind, topic, qos=None):
@@ -87,9 +87,11 @@ class Graph:
 
     def call(self, kind, name, request, timeout=20.0):
         """The depth node's answer to a service call."""
-        client = self.node.create_client(kind, f'depth_node/{name}')
-        assert client.wait_for_service(timeout), self.log.read_text()
-        future = client.call_async(request)
+        if name not in self.clients:
+            self.clients[name] = self.node.create_client(kind, f'depth_node/{name}')
+            assert self.clients[name].wait_for_service(timeout), self.log.read_text()
+            self.spin(0.5)  # it must know us too, or its answer is lost: nothing tells when it does
+        future = self.clients[name].call_async(request)
         assert self.spin(timeout, future.done), self.log.read_text()
         return future.result()
 
