@@ -49,7 +49,7 @@ TOPICS = {
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
 PORT = 8080  # of the page that --view opens
-KEPT_FRAMES = 12  # frames waiting for their depth and cloud
+KEPT_FRAMES = 20  # frames waiting for their depth and cloud
 
 
 class Recorder(Node):
@@ -69,7 +69,7 @@ class Recorder(Node):
         self.errors, self.diagnostics, self.shown = DepthErrors(), {}, {}
         for topic, kind in TOPICS.items():
             self.create_subscription(kind, topic, lambda data, topic=topic: self._take(
-                topic, data), QoSProfile(depth=5), raw=True)
+                topic, data), QoSProfile(depth=20), raw=True)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
 
     def _take(self, topic, data):
