@@ -64,7 +64,7 @@ class Recorder(Node):
                                       typestore=typestore)
             for topic, kind in TOPICS.items()}
         self._frames = OrderedDict()  # stamp in ns → {topic: serialised message}
-        self._last_depth = self._last_recorded = None
+        self._waiting, self._last_recorded = [], None  # stamps of depth images not kept yet
         self.latencies, self.arrivals, self.recorded = [], [], 0
         self.errors, self.diagnostics, self.shown = DepthErrors(), {}, {}
         for topic, kind in TOPICS.items():
@@ -83,10 +83,10 @@ class Recorder(Node):
             return
         self.arrivals.append(time.monotonic())
         self.latencies.append((self.get_clock().now().nanoseconds - stamp) / 1e9)
-        # what came before is whole now: its cloud follows its depth
-        previous, self._last_depth = self._frames.get(self._last_depth), stamp
-        if previous:
-            self._keep(previous)
+        # its cloud follows, but not always before the next depth
+        self._waiting.append(stamp)
+        if len(self._waiting) > 3 and (frame := self._frames.get(self._waiting.pop(0))):
+            self._keep(frame)
 
     def _keep(self, frame):
         if '/depth_ground_truth' in frame and '/depth/image' in frame:
