@@ -6,7 +6,6 @@ and precision beside the plain network; where a frame's time goes; the depth nod
 
 import argparse
 import contextlib
-import importlib.metadata
 import itertools
 import json
 import os
@@ -32,8 +31,10 @@ from hybrid_depth_ros.runtimes import (
     RUNTIMES,
     choose_device,
     gpu_is_here,
+    installed,
     load_runtime,
     precisions,
+    versions,
 )
 from hybrid_depth_ros.weights import load_network, save_network, weights_path
 
@@ -97,15 +98,14 @@ def measure_peaks(device, seconds):
 
 def describe_machine(device, seconds):
     """CPU, cores, versions, and the peaks that are measured for `seconds`."""
-    cpu, versions = platform.processor() or platform.machine(), {'python': sys.version.split()[0]}
+    cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         cpu = next((line.partition(':')[2].strip() for line in
                     Path('/proc/cpuinfo').read_text().splitlines()
                     if line.startswith('model name')), cpu)
-    for name in ('numpy', 'torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu', 'tensorrt'):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'versions': versions,
+    return {'cpu': cpu, 'cores': os.cpu_count(),
+            'versions': {'python': sys.version.split()[0], **versions((
+                'numpy', 'torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu', 'tensorrt'))},
             'peak_gflops': measure_peaks(device, seconds)}
 
 
@@ -152,8 +152,8 @@ class PlainRuntime:
 
 def possibilities(weights, device):
     """(runtime, precision, device, '' or why not) of all that could be measured."""
-    missing = {name: f'not installed: {how}' for name, (modules, how) in NEEDS.items()
-               if not all(map(find_spec, modules))}
+    missing = {name: f'not installed: {how}' for name, (_, how) in NEEDS.items()
+               if not installed(name)}
     yield 'plain', 'fp32', device, missing.get('torch', '')
     for name in RUNTIMES[1:]:
         where = device if name in ('torch', 'tensorrt') else 'cpu'
@@ -338,8 +338,11 @@ def batch_growth(predictor, seconds):
 # --- the node over DDS --------------------------------------------------------------------
 
 
-def create_cameras(names):
-    """A node with one picture of the room on each camera's topics, again and again, RATE in all."""
+def create_cameras(names, rate=RATE):
+    """A node with one picture of the room on each camera's topics, again and again.
+
+    rate: Hz, of all cameras together.
+    """
     import rclpy
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
@@ -356,7 +359,7 @@ def create_cameras(names):
         image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
         for publisher, message in zip(next(turns), (info, image)):
             publisher.publish(message)
-    node.create_timer(1 / RATE, publish)
+    node.create_timer(1 / rate, publish)
     return node
 
 
@@ -525,7 +528,7 @@ def measure_networks(results, weights, pictures, began, seconds, device):
     """Rows of each network; returns the fastest predictor of the first."""
     print('Ratios are to the plain network in the same run, on the same pictures.', flush=True)
     # None: a network made here
-    untrained = not weights and all(map(find_spec, NEEDS['torch'][0]))
+    untrained = not weights and installed('torch')
     names, best = [*(weights or ['lite-nyu']), *([None] if untrained else [])], None
     for i, name in enumerate(names):
         seen = pictures if name else [(rgb, None) for rgb, _ in pictures]

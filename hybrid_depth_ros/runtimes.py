@@ -41,7 +41,8 @@ GRAPH_LIMIT = 1 << 30   # bytes that a graph may unpack to
 EXPORT = 1              # counts the ways an export was made: other cached ones are not used
 
 
-def _installed(runtime):
+def installed(runtime):
+    """Whether what a runtime needs is there; nothing is imported."""
     return all(map(find_spec, NEEDS[runtime][0]))
 
 
@@ -62,10 +63,8 @@ def cpu_flags():
 
 def choose_device(device):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → its name; ValueError if it isn't there."""
-    if device == 'cpu' or (device == 'auto' and not gpu_is_here()):
-        return 'cpu'
     count = 0
-    if gpu_is_here() and _installed('torch'):
+    if device != 'cpu' and gpu_is_here() and installed('torch'):
         import torch
         count = torch.cuda.device_count()
     if device == 'auto':
@@ -215,7 +214,6 @@ def _kept(store, key, make):
 
 @lru_cache(maxsize=1)
 def _openvino():
-    os.environ.setdefault('OPENVINO_TELEMETRY_DISABLE', '1')
     import openvino
     return openvino.Core()
 
@@ -241,7 +239,10 @@ def pack_graph(xml, weights, digest):
 
 
 def read_graph(path, digest):
-    """XML and weights of a zip that pack_graph made; ValueError where it is not of `digest`."""
+    """XML and weights of a zip that pack_graph made; ValueError where it is not of `digest`.
+
+    path: of the zip, or a file that is open.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > GRAPH_LIMIT:
@@ -284,7 +285,7 @@ def weights_digest(path):
 
 def _exportable(path, fuse=False):
     """The network from uint8 pixels to metres as one module, and an example of its input."""
-    if not _installed('torch'):
+    if not installed('torch'):
         raise ValueError(f'the first use of {path.name} in this runtime and precision exports it: '
                          + NEEDS['torch'][1])
     import torch
@@ -302,8 +303,8 @@ def _exportable(path, fuse=False):
     return Graph().eval(), torch.zeros(2, 288, 352, 3, dtype=torch.uint8)
 
 
-def export_openvino(path, digest, fuse=False):
-    """Weights file → the bytes of a graph file, float32, any batch and size. Needs torch.
+def openvino_model(path, fuse=False):
+    """Weights file → an OpenVINO model, float32, any batch and size. Needs torch.
 
     fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
     for it: their uneven padding is computed apart, and keeps them from being quantised.
@@ -312,12 +313,22 @@ def export_openvino(path, digest, fuse=False):
     module, example = _exportable(path, fuse)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
-        model = openvino.convert_model(module, example_input=example,
-                                       input=[('pixels', [-1, -1, -1, 3], np.uint8)])
+        return openvino.convert_model(module, example_input=example,
+                                      input=[('pixels', [-1, -1, -1, 3], np.uint8)])
+
+
+def pack_model(model, digest, halved=False):
+    """An OpenVINO model as the bytes of a graph file. halved: its float32 weights as float16."""
+    import openvino
     with tempfile.TemporaryDirectory() as folder:
-        openvino.save_model(model, f'{folder}/graph.xml', compress_to_fp16=False)
+        openvino.save_model(model, f'{folder}/graph.xml', compress_to_fp16=halved)
         return pack_graph(*(Path(folder, f'graph.{end}').read_bytes() for end in ('xml', 'bin')),
                           digest)
+
+
+def export_openvino(path, digest):
+    """Weights file → the bytes of a graph file, float32, any batch and size. Needs torch."""
+    return pack_model(openvino_model(path), digest)
 
 
 def export_onnx(path):
@@ -341,16 +352,19 @@ def export_onnx(path):
 
 def _cached(digest, ending, export):
     """The file in the cache that `export` fills; where there is no room, one for this process."""
-    try:
+    path = None
+    with contextlib.suppress(OSError):
         path = cache_folder() / 'graphs' / f'{digest[:32]}-{EXPORT}{ending}'
         if path.exists():
             return path
-        data = export()
-        write_whole(path, data)
-    except OSError:
-        path = Path(tempfile.mkstemp(suffix=ending)[1])
-        path.write_bytes(export())
-    return path
+    data = export()
+    with contextlib.suppress(OSError):
+        if path:
+            write_whole(path, data)
+            return path
+    with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:
+        file.write(data)
+    return Path(file.name)
 
 
 # --- choosing -----------------------------------------------------------------------------
@@ -398,7 +412,8 @@ def _time(runtime, seconds):
     return min(took)
 
 
-def _versions(names):
+def versions(names):
+    """{name: version} of those packages that are installed."""
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -421,21 +436,15 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
         if value not in known:
             raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
     path, device = weights_path(weights), choose_device(device)
-    if path.suffix != '.safetensors':
-        if not _installed('torch'):
-            raise ValueError(f'{path} needs torch: {NEEDS["torch"][1]}')
-        load_network(str(path))  # for its errors, before anything is made of the file
     digest = weights_digest(path) if path.is_file() else ''
+    suitable = ('torch', 'openvino', 'onnxruntime') if device == 'cpu' else ('torch', 'tensorrt')
     candidates = {}
-    for name in RUNTIMES[1:] if runtime == 'auto' else (runtime,):
-        suits = runtime != 'auto' or (device == 'cpu') == (name in ('openvino', 'onnxruntime'))
-        if not (suits or name == 'torch'):
-            continue
-        if not _installed(name):
+    for name in suitable if runtime == 'auto' else (runtime,):
+        if not installed(name):
             if runtime == name:
                 raise ValueError(f'runtime {name} is not installed: {NEEDS[name][1]}')
             continue
-        if name != 'torch' and name != 'tensorrt' and device != 'cpu':
+        if name in ('openvino', 'onnxruntime') and device != 'cpu':
             raise ValueError(f'runtime {name} runs on the CPU: set device to cpu, or runtime to '
                              'torch or tensorrt')
         able = precisions(name, path, device)
@@ -447,7 +456,7 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
         if precision == 'int8' and not int8_graph(path):
             raise ValueError(f'{path} has no int8 graph beside it: make one by python -m '
                              'train.quantise, or set precision to auto')
-        if not any(map(_installed, RUNTIMES[1:])):
+        if not any(map(installed, RUNTIMES[1:])):
             raise ValueError('nothing here can run a network: pip install openvino, or '
                              + NEEDS['torch'][1])
         raise ValueError(f'precision {precision} is not possible here with runtime {runtime}: set '
@@ -461,7 +470,7 @@ def _best(candidates, path, digest, device):
         return _make(name, precision, path, digest, device), f'{name} {precision}'
     key = hashlib.sha256(json.dumps([
         digest, candidates, device, platform.machine(), os.cpu_count(), sorted(cpu_flags()),
-        _versions(('torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu'))]).encode()).hexdigest()
+        versions(('torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu'))]).encode()).hexdigest()
     remembered = None
     with contextlib.suppress(OSError, ValueError):
         remembered = cache_folder() / 'choices' / key[:32]

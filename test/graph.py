@@ -38,6 +38,11 @@ class Graph:
                 [sys.executable, Path(__file__).with_name('stub_depth_node.py'), str(seconds),
                  '--ros-args', *arguments], stderr=file, stdout=file,
                 cwd=Path(__file__).parent.parent)
+        self.connect()
+        self.count = 0
+
+    def connect(self):
+        """Join the graph, as a participant that is new."""
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node('tester', context=self.context)
@@ -47,7 +52,12 @@ class Graph:
         self.jpeg = self.node.create_publisher(CompressedImage, 'image/compressed', 10)
         self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
         self.got, self.clients = {}, {}
-        self.count = 0
+
+    def leave(self):
+        """Be gone from the graph; the depth node goes on."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
 
     def listen(self, kind, topic, qos=None):
         self.got[topic] = []
@@ -124,6 +134,4 @@ class Graph:
             assert self.process.wait(10) == 0, self.log.read_text()
         finally:
             self.process.kill()
-            self.executor.shutdown()
-            self.node.destroy_node()
-            rclpy.shutdown(context=self.context)
+            self.leave()

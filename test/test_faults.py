@@ -112,16 +112,8 @@ def test_a_participant_that_is_gone_and_back(graph):
         graph.listen(Image, 'depth/image')
         graph.ready()
         assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=RECOVERY)
-        graph.executor.shutdown()
-        graph.node.destroy_node()
-        rclpy.shutdown(context=graph.context)
-        graph.context = rclpy.Context()
-        rclpy.init(context=graph.context)
-        graph.node = rclpy.create_node('tester', context=graph.context)
-        graph.executor = rclpy.executors.SingleThreadedExecutor(context=graph.context)
-        graph.executor.add_node(graph.node)
-        graph.image = graph.node.create_publisher(Image, 'image', 10)
-        graph.info = graph.node.create_publisher(CameraInfo, 'camera_info', 10)
+        graph.leave()
+        graph.connect()
 
 
 # --- a full disk --------------------------------------------------------------------------

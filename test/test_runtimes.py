@@ -62,7 +62,7 @@ def fakes(monkeypatch, seconds):
             raise seconds[name]
         return Fake(name, seconds[name])
     monkeypatch.setattr(runtimes, '_make', make)
-    monkeypatch.setattr(runtimes, '_installed', lambda name: name in seconds)
+    monkeypatch.setattr(runtimes, 'installed', lambda name: name in seconds)
     return made
 
 
@@ -100,7 +100,7 @@ def test_without_a_cache_folder_there_is_a_choice_all_the_same(monkeypatch):
     ({'runtime': 'tensorrt', 'device': 'cpu'}, 'onnxruntime-gpu'),
     ({}, 'nothing here can run a network: pip install openvino')])
 def test_what_is_not_installed_is_named(options, named, cache, monkeypatch):
-    monkeypatch.setattr(runtimes, '_installed', lambda name: False)
+    monkeypatch.setattr(runtimes, 'installed', lambda name: False)
     with pytest.raises(ValueError, match=named):
         load_runtime(**options)
 

@@ -15,7 +15,7 @@ import tqdm
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Samples, make_loader, to_input
 from train.datasets import open_dataset
-from train.nyu import load_config
+from train.nyu import load_config, parse_arguments
 
 
 def average(networks):
@@ -65,18 +65,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('weights', nargs='+', help='registered names or files')
-    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'),
-                        help='whose augmentation the samples get')
-    parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
-                        help='training data, in any form that training takes')
-    parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=Path, required=True, help='.safetensors to write')
-    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
-                        help='change keys of the configuration')
-    args = parser.parse_args(argv)
-    if args.shares and len(args.shares) != len(args.data):
-        parser.error('--shares needs one number for each --data')
+    args = parse_arguments(parser, argv)
     try:
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]

@@ -26,7 +26,6 @@ import torch
 import torch.distributed
 import tqdm
 import yaml
-from safetensors import SafetensorError
 from torch.distributed.nn.functional import all_reduce
 from torch.utils.tensorboard import SummaryWriter
 
@@ -587,7 +586,7 @@ def _reported(bar):
     """A disk without room costs a file and a sentence, not the training."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         bar.write(f'train.nyu: {error}; training goes on; make room before it ends',
                   file=sys.stderr)
 
@@ -605,14 +604,24 @@ def interval(text):
     return int(match[1]), match[2] or 'steps'
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(parser, argv):
+    """Parse a parser's own arguments and those that say which samples: configuration and data."""
     parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
                         help='RGB-D data in any form (train/datasets.py), or a store of '
                         'train.prepare; validation is cut from the first')
     parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='change keys of the configuration')
+    args = parser.parse_args(argv)
+    if args.shares and len(args.shares) != len(args.data):
+        parser.error('--shares needs one number for each --data')
+    return args
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--split', choices=('train', 'all'), default='train',
                         help='of data that know the official split: the 795 training images, or '
                         'the 654 test images too')
@@ -630,11 +639,7 @@ def main(argv=None):
                         help="a CSV's depth units in a metre")
     parser.add_argument('--image-topic', help="a bag's colour topic")
     parser.add_argument('--depth-topic', help="a bag's depth topic")
-    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
-                        help='change keys of the configuration')
-    args = parser.parse_args(argv)
-    if args.shares and len(args.shares) != len(args.data):
-        parser.error('--shares needs one number for each --data')
+    args = parse_arguments(parser, argv)
     try:
         config = load_config(args.config, args.set)
         data = [open_dataset(path, args.split, depth_scale=args.depth_scale,

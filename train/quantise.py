@@ -6,20 +6,21 @@ chooses a scale for each. The result lies beside the weights, and `runtime: open
 """
 
 import argparse
+import io
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from hybrid_depth_ros.benchmark import HELD_OUT
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes import (
     INT8,
     OpenVinoRuntime,
-    export_openvino,
-    pack_graph,
+    openvino_model,
+    pack_model,
     read_graph,
     weights_digest,
     write_whole,
@@ -30,22 +31,16 @@ from train.datasets import open_dataset
 MOST_LOSS = 0.005  # of δ1 that int8 may cost
 
 
-def quantise(graph, views, digest):
-    """Bytes of an OpenVINO graph file in int8.
+def quantise(model, views):
+    """An OpenVINO model in int8.
 
-    graph: XML and weights of the float32 graph. views: uint8 1×H×W×3 pictures as the predictor
-    shows them to the network. digest: sha256 of the weights.
+    model: the float32 one. views: uint8 1×H×W×3 pictures as the predictor shows them to the
+    network.
     """
     import nncf
-    import openvino
-    model = openvino.Core().read_model(*graph)
     # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
-    quantised = nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
-                              subset_size=len(views), preset=nncf.QuantizationPreset.MIXED)
-    with tempfile.TemporaryDirectory() as folder:
-        openvino.save_model(quantised, f'{folder}/graph.xml')
-        return pack_graph(*(Path(folder, f'graph.{end}').read_bytes() for end in ('xml', 'bin')),
-                          digest)
+    return nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
+                         subset_size=len(views), preset=nncf.QuantizationPreset.MIXED)
 
 
 def errors(predictor, dataset):
@@ -62,7 +57,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', required=True, help='training pictures')
-    parser.add_argument('--held-out', type=json.loads, default=[[129, 166], [1340, 1383]],
+    parser.add_argument('--held-out', type=json.loads, default=HELD_OUT,
                         metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
                         'calibrate')
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
@@ -77,21 +72,17 @@ def main(argv=None):
         exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
         which = np.linspace(0, len(calibration) - 1, min(args.count, len(calibration))).astype(int)
         views = [exact.view(calibration.read(i)[0]).pixels[None] for i in which]
-        float_graph = export_openvino(path, digest, fuse=True)
-        partial = out.with_name(out.name + '.partial')
-        write_whole(partial, float_graph)
-        write_whole(partial, quantise(read_graph(partial, digest), views, digest))
+        graph = pack_model(quantise(openvino_model(path, fuse=True), views), digest, halved=True)
         before = errors(exact, held_out)
-        exact.runtime = OpenVinoRuntime(read_graph(partial, digest), 'int8')
+        exact.runtime = OpenVinoRuntime(read_graph(io.BytesIO(graph), digest), 'int8')
         after = errors(exact, held_out)
+        print(f'fp32: {format_metrics(before)}')
+        print(f'int8: {format_metrics(after)}')
+        if after['delta1'] < before['delta1'] - MOST_LOSS:
+            sys.exit(f'quantise: δ1 falls by more than {MOST_LOSS}: not kept')
+        write_whole(out, graph)
     except (OSError, ValueError, ImportError) as error:
         sys.exit(f'quantise: {error}')
-    print(f'fp32: {format_metrics(before)}')
-    print(f'int8: {format_metrics(after)}')
-    if after['delta1'] < before['delta1'] - MOST_LOSS:
-        partial.unlink()
-        sys.exit(f'quantise: δ1 falls by more than {MOST_LOSS}: not kept')
-    partial.replace(out)
     print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
 
 

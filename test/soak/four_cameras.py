@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,32 +22,23 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from sensor_msgs.msg import Image
 
-from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.benchmark import create_cameras, usage
+from hybrid_depth_ros.running import run
 
 NAMES = ('front', 'rear', 'left', 'right')
-CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 
 
 def megabytes(processes):
     """Resident memory of all processes."""
-    pages = sum(int(Path(f'/proc/{p.pid}/statm').read_text().split()[1]) for p in processes)
-    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+    return sum(usage(process)[1] for process in processes)
 
 
 def cpu_seconds(processes):
     """Processor time that all processes have used."""
-    ticks = 0
-    for process in processes:
-        fields = Path(f'/proc/{process.pid}/stat').read_text().rsplit(')', 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf('SC_CLK_TCK')
+    return sum(usage(process)[0] for process in processes)
 
 
 def start_nodes(count, precision):
@@ -60,25 +50,6 @@ def start_nodes(count, precision):
     else:
         arguments = [['-r', f'__ns:=/{name}'] for name in NAMES]
     return [subprocess.Popen([*command, *extra], cwd=ROOT) for extra in arguments]
-
-
-def camera(name, rate):
-    """A camera in a process of its own: one picture of the room, again and again."""
-    rclpy.init()
-    node = rclpy.create_node(f'{name}_camera')
-    image_publisher = node.create_publisher(Image, f'/{name}/image', 2)
-    info_publisher = node.create_publisher(CameraInfo, f'/{name}/camera_info', 2)
-    rgb, _ = Room(0).render(CAMERA, Room(0).camera_pose(0))
-    image = rgb_to_image(rgb, Header(frame_id=name))
-    info = camera_info_message(CAMERA, image.header)
-
-    def publish():
-        image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
-        info_publisher.publish(info)
-        image_publisher.publish(image)
-    node.create_timer(1 / rate, publish)
-    with suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
 
 
 def start_camera(name, rate):
@@ -96,7 +67,7 @@ def main():
     parser.add_argument('--camera', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.camera:
-        camera(args.camera, args.rate)
+        run('camera', lambda: create_cameras([args.camera], args.rate), [])
         return
     rclpy.init()
     node = rclpy.create_node('four_cameras')

@@ -59,7 +59,6 @@ GOOD = {
     'focal_correction': lambda: random.random() < 0.5,
     'latency_warning': lambda: random.uniform(0, 5),
 }
-# in this order: a device makes the node load torch, which takes memory, but once
 BAD = (('device', 'toaster'), ('weights', 'nowhere.safetensors'), ('edge_filter', 1.5),
        ('edge_filter', float('nan')), ('cloud_stride', 0), ('cloud_stride', 'two'),
        ('min_range', -1.0), ('min_range', 150.0), ('max_range', 1e9), ('depth_encoding', 'float'),
