@@ -25,6 +25,7 @@ from hybrid_depth_ros.encodings import (
     pixels_to_rgb,
     rectification_from_camera_info,
 )
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics
 
 SLOP = 0.02  # seconds
@@ -230,7 +231,7 @@ class Recording:
             return self._reader
         path = self.path
         if not path.exists():
-            raise OSError(f'{path}: there is no such file or folder')
+            raise OSError(f'{path}: there is no such file or folder; check the path')
         if path.is_dir() and not (path / 'metadata.yaml').is_file():
             raise OSError(f'{path} has no metadata.yaml: run `ros2 bag reindex {path}`, or name '
                           'an .mcap or .db3 file instead of the folder')
@@ -269,8 +270,8 @@ class Recording:
         except PermissionError:
             raise
         except Exception as error:
-            reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
-            raise OSError(f'{self.path} is truncated or damaged ({reason}): '
+            text = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+            raise OSError(f'{self.path} is truncated or damaged ({text}): '
                           + self._mend(reader)) from error
 
     def _mend(self, reader):
@@ -334,7 +335,7 @@ class Recording:
             return self._types.deserialize_cdr(raw, kind)
         except Exception as error:
             raise OSError(f'{self.path}: a message on {name} is damaged '
-                          f'({error or type(error).__name__})') from error
+                          f'({reason(error)})') from error
 
     def read(self, name, message):
         """The bytes of one message. Raises OSError where it isn't there."""
@@ -489,8 +490,8 @@ class PairedRecording:
             spans = [f'{topic} runs from {min(found).stamp / 1e9:.3f} to '
                      f'{max(found).stamp / 1e9:.3f} s' for topic, found in stamps.items()]
             raise OSError(f'{self.path}: no frame on {self.seen} is within {slop:g} s of one on '
-                          f'{self.truth} ({"; ".join(spans)}): allow more with --slop, or set '
-                          'the clocks')
+                          f'{self.truth} ({"; ".join(spans)}): allow more (evaluate_bag: --slop, '
+                          'in ms), or set the clocks')
 
     def __len__(self):
         return len(self.pairs)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor, free_memory
@@ -195,11 +196,11 @@ def compare(weights, pictures, seconds, device, peaks):
     """
     end, rows, running = time.monotonic() + seconds, [], []
     slow, fx = np.inf, NYU_FX_PER_WIDTH * 640
-    for runtime, precision, where, reason in possibilities(weights, device):
+    for runtime, precision, where, absent in possibilities(weights, device):
         row = {'weights': Path(weights).stem, 'runtime': runtime, 'precision': precision,
-               'device': where, 'status': reason or 'ok'}
+               'device': where, 'status': absent or 'ok'}
         rows.append(row)
-        if reason:
+        if absent:
             continue
         try:
             predictor = make_predictor(weights, runtime, precision, where)
@@ -212,7 +213,7 @@ def compare(weights, pictures, seconds, device, peaks):
                 continue
             running.append((row, predictor, [], [], DepthErrors()))
         except Exception as error:  # one that doesn't work here must not stop the others
-            row['status'] = f'{type(error).__name__}: {str(error).splitlines()[0][:120]}'
+            row['status'] = reason(error)[:140]
     plain = next((entry for entry in running if entry[0]['runtime'] == 'plain'), None)
     turns = 0
     while running and (turns < 5 or time.monotonic() < end):
@@ -580,7 +581,7 @@ def measure_nodes(results, weights, end):
         try:
             node = measure_node(weights, names, share)
         except OSError as error:
-            node = {'cameras': count, 'error': str(error)}
+            node = {'cameras': count, 'error': explain(error)}
         results['nodes'].append(node)
         print(f'{count} camera(s): ' + (node.get('error') or (
             f'depth {node["depth_fps"]:.1f}, cloud {node["cloud_fps"]:.1f} fps; image to cloud '
@@ -613,7 +614,7 @@ def main(argv=None):
         else:
             raise ValueError(f'--seconds is {args.seconds:g}; it must be above 0')
     except (OSError, ValueError) as error:
-        sys.exit(f'benchmark: {error}')
+        sys.exit(f'benchmark: {explain(error)}')
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -8,6 +8,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.messages import (
     camera_info_from_yaml,
@@ -82,10 +83,10 @@ class CameraNode(Node):
             frame = self._source.read()
         except OSError as error:
             if isinstance(self._source, VideoSource):
-                self.get_logger().fatal(str(error))
+                self.get_logger().fatal(explain(error))
                 self.exit_status = 1
             else:
-                self.get_logger().error(str(error))
+                self.get_logger().error(explain(error))
             return
         if frame is None:
             self.get_logger().info('the source is at its end')

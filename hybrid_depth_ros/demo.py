@@ -33,6 +33,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from hybrid_depth_ros.camera_node import ROOM_FOV
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
@@ -205,18 +206,22 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        ended = [process.poll() for process in nodes]
+        ended = {process.args[2].rpartition('.')[2]: process.poll() for process in nodes}
         stop(nodes)
         if recorder:
             recorder.destroy_node()
         rclpy.try_shutdown()
         bag.close()
-    if any(ended):
-        print('A node gave up; its reason stands above.', file=sys.stderr)
-        return 1
+    for node, status in ended.items():
+        if status:
+            print(f'{node} gave up; its reason stands above.' if status > 0 else
+                  f'{node} was killed by signal {-status}; has this machine enough memory?',
+                  file=sys.stderr)
+            return 1
     if not recorder or not recorder.arrivals:
         print('No depth came' + (' before the interruption.' if interrupted else
-              f' within {START_TIMEOUT:.0f} s of the start.'), file=sys.stderr)
+              f' within {START_TIMEOUT:.0f} s of the start: see what the nodes say above, or '
+              'whether --source room gives some.'), file=sys.stderr)
         return 1
     return report(recorder, out, partial)
 
@@ -249,13 +254,15 @@ def main(argv=None):
                         help="the camera's field of view; %(default)s is a Kinect's")
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
+    if not args.seconds > 0:
+        parser.error(f'--seconds is {args.seconds:g}; it must be above 0')
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='partial_', dir=args.out) as partial:
             return run(args.source, args.seconds, args.out, Path(partial), args.weights,
                        args.horizontal_fov, args.view)
     except OSError as error:
-        print(f'demo: {args.out} could not be written: {error}. Make room there, or pass another '
+        print(f'demo: {args.out} could not be written: {explain(error)}, or pass another '
               '--out', file=sys.stderr)
         return 1
 

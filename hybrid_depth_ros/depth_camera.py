@@ -15,6 +15,7 @@ from hybrid_depth_ros.encodings import (
     intrinsics_from_camera_info,
     rectification_from_camera_info,
 )
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.messages import (
@@ -63,6 +64,7 @@ class DepthCamera:
             Listener(node, Image, self.image_topic, self._take_image) if self._raw else
             Listener(node, CompressedImage, self.image_topic + '/compressed', self._take_image),
             Listener(node, CameraInfo, self._info_topic, self._take_camera_info)]
+        self.topic = self._inputs[0].topic  # of the images that are listened to
         self._complaints = {}
         self.reset()
 
@@ -75,6 +77,7 @@ class DepthCamera:
         self._counted = (time.monotonic(), 0, 0)
         self._latencies = deque(maxlen=300)
         self._heard, self._failure = time.monotonic(), ''
+        self._told = None  # of which silence a warning was logged
 
     # --- subscriptions ----------------------------------------------------------------
 
@@ -159,8 +162,7 @@ class DepthCamera:
 
     def skip(self, error):
         """Say why a frame had no depth."""
-        named = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        self._failure = f'frame skipped: {named}{error}'[:COMPLAINT_LENGTH]
+        self._failure = f'frame skipped: {reason(error)}'[:COMPLAINT_LENGTH]
         self._complain(type(error).__name__, self._failure)
 
     def _camera_of(self, width, height, settings):
@@ -174,7 +176,7 @@ class DepthCamera:
             return self._camera[1:]
         named_rectified = 'rect' in self.image_topic.rsplit('/', 1)[-1]
         intrinsics = rectification = None
-        reason = f'nothing came on {self._info_topic}'
+        trouble = f'nothing came on {self._info_topic}'
         if info is not None:
             try:
                 if settings['rectify'] == 'always' or (
@@ -183,12 +185,12 @@ class DepthCamera:
                 intrinsics = rectification.rectified if rectification else (
                     intrinsics_from_camera_info(info, width, height, rectified=named_rectified))
             except ValueError as error:
-                reason = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
+                trouble = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
         if intrinsics is None and settings['horizontal_fov']:
             intrinsics = Intrinsics.from_horizontal_fov(
                 width, height, settings['horizontal_fov'])
         if intrinsics is None:
-            self._complain('camera_info', f'{reason}. Depth is taken to be from a camera like '
+            self._complain('camera_info', f'{trouble}. Depth is taken to be from a camera like '
                            "NYU's, and the cloud waits; set horizontal_fov to do without")
         self._camera = (made_from, intrinsics, rectification)
         return intrinsics, rectification
@@ -208,11 +210,18 @@ class DepthCamera:
             return DiagnosticStatus.OK, 'nobody listens'
         silent = time.monotonic() - self._heard
         if silent > SILENCE:
-            return DiagnosticStatus.WARN, f'no image on {self.image_topic} for {silent:.0f} s'
+            text = f'no image on {self.topic} for {silent:.0f} s: ' + (
+                'see whether its camera runs' if self._node.count_publishers(self.topic) else
+                'nobody publishes it; start the camera, or remap image to its topic')
+            if self._told != self._heard:
+                self._told = self._heard
+                self._node.get_logger().warning(text)
+            return DiagnosticStatus.WARN, text
         if self._failure and received:
             return DiagnosticStatus.ERROR, self._failure
         if received and self._camera[1] is None:
-            return DiagnosticStatus.WARN, f'no camera_info that will do on {self._info_topic}'
+            return DiagnosticStatus.WARN, (f'no camera_info that will do on {self._info_topic}: '
+                                           'publish it, or set horizontal_fov')
         if settings['latency_warning'] and latency_p95 > settings['latency_warning']:
             return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
                                            f'latency_warning {settings["latency_warning"]:g} s')

@@ -20,6 +20,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.depth_camera import DepthCamera
+from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.messages import cv_bridge_encodings
 from hybrid_depth_ros.parameters import Setting, declare
 from hybrid_depth_ros.pictures import save_snapshot
@@ -89,6 +90,14 @@ def check_cameras(names):
         raise ValueError(f'parameter cameras is {list(names)}; give each camera one name')
 
 
+def check_ranges(settings):
+    """Raise ValueError where no point could be both far and near enough."""
+    near, far = settings['min_range'], settings['max_range']
+    if 0 < far <= near:
+        raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '
+                         'or 0 for no limit')
+
+
 class _Snapshot:
     """What a snapshot waits for: the files of each camera, until `deadline`.
 
@@ -117,8 +126,8 @@ class _Snapshot:
                 whole.replace(self.folder)
                 self.done.set_result((True, str(self.folder)))
         except OSError as error:
-            self.done.set_result((False, f'snapshot {self.folder} could not be written: {error}. '
-                                  'Make room there, or set snapshot_folder'))
+            self.done.set_result((False, f'snapshot {self.folder} could not be written: '
+                                  f'{reason(error)}; make room there, or set snapshot_folder'))
 
 
 class DepthNode(LifecycleNode):
@@ -141,6 +150,7 @@ class DepthNode(LifecycleNode):
         super().__init__('depth_node', **options)
         self._settings = declare(self, SETTINGS)
         check_cameras(self._settings['cameras'])
+        check_ranges(self._settings)
         self._stand_in, self._predictor = predictor, None
         self._state, self._reason = 'unconfigured', ''
         self.add_on_set_parameters_callback(self._change_settings)
@@ -174,8 +184,7 @@ class DepthNode(LifecycleNode):
             self._predictor = self._stand_in or self._load(self._settings)
             cv_bridge_encodings()  # its first look is slow, as the network's first run is
         except Exception as error:  # rclpy would swallow it
-            named = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
-            self._reason = f'cannot configure: {named}{error}'
+            self._reason = f'cannot configure: {explain(error)}'
             self.get_logger().error(self._reason)
             return TransitionCallbackReturn.FAILURE
         self._state, self._reason = 'inactive', ''
@@ -198,7 +207,7 @@ class DepthNode(LifecycleNode):
         self._follow_demand()
         self.get_logger().info(
             f'weights {self._settings["weights"]}, listening to '
-            + ', '.join(camera.image_topic for camera in self._cameras))
+            + ', '.join(camera.topic for camera in self._cameras))
         return TransitionCallbackReturn.SUCCESS
 
     def _stop(self):
@@ -235,20 +244,20 @@ class DepthNode(LifecycleNode):
     def _change_settings(self, parameters):
         known = {setting.name: setting for setting in SETTINGS}
         for parameter in parameters:
-            reason = parameter.name in known and known[parameter.name].refusal(parameter.value)
-            if reason:
-                return SetParametersResult(successful=False, reason=reason)
+            refusal = parameter.name in known and known[parameter.name].refusal(parameter.value)
+            if refusal:
+                return SetParametersResult(successful=False, reason=refusal)
         changes = {p.name: p.value for p in parameters if p.name in known}
         settings = {**self._settings, **changes}
-        if 0 < settings['max_range'] <= settings['min_range']:
-            return SetParametersResult(successful=False, reason=(
-                f'max_range {settings["max_range"]:g} m is not above min_range '
-                f'{settings["min_range"]:g} m'))
+        try:
+            check_ranges(settings)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         if self._predictor is not None and any(name in NETWORK_SETTINGS for name in changes):
             try:
                 self._predictor = self._load(settings)  # frames go on with the old one until here
             except Exception as error:
-                return SetParametersResult(successful=False, reason=str(error))
+                return SetParametersResult(successful=False, reason=explain(error))
         self._settings = settings
         return SetParametersResult(successful=True)
 
@@ -259,9 +268,9 @@ class DepthNode(LifecycleNode):
             camera.follow(self._state == 'active')
         snapshot = self._snapshot
         if snapshot and time.monotonic() > snapshot.deadline and not snapshot.done.done():
-            topics = [c.image_topic for c in self._cameras if c.name in snapshot.waiting]
+            topics = [c.topic for c in self._cameras if c.name in snapshot.waiting]
             snapshot.done.set_result((False, f'no image on {", ".join(topics)} within '
-                                      f'{SNAPSHOT_TIMEOUT:g} s'))
+                                      f'{SNAPSHOT_TIMEOUT:g} s; see whether the camera runs'))
 
     def _work(self):
         self._sent = None
@@ -342,14 +351,15 @@ class DepthNode(LifecycleNode):
 
     async def _take_snapshot(self, request, response):
         if self._state != 'active' or self._snapshot:
-            response.message = ('another snapshot is being taken' if self._snapshot else
+            response.message = ('another snapshot is being taken: call again' if self._snapshot else
                                 f'the node is {self._state}: activate it first')
             return response
         try:
             folder = Path(self._settings['snapshot_folder']).expanduser() / time.strftime(
                 f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
-        except RuntimeError as error:  # ~somebody who is not known here
-            response.message = f'snapshot_folder {self._settings["snapshot_folder"]}: {error}'
+        except RuntimeError:  # ~somebody who is not known here
+            response.message = (f'snapshot_folder {self._settings["snapshot_folder"]} is no '
+                                'folder known here; set it to a path from /')
             return response
         self._snapshot = _Snapshot(self._cameras, folder)
         try:

@@ -207,7 +207,7 @@ def compressed_to_depth(message):
         raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG: publish compressedDepth png')
     values = _unpack(data[start:], cv2.IMREAD_UNCHANGED, what)
     if values.dtype != np.uint16 or values.ndim != 2:
-        raise ValueError(f'{what} is not 16 bits of one channel')
+        raise ValueError(f'{what} is not 16 bits of one channel: publish compressedDepth png')
     depth = values.astype(np.float32)
     if encoding == '16UC1':
         depth /= 1000
@@ -258,7 +258,8 @@ def rectification_from_camera_info(info, width, height):
         return None
     rotation = np.array(info.r, np.float64).reshape(3, 3)
     if not np.isfinite(rotation).all():
-        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite')
+        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite: '
+                         'calibrate the camera anew')
     if not rotation.any() or np.array_equal(rotation, np.eye(3)):
         rotation = None
     camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
@@ -267,4 +268,5 @@ def rectification_from_camera_info(info, width, height):
         return Rectification(camera, target, info.distortion_model, info.d, rotation)
     except cv2.error as error:
         raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
-                         f'{info.distortion_model} model') from error
+                         f'{info.distortion_model} model: calibrate the camera '
+                         'anew') from error

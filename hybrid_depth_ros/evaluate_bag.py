@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 
 from hybrid_depth_ros.bags import SLOP, PairedRecording
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, BandErrors, RecordingScores
 from hybrid_depth_ros.pictures import picture, save_picture
 
@@ -174,7 +175,7 @@ def main(argv=None, predictor=None):
     try:
         return evaluate(args, predictor)
     except (OSError, ValueError) as error:
-        sys.exit(f'evaluate_bag: {error}')
+        sys.exit(f'evaluate_bag: {explain(error)}')
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.bags import SLOP, StampPairing, register_depth
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.metrics import RecordingScores
 from hybrid_depth_ros.parameters import Setting, declare
@@ -38,8 +39,8 @@ class EvaluatorNode(Node):
         values = declare(self, SETTINGS)
         self._json = values['json'] and Path(values['json'])
         if self._json:
-            self._json.touch()  # not at the end is it found out that it can't be written
-        self.scores, self._damaged = RecordingScores(), 0
+            self._json.open('a').close()  # not at the end is it found out that it can't be written
+        self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
         self._pairing = StampPairing(round(values['slop'] * 1e6))
         self._inputs = [Listener(self, Image, topic, partial(self._take, side), QUEUE)
                         for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
@@ -60,22 +61,32 @@ class EvaluatorNode(Node):
         self._score(self._pairing.add(side, stamp, message))
 
     def _score(self, pairs):
-        for _, predicted, truth in pairs:
+        for _, *messages in pairs:
             try:
-                depth, true_depth = image_to_depth(predicted), image_to_depth(truth)
+                depth, truth = map(self._depth, self._topics, messages)
             except ValueError as error:
                 self._damaged += 1
+                self._trouble = f'pairs are left out: {error}'
                 if self._damaged == 1:
-                    self.get_logger().warning(f'pair left out: {error}')
+                    self.get_logger().warning(self._trouble)
                 continue
-            self.scores.add(depth, register_depth(true_depth, *depth.shape[::-1]))
+            self.scores.add(depth, register_depth(truth, *depth.shape[::-1]))
+
+    @staticmethod
+    def _depth(topic, message):
+        try:
+            return image_to_depth(message)
+        except ValueError as error:
+            raise ValueError(f'{topic}: {error}') from error
 
     def _report(self):
         report = self.scores.report()
         silent = [topic for topic in self._topics if not self.count_publishers(topic)]
         level, text = (
             (DiagnosticStatus.OK, 'scoring') if report['frames'] else
-            (DiagnosticStatus.WARN, f'nobody publishes {" and ".join(silent)}') if silent else
+            (DiagnosticStatus.WARN, self._trouble) if self._trouble else
+            (DiagnosticStatus.WARN, f'nobody publishes {" and ".join(silent)}: remap depth/image '
+             'and depth_ground_truth to topics of yours') if silent else
             (DiagnosticStatus.WARN, 'no two frames of one moment have come: raise slop'))
         values = {'frames': report['frames'], 'pixels': report['pixels'], **report['metrics'],
                   'unpaired': self._pairing.unpaired, 'waiting': self._pairing.waiting,
@@ -93,14 +104,14 @@ class EvaluatorNode(Node):
         self._score(self._pairing.finish())
         print(self.scores.table(), flush=True)
         if self._pairing.unpaired:
-            print(f'{self._pairing.unpaired} frames found no partner', flush=True)
+            print(f'{self._pairing.unpaired} frames found no partner within slop', flush=True)
         try:
             if self._json:
                 self._json.write_text(json.dumps(
                     {**self.scores.report(), 'damaged': self._damaged, 'seen': self._topics[0],
                      'truth': self._topics[1]}, indent=2) + '\n')
         except OSError as error:
-            print(f'evaluator_node: {error}', file=sys.stderr, flush=True)
+            print(f'evaluator_node: {explain(error)}', file=sys.stderr, flush=True)
         super().destroy_node()
 
 

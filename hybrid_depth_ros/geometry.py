@@ -198,7 +198,8 @@ class Rectification:
     def __init__(self, camera, rectified, model, distortion, rotation=None):
         distortion = np.asarray(distortion, np.float64)
         if not np.isfinite(distortion).all():
-            raise ValueError(f'distortion coefficients {distortion.tolist()} are not all finite')
+            raise ValueError(f'distortion coefficients {distortion.tolist()} are not all '
+                             'finite: calibrate the camera anew')
         size = (rectified.width, rectified.height)
         if model in ('plumb_bob', 'rational_polynomial'):
             self._maps = cv2.initUndistortRectifyMap(

@@ -146,9 +146,10 @@ def camera_info_from_yaml(path):
         try:
             entries = yaml.safe_load(file)
         except yaml.YAMLError as error:
-            raise ValueError(f'{path} is not YAML: {error}') from error
+            raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
     if not isinstance(entries, dict):
-        raise ValueError(f'{path} is not a camera calibration: it holds no keys')
+        raise ValueError(f'{path} is not a camera calibration: it holds no keys; name the '
+                         'YAML file that camera_calibration wrote')
 
     def wrong(key, wanted):
         state = 'is wrong' if key in entries else 'is missing'

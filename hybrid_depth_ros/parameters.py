@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 
 
 class Setting(NamedTuple):
@@ -36,6 +37,13 @@ class Setting(NamedTuple):
                 from_value=self.range[0], to_value=self.range[1])]
         return descriptor
 
+    def wanted(self):
+        """What a value must be, in words."""
+        kind = {bool: 'true or false', int: 'a whole number', float: 'a number with a point',
+                str: 'a text', tuple: 'a list of texts'}[type(self.default)]
+        between = f' from {self.range[0]} to {self.range[1]}' if self.range else ''
+        return f'{kind}{between} {self.unit}'.strip()
+
     def refusal(self, value):
         """Why `value` can't be taken, or None when it can."""
         if self.choices and value not in self.choices:
@@ -55,8 +63,10 @@ def declare(node, settings):
         try:
             parameter = node.declare_parameter(
                 setting.name, setting.default, setting.descriptor())
-        except Exception as error:  # rclpy has a class of its own for each reason
-            raise ValueError(f'parameter {setting.name}: {error}') from error
+        except ParameterException as error:  # its text is long, and names no mend
+            given = node._parameter_overrides[setting.name].value
+            raise ValueError(f'parameter {setting.name} is {given!r}; it must be '
+                             f'{setting.wanted()}') from error
         values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
         reason = setting.refusal(values[setting.name])
         if reason:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.weights import cache_folder, load_network, weights_path
 
 RUNTIMES = ('auto', 'torch', 'openvino', 'onnxruntime', 'tensorrt')
@@ -72,7 +73,8 @@ def choose_device(device):
     known = ['cpu', *(['cuda'] if count else []), *(f'cuda:{i}' for i in range(count))]
     if device not in known:
         raise ValueError(f'device {device!r} is not there; this machine has: auto, '
-                         + ', '.join(known))
+                         + ', '.join(known) + ('' if count or not gpu_is_here() else
+                         f'; its GPU needs a torch that can use it: {NEEDS["torch"][1]}'))
     return device
 
 
@@ -246,7 +248,7 @@ def read_graph(path, digest):
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > GRAPH_LIMIT:
-                raise ValueError(f'{path} unpacks to more than {GRAPH_LIMIT >> 30} GB')
+                raise ValueError(f'{path} unpacks to more than {GRAPH_LIMIT >> 30} GB; delete it')
             of = archive.read('weights.sha256').decode()
             graph = archive.read('graph.xml'), archive.read('graph.bin')
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError,
@@ -286,8 +288,8 @@ def weights_digest(path):
 def _exportable(path, fuse=False):
     """The network from uint8 pixels to metres as one module, and an example of its input."""
     if not installed('torch'):
-        raise ValueError(f'the first use of {path.name} in this runtime and precision exports it: '
-                         + NEEDS['torch'][1])
+        raise ValueError(f'the first use of {path.name} in this runtime and precision exports it '
+                         f'by torch, which is not installed: {NEEDS["torch"][1]}')
     import torch
     network = load_network(str(path))
     runtime = TorchRuntime(network.fuse() if fuse else network)
@@ -337,7 +339,8 @@ def export_onnx(path):
     Needs torch and onnx.
     """
     if not find_spec('onnx'):
-        raise ValueError('the first use exports the network: pip install onnx')
+        raise ValueError(f'the first use of {path.name} in ONNX Runtime exports it by onnx, which '
+                         'is not installed: pip install onnx')
     module, example = _exportable(path)
     import torch
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -461,7 +464,13 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
                              + NEEDS['torch'][1])
         raise ValueError(f'precision {precision} is not possible here with runtime {runtime}: set '
                          'precision to auto')
-    return _best(candidates, path, digest, device)
+    try:
+        return _best(candidates, path, digest, device)
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # of whichever class the library likes
+        raise ValueError(f'{path} cannot run here by {" or ".join(candidates)} ({reason(error)}); '
+                         'set another runtime, precision or device') from error
 
 
 def _best(candidates, path, digest, device):
@@ -474,10 +483,10 @@ def _best(candidates, path, digest, device):
     remembered = None
     with contextlib.suppress(OSError, ValueError):
         remembered = cache_folder() / 'choices' / key[:32]
-        chosen, reason = json.loads(remembered.read_text())
+        chosen, why = json.loads(remembered.read_text())
         if chosen in candidates:
             return (_make(chosen, candidates[chosen], path, digest, device),
-                    f'{reason}, by an earlier trial')
+                    f'{why}, by an earlier trial')
     made, took, failed = {}, {}, {}
     for name, precision in candidates.items():
         try:
@@ -490,10 +499,10 @@ def _best(candidates, path, digest, device):
     if not took:
         raise next(iter(failed.values()))
     chosen = min(took, key=took.__getitem__)
-    reason = f'{chosen} {candidates[chosen]}: ' + ', '.join(
+    why = f'{chosen} {candidates[chosen]}: ' + ', '.join(
         [f'{name} {candidates[name]} {1000 * took[name]:.0f} ms' for name in took]
-        + [f'{name} not possible ({error})' for name, error in failed.items()])
+        + [f'{name} not possible ({reason(error)})' for name, error in failed.items()])
     if remembered:
         with contextlib.suppress(OSError):
-            write_whole(remembered, json.dumps([chosen, reason]).encode())
-    return made[chosen], reason
+            write_whole(remembered, json.dumps([chosen, why]).encode())
+    return made[chosen], why

@@ -53,7 +53,8 @@ class FolderSource:
                              key=lambda f: [int(part) if part.isdigit() else part
                                             for part in re.split(r'(\d+)', f.name.lower())])
         if not self._files:
-            raise OSError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            raise OSError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)}); put some '
+                          'there, or name another folder')
         self._loop, self._next, self._readable = loop, 0, False
 
     def read(self):
@@ -77,21 +78,24 @@ class FolderSource:
 class VideoSource:
     """A video file, or a camera device by its number.
 
-    Raises OSError where it can't be opened, or a device stops giving frames.
+    Raises OSError where it can't be opened, a file holds no frame, or a device stops giving
+    them.
     """
 
     intrinsics = None
 
     def __init__(self, source, loop=False, width=0, height=0, rate=0.0):
         self._device = isinstance(source, int)
-        self._source, self._loop = source, loop
+        self._source, self._loop, self._begun = source, loop, False
         self._video = cv2.VideoCapture(source)
         if not self._video.isOpened():
             if self._device:
                 found = ', '.join(sorted(str(p) for p in Path('/dev').glob('video*'))) or 'none'
                 raise OSError(f'camera device {source} cannot be opened (devices here: {found}); '
-                              'is it plugged in, and may this user read it?')
-            raise OSError(f'{source} is not a video that OpenCV can open')
+                              'plug it in, close what else uses it, and let this user read it: '
+                              'sudo usermod -aG video $USER')
+            raise OSError(f'{source} is not a video that OpenCV can open; convert it: '
+                          f'ffmpeg -i {source} video.mp4')
         if self._device:
             for key, value in ((cv2.CAP_PROP_FRAME_WIDTH, width),
                                (cv2.CAP_PROP_FRAME_HEIGHT, height), (cv2.CAP_PROP_FPS, rate)):
@@ -104,12 +108,17 @@ class VideoSource:
         """The next Frame, or None at the end of a file that doesn't loop."""
         good, image = self._video.read()
         if not good and self._device:
-            raise OSError(f'camera device {self._source} gives no more frames; unplugged?')
+            raise OSError(f'camera device {self._source} gives no more frames; plug it in '
+                          'again, and start the node again')
         if not good and self._loop:
             self._video.set(cv2.CAP_PROP_POS_FRAMES, 0)
             good, image = self._video.read()
+        if not good and not self._begun:
+            raise OSError(f'{self._source} holds no frame that OpenCV can read; convert it: '
+                          f'ffmpeg -i {self._source} video.mp4')
         if not good:
             return None
+        self._begun = True
         return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     def close(self):

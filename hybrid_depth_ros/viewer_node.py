@@ -19,6 +19,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.parameters import Setting, declare
@@ -36,6 +37,7 @@ PICTURE_WIDTH = 640  # pixels sent at most; the panel shows fewer
 VALUES_WIDTH = 200  # columns of metres under the cursor, sent at most
 PANEL_WIDTH = 400  # pixels of the page
 RATE_SPAN = 10.0  # seconds that rates are counted over
+_HOSTS = 'set the parameter host to 127.0.0.1, 0.0.0.0 or an address of this machine'
 MOST_SAID = 500  # characters about one trouble: what an encoding says may be a megabyte
 
 # Runs in the page: writes the metres under the cursor (window.depthCursor) below the picture.
@@ -185,7 +187,7 @@ def _check_free(host, port):
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise OSError(f'host {host!r} is no address: {error.strerror}') from error
+        raise OSError(f'host {host!r} is no address ({error.strerror}): {_HOSTS}') from error
     for family, kind, protocol, _, address in addresses:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,8 +200,8 @@ def _check_free(host, port):
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise _taken(host, port) from error
-                raise OSError(f'host {host!r} is not an address of this machine: '
-                              f'{error.strerror}') from error
+                raise OSError(f'host {host!r} is not an address of this machine '
+                              f'({error.strerror}): {_HOSTS}') from error
 
 
 def _at_most(pixels, width):
@@ -329,8 +331,7 @@ class ViewerNode(Node):
                 if message := topic.newest():
                     show(message)
             except Exception as error:  # the page outlives whatever one message does
-                named = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-                self._trouble = f'{topic.name} is not shown: {named}{error}'[:MOST_SAID]
+                self._trouble = f'{topic.name} is not shown: {reason(error)}'[:MOST_SAID]
                 self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
         self._show_rates()
 

@@ -1,5 +1,6 @@
 """Weights files and the named registry: what :func:`load_network` accepts."""
 
+import contextlib
 import copy
 import difflib
 import hashlib
@@ -13,6 +14,8 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from hybrid_depth_ros.errors import reason
 
 DATA = Path(__file__).parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
@@ -64,8 +67,12 @@ def save_network(network, path):
             'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
         os.replace(partial, path)
     except (OSError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f'{path} could not be written: {error}') from error
+        with contextlib.suppress(OSError):  # nothing there, or not even a folder
+            partial.unlink()
+        # safetensors' own: "Error while serializing: I/O error: … (os error 28) at path …"
+        said = re.search(r'I/O error: (.*?) \(os error', str(error))
+        raise OSError(f'{path} could not be written ({said[1] if said else reason(error)}); make '
+                      'room there or choose another path') from error
 
 
 def _halved(tensor):
@@ -90,8 +97,9 @@ def weights_path(name_or_path):
         else:
             near = difflib.get_close_matches(str(name_or_path), REGISTRY, n=1)
             raise FileNotFoundError(
-                f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)})'
-                + (f'; did you mean {near[0]}?' if near else ''))
+                f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)}); '
+                + (f'did you mean {near[0]}?' if near else
+                   'pass one of them or the path of a file'))
     return path
 
 
@@ -134,7 +142,8 @@ def _load_file(path, suffix=None):
     try:
         return _build(tensors, metadata)
     except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+        raise ValueError(f'{path}: {error}; pass weights that train.nyu wrote, or a registered '
+                         'name') from error
 
 
 def _read_safetensors(path):

@@ -45,6 +45,8 @@ def installed(package):
 def start(context):
     """The processes that the arguments ask for."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    if given['use_sim_time'].lower() not in ('true', 'false'):
+        raise RuntimeError(f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
     if given['viewer'] not in ('rviz', 'web', 'none'):
         raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'

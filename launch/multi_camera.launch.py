@@ -30,12 +30,18 @@ ARGUMENTS = (
 def start(context):
     """One depth node, and a camera node for each source."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    if given['use_sim_time'].lower() not in ('true', 'false'):
+        raise RuntimeError(f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
     cameras = [name.strip() for name in given['cameras'].split(',')]
     sources = [source.strip() for source in given['sources'].split(',')]
     sources = [] if sources == ['none'] else sources
     if sources and len(sources) != len(cameras):
         raise RuntimeError(f'sources names {len(sources)}, cameras {len(cameras)}: give one '
                            'source for each camera, or sources:=none')
+    try:
+        rate = float(given['rate'])
+    except ValueError:
+        raise RuntimeError(f'rate is {given["rate"]!r}; it must be a number of Hz') from None
     common = {'use_sim_time': given['use_sim_time'].lower() == 'true'}
 
     def node(executable, parameters, **options):
@@ -52,7 +58,7 @@ def start(context):
              remappings=topics),
         *(node('camera_node', {
             'source': ParameterValue(source, value_type=str), 'seed': place,
-            'rate': float(given['rate']), 'frame_id': f'{name}_optical_frame'},
+            'rate': rate, 'frame_id': f'{name}_optical_frame'},
             namespace=name, remappings=[('image_raw', given['image']),
                                         ('camera_info', given['camera_info'])])
           for place, (name, source) in enumerate(zip(cameras, sources)))]

@@ -1,5 +1,6 @@
 """The depth node as a managed node, its diagnostics and snapshots, and several cameras on it."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -85,6 +86,8 @@ def test_diagnostics_name_what_is_wrong(graph):
     graph.ready()
     assert 'no image on /image for' in graph.diagnosis(
         lambda s: s.level == DiagnosticStatus.WARN)['depth'].message
+    graph.diagnosis(lambda s: re.search('for [4-9] s', s.message))
+    assert graph.log.read_text().count('no image on /image for') == 1  # each silence, once
     assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), camera=None)
     assert 'camera_info' in graph.diagnosis(
         lambda s: 'no camera_info' in s.message)['depth'].message
@@ -134,6 +137,22 @@ def test_camera_names():
     for names in ([], ['front', ''], ['front', 'front'], ['/front'], ['2nd']):
         with pytest.raises(ValueError, match='cameras'):
             check_cameras(names)
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (('min_range:=5',), 'parameter min_range is 5; it must be a number with a point from 0.0 to '
+     '100.0 m'),
+    (('cloud_stride:=0',), 'parameter cloud_stride is 0; it must be a whole number from 1 to 64'),
+    (('min_range:=1.0', 'max_range:=0.5'), 'max_range 0.5 m is not above min_range 1 m; make it')])
+def test_a_start_value_that_will_not_do_is_named(arguments, said):
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        with pytest.raises(ValueError, match=f'^{re.escape(said)}'):
+            DepthNode(ScenePredictor(0), context=context, cli_args=[
+                '--ros-args', *(word for argument in arguments for word in ('-p', argument))])
+    finally:
+        rclpy.shutdown(context=context)
 
 
 @pytest.mark.parametrize('graph', [{'arguments': (

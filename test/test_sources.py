@@ -48,6 +48,11 @@ def test_video(tmp_path):
     assert source.read() is None
     looping = open_source(path, loop=True)
     assert all(looping.read() for _ in range(11))
+    content = (tmp_path / 'video.avi').read_bytes()
+    cut = tmp_path / 'cut.avi'
+    cut.write_bytes(content[:content.index(b'movi') + 4])
+    with pytest.raises(OSError, match=r'cut\.avi holds no frame that OpenCV can read; convert it'):
+        open_source(str(cut)).read()
 
 
 @pytest.mark.parametrize(('name', 'said'), [

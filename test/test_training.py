@@ -15,7 +15,7 @@ import torch
 
 from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network, save_network
-from train import average, evaluate, nyu, survival, throughput
+from train import average, evaluate, nyu, prepare, survival, throughput
 from train.data import (
     CROP_HEIGHT,
     CROP_WIDTH,
@@ -307,6 +307,33 @@ def test_bad_configurations_fail_early(config, tree, tmp_path):
         nyu.main(['--config', str(config), '--data', str(tmp_path / 'nowhere')])
 
 
+def test_what_cannot_be_written_is_said_before_the_work(tree, tmp_path, capsys):
+    for option in ('--json', '--plot'):
+        with pytest.raises(SystemExit, match=r'^train\.evaluate: \S+none/out\.png: No such file'):
+            evaluate.main(['--data', str(tree), option, str(tmp_path / 'none' / 'out.png')])
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(SystemExit, match='file: File exists; remove it'):
+        evaluate.main(['--data', str(tree), '--pictures', str(tmp_path / 'file')])
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('main', 'arguments', 'said'), [
+    (evaluate.main, ('--ranges', '[1,2]'), 'is no list of ranges; write it like [[0,9],[20,29]]'),
+    (evaluate.main, ('--depth-scale', '0'), '0 is not above 0'),
+    (prepare.main, ('--out', 'store', '--count', '-1'), '--count is -1'),
+    (average.main, ('lite-nyu', '--out', 'mean', '--batches', '0'), '--batches is 0'),
+    (throughput.main, ('--rounds', '0'), '--rounds is 0')])
+def test_arguments_that_make_no_sense_are_refused(main, arguments, said, tree, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main([*arguments, '--data', str(tree)])
+    assert said in capsys.readouterr().err
+
+
+def test_labeled_is_not_ignored(tree, tmp_path):
+    with pytest.raises(SystemExit, match='--labeled is for raw scenes'):
+        prepare.main(['--data', str(tree), '--out', str(tmp_path / 's'), '--labeled', 'no.mat'])
+
+
 def test_paper_yaml_is_the_paper():
     """Harsányi et al. 2018, section 4, line by line."""
     config = nyu.load_config('config/paper.yaml')
@@ -354,10 +381,19 @@ def test_lite_yaml_and_overrides(tmp_path):
     bad = tmp_path / 'bad.yaml'
     for text, named in (('encoder: vgg', 'vgg.*resnet50'), ('lr: fast', "lr is 'fast'"),
                         ('batch: 0', 'at least 1'), ('epochs: 2.5', 'epochs is 2.5'),
-                        ('- a', 'keys and values'), ('fused: 3', 'fused is 3')):
+                        ('- a', 'keys and values'), ('fused: 3', 'fused is 3'),
+                        ('a: [', r'bad\.yaml is not a YAML file'), ('workers: -1', 'at least 0'),
+                        ('validation: [1, 2]', r'like \[\[first, last\]'),
+                        ('lr_steps: [[1, 0.1]]', r'like \[\[0, '), ('freeze: [1]', 'names'),
+                        ('augment: {foo: 1}', 'scale, rotation'),
+                        ('augment: {scale: 1}', r'low, high')):
         bad.write_text(text)
         with pytest.raises(ValueError, match=named):
             nyu.load_config(bad)
+    for text, said in (('epochs', '--set epochs: it must be KEY=VALUE'),
+                       ('lr=[', r'--set lr=\[: '), ('epoks=3', "--set: unknown key 'epoks'")):
+        with pytest.raises(ValueError, match=f'^{said}'):
+            nyu.load_config('config/lite.yaml', [text])
 
 
 def test_fine_tuning_starts_from_weights(tmp_path):

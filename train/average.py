@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 import tqdm
 
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Samples, make_loader, to_input
 from train.datasets import open_dataset
-from train.nyu import load_config, parse_arguments
+from train.nyu import VALIDATION_OPTION, load_config, parse_arguments
 
 
 def average(networks):
@@ -68,11 +69,13 @@ def main(argv=None):
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=Path, required=True, help='.safetensors to write')
     args = parse_arguments(parser, argv)
+    if args.batches < 1:
+        parser.error(f'--batches is {args.batches}; it must be at least 1')
     try:
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
         if config['validation']:
-            data[0] = data[0].numbered(config['validation'], keep=False)
+            data[0] = data[0].numbered(config['validation'], keep=False, option=VALIDATION_OPTION)
         network = average([load_network(weights) for weights in args.weights])
         network.to(memory_format=torch.channels_last)
         size = config['batch']
@@ -83,7 +86,7 @@ def main(argv=None):
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
     except (OSError, ValueError) as error:
-        sys.exit(f'train.average: {error}')
+        sys.exit(f'train.average: {explain(error)}')
     print(f'{args.out}: the mean of {len(args.weights)} networks')
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from train.datasets import read_whole
@@ -238,7 +239,7 @@ class Samples(torch.utils.data.Dataset):
                 try:
                     rgb, depth, focal = read_whole(dataset, i)
                 except OSError as error:
-                    self.broken[which, i] = str(error)
+                    self.broken[which, i] = explain(error)
                 else:
                     # what NYU's camera would have to stand in front of, to see the same picture
                     depth = depth * np.float32(NYU_FX_PER_WIDTH / focal)

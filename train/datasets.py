@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+from argparse import ArgumentTypeError
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.bags import SLOP, PairedRecording
+from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
@@ -53,17 +55,17 @@ class RgbdSet:
         """Focal length / image width of pair i's camera; NYU's where nothing else is known."""
         return NYU_FX_PER_WIDTH
 
-    def numbered(self, ranges, keep=True):
+    def numbered(self, ranges, keep=True, option='--ranges [[A,B]]'):
         """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
 
-        Raises OSError where none is left.
+        option: how people choose others. Raises OSError where none is left.
         """
         chosen = [i for i in range(len(self)) if keep == any(
             first <= self.number(i) <= last for first, last in ranges)]
         if not chosen:
-            raise OSError(f'no pair {"inside" if keep else "outside"} the ranges {ranges}; its '
+            raise OSError(f'no pair is {"inside" if keep else "outside"} the ranges {ranges}: the '
                           f'{len(self)} pairs are numbered {self.number(0)} to '
-                          f'{self.number(len(self) - 1)}')
+                          f'{self.number(len(self) - 1)}; choose others by {option}')
         return Subset(self, chosen)
 
 
@@ -87,6 +89,25 @@ class Subset(RgbdSet):
 
     def focal(self, i):
         return self.dataset.focal(self.chosen[i])
+
+
+def ranges(text):
+    """``[[0,9],[20,29]]`` → lists of whole numbers; ArgumentTypeError for anything else."""
+    try:
+        found = json.loads(text)
+        if all(type(first) is type(last) is int for first, last in found):
+            return found
+    except (ValueError, TypeError):
+        pass
+    raise ArgumentTypeError(f'{text!r} is no list of ranges; write it like [[0,9],[20,29]]')
+
+
+def above_0(text):
+    """A number above 0; ValueError for anything else."""
+    number = float(text)
+    if not 0 < number < float('inf'):
+        raise ArgumentTypeError(f'{text} is not above 0')
+    return number
 
 
 def read_whole(dataset, i):
@@ -114,7 +135,7 @@ def readable(dataset):
             read_whole(dataset, i)
             chosen.append(i)
         except OSError as error:
-            lost.append(str(error))
+            lost.append(explain(error))
     return Subset(dataset, chosen), lost
 
 
@@ -246,7 +267,8 @@ class LabeledMat(RgbdSet):
         file = self._open()
         absent = [key for key in ('images', 'depths') if key not in file]
         if absent:
-            raise OSError(f'{path} has no {" and no ".join(absent)}: it is not {MAT}')
+            raise OSError(f'{path} has no {" and no ".join(absent)}: it is not {MAT}; pass '
+                          'that')
         self.indices = np.arange(len(file['images']))
         if split != 'all':
             self.indices = official_split(self.path.with_name(SPLITS), split)
@@ -290,7 +312,8 @@ def official_split(path, split):
     try:
         numbers = scipy.io.loadmat(path)[f'{split}Ndxs']
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise OSError(f"{path} is not NYU's splits.mat ({error})") from error
+        raise OSError(f"{path} is not NYU's splits.mat ({reason(error)}); get it from "
+                      'NYU again, or pass --split all') from error
     return np.sort(numbers.ravel().astype(int) - 1)
 
 
@@ -306,7 +329,7 @@ class H5Tree(RgbdSet):
         inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
         self.files = sorted((inside if inside.is_dir() else path).glob('**/*.h5'))
         if not self.files:
-            raise OSError(f'{path}: no .h5 file')
+            raise OSError(f'{path} holds no .h5 file; check the path')
 
     def __len__(self):
         return len(self.files)
@@ -317,8 +340,8 @@ class H5Tree(RgbdSet):
             with h5py.File(self.files[i], 'r') as file:
                 rgb, depth = file['rgb'][()], file['depth'][()]
         except (OSError, KeyError, TypeError, AttributeError) as error:
-            raise OSError(f'{self.files[i]} does not hold rgb and depth ({error}); remove it or '
-                          'copy it again') from error
+            raise OSError(f'{self.files[i]} does not hold rgb and depth ({reason(error)}); remove '
+                          'it or copy it again') from error
         return _rgbd(self.files[i], np.moveaxis(rgb, 0, -1) if np.ndim(rgb) == 3 else rgb, depth)
 
     def name(self, i):
@@ -339,18 +362,21 @@ class PairList(RgbdSet):
             with open(path, newline='', encoding='utf-8-sig') as file:
                 rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
         except UnicodeDecodeError as error:
-            raise OSError(f'{path} is not a text file: {error}') from error
+            raise OSError(f'{path} is not a text file ({reason(error)}); save it as '
+                          'UTF-8') from error
         columns = ['image', 'depth']
         if rows and 'depth' in [cell.lower() for cell in rows[0]]:
             columns = [cell.lower() for cell in rows.pop(0)]
         if 'image' not in columns or not rows:
             raise OSError(f'{path}: want rows of image,depth (and fx), got '
-                          + (f'the columns {", ".join(columns)}' if rows else 'no row'))
+                          + (f'the columns {", ".join(columns)}; begin it with the line '
+                             'image,depth' if rows else 'no row; add some'))
         self.rows, self._widths = [], {}
         for number, row in enumerate(rows, 1):
             entry = dict(zip(columns, row))
             if not entry.get('image') or not entry.get('depth'):
-                raise OSError(f'{path}: row {number} lacks an image or a depth: {row}')
+                raise OSError(f'{path}: row {number} lacks an image or a depth: '
+                              f'{",".join(row)}; write both, or remove the row')
             try:
                 fx = float(entry.get('fx') or 0)
             except ValueError:
@@ -363,7 +389,8 @@ class PairList(RgbdSet):
                          for file in row[:2] if not file.exists()]
         if not whole:
             raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
-                          f'{self.left_out[0].split(" is not there")[0]}')
+                          f'{self.left_out[0].split(" is not there")[0]}; write its paths '
+                          'relative to the .csv')
         self.rows = whole
 
     def __len__(self):
@@ -429,11 +456,11 @@ class Store(RgbdSet):
                                     for name in ('rgb', 'depth'))
             lengths = {len(self.rgb), len(self.depth), len(self.index['names'])}
         except (OSError, ValueError, KeyError) as error:
-            raise OSError(f'{path} is not a whole store ({error}); run train.prepare '
-                          'again') from error
+            raise OSError(f'{path} is not a whole store ({reason(error)}); remove it and '
+                          'run train.prepare again') from error
         if len(lengths) != 1:
-            raise OSError(f'{path}: its files hold {sorted(lengths)} pairs; run train.prepare '
-                          'again')
+            raise OSError(f'{path}: its files hold {sorted(lengths)} pairs; remove it '
+                          'and run train.prepare again')
 
     def __len__(self):
         return len(self.rgb)
@@ -462,7 +489,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     from train.raw import RawScenes
     path = Path(path).expanduser()
     if not path.exists():
-        raise OSError(f'{path} does not exist')
+        raise OSError(f'{path} does not exist; check the path given by --data')
 
     def holds(*patterns):
         return any(True for pattern in patterns for _ in path.glob(pattern))

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import tqdm
 
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network
 from train.data import centre_crop, normalise
-from train.datasets import SPLIT_NAMES, open_dataset
+from train.datasets import SPLIT_NAMES, above_0, open_dataset, ranges
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
@@ -166,14 +167,14 @@ def main(argv=None):
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
     parser.add_argument('--split', choices=SPLIT_NAMES, default='test',
                         help='of data that know the official split; others are taken whole')
-    parser.add_argument('--ranges', type=json.loads, metavar='[[A,B],…]',
+    parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=('paper', 'eigen'), default='paper')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
-    parser.add_argument('--depth-scale', type=float, default=1000.0,
+    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
                         help="a CSV's depth units in a metre")
-    parser.add_argument('--image-topic', help="a bag's colour topic")
-    parser.add_argument('--depth-topic', help="a bag's depth topic")
+    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
     parser.add_argument('--json', type=Path, metavar='OUT', help='write the figures here too')
     parser.add_argument('--plot', type=Path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
@@ -185,25 +186,30 @@ def main(argv=None):
         if args.ranges:
             dataset = dataset.numbered(args.ranges)
         network = load_network(args.weights)
+        # before the long work: what can't be written must not be found out after it
+        for path in filter(None, (args.json, args.plot)):
+            path.open('a').close()
+        if args.pictures:
+            args.pictures.mkdir(parents=True, exist_ok=True)
         protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
         report = protocol(network, dataset, progress=True, flip=args.flip)
+        print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
+              f'pixels: {format_metrics(report)}')
+        print(f'mean over images: {format_metrics(report["per_image"])}')
+        print(table(args.weights, report))
+        if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
+            print('(The published rows are of the 654 test images and their own protocols.)')
+        if args.json:
+            args.json.write_text(json.dumps(
+                {'metrics': {name: report.pop(name) for name in NAMES}, **report,
+                 'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
+                 'data': str(args.data)}, indent=2) + '\n')
+        if args.plot:
+            save_plot(report['bands'], args.plot)
+        if args.pictures:
+            save_gallery(network, dataset, report['rel_per_image'], args.pictures)
     except (OSError, ValueError) as error:
-        sys.exit(f'evaluate: {error}')
-    print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
-          f'pixels: {format_metrics(report)}')
-    print(f'mean over images: {format_metrics(report["per_image"])}')
-    print(table(args.weights, report))
-    if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
-        print('(The published rows are of the 654 test images and their own protocols.)')
-    if args.json:
-        args.json.write_text(json.dumps(
-            {'metrics': {name: report.pop(name) for name in NAMES}, **report,
-             'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
-             'data': str(args.data)}, indent=2) + '\n')
-    if args.plot:
-        save_plot(report['bands'], args.plot)
-    if args.pictures:
-        save_gallery(network, dataset, report['rel_per_image'], args.pictures)
+        sys.exit(f'train.evaluate: {explain(error)}')
 
 
 if __name__ == '__main__':

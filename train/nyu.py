@@ -11,6 +11,7 @@ Killed at any moment, it goes on with ``--resume`` to the very weights it would 
 import argparse
 import contextlib
 import copy
+import inspect
 import math
 import os
 import re
@@ -29,13 +30,14 @@ import yaml
 from torch.distributed.nn.functional import all_reduce
 from torch.utils.tensorboard import SummaryWriter
 
+from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
 from hybrid_depth_ros.pictures import save_picture
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
-from train.data import Samples, make_loader, to_input
-from train.datasets import Subset, open_dataset, readable
+from train.data import Samples, augment, make_loader, to_input
+from train.datasets import Subset, above_0, open_dataset, readable
 from train.depthwise import speed_up_depthwise
 from train.evaluate import draw, evaluate_paper
 from train.loss import across, berhu, log_gradient, log_l1
@@ -85,17 +87,34 @@ DEFAULTS = {
 }
 CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),
            'precision': ('fp32', 'bf16', 'fp16', 'fp64')}
+AUGMENTATIONS = {name: parameter.default
+                 for name, parameter in inspect.signature(augment).parameters.items()
+                 if parameter.kind is parameter.KEYWORD_ONLY and name != 'focal'}
+VALIDATION_OPTION = '--set validation=[[A,B]], or [] for none'
 
 
 def load_config(path, overrides=()):
     """DEFAULTS, then the YAML file, then KEY=VALUE overrides; ValueError names a bad key."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text()) or {}
-        changes = [item.partition('=') for item in overrides]
-        loaded.update({key: yaml.safe_load(value) for key, _, value in changes})
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path} is not a YAML file of keys and values: {error}') from error
+        loaded = yaml.safe_load(Path(path).read_bytes()) or {}
+        if not isinstance(loaded, dict):
+            raise yaml.YAMLError('it holds no keys')
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not a YAML file of keys and values '
+                         f'({" ".join(str(error).split())}); pass one like config/lite.yaml by '
+                         '--config') from error
+    given = dict.fromkeys(loaded, path)  # where each key was given
+    for item in overrides:
+        key, equals, value = item.partition('=')
+        try:
+            loaded[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ''
+        if not equals:
+            raise ValueError(f'--set {item}: it must be KEY=VALUE, the value in YAML')
+        given[key] = '--set'
     for key, value in loaded.items():
+        path = given[key]
         if key not in DEFAULTS:
             raise ValueError(f'{path}: unknown key {key!r}; known: {", ".join(DEFAULTS)}')
         default = DEFAULTS[key]
@@ -109,10 +128,33 @@ def load_config(path, overrides=()):
         if value not in CHOICES.get(key, (value,)):
             raise ValueError(f'{path}: {key} is {value!r}; use one of {", ".join(CHOICES[key])}')
     config = {**DEFAULTS, **loaded}
-    for key in ('epochs', 'batch', 'validate_every'):
-        if config[key] < 1:
-            raise ValueError(f'{path}: {key} is {config[key]}; it must be at least 1')
+    for key, fits, wanted in (
+            *((key, lambda value: value >= 1, 'at least 1')
+              for key in ('epochs', 'batch', 'validate_every')),
+            ('workers', lambda value: value >= 0, 'at least 0'),
+            ('validation', lambda value: _pairs(value, int), 'like [[first, last], …]'),
+            ('lr_steps', lambda value: _pairs(value, int, float)
+             and (not value or value[0][0] <= 0), 'like [[0, 2.0e-3], [20, 1.0e-3]]'),
+            ('freeze', lambda value: all(isinstance(name, str) for name in value),
+             "a list of names of the encoder's tensors"),
+            ('augment', lambda value: all(map(_augments, value, value.values())),
+             'numbers (scale and colour: [low, high]) for ' + ', '.join(AUGMENTATIONS))):
+        if not fits(config[key]):
+            raise ValueError(f'{given[key]}: {key} is {config[key]}; it must be {wanted}')
     return config
+
+
+def _augments(name, value):
+    """Whether it is an argument of train.data.augment."""
+    if isinstance(AUGMENTATIONS.get(name), tuple):
+        return _pairs([value], int, float)
+    return name in AUGMENTATIONS and isinstance(value, (int, float))
+
+
+def _pairs(value, *kinds):
+    """Whether it is a list of pairs of numbers of these kinds."""
+    return all(isinstance(pair, list) and len(pair) == 2
+               and all(type(number) in kinds for number in pair) for pair in value)
 
 
 @torch.no_grad()
@@ -260,7 +302,8 @@ def make_network(config, init=None, from_scratch=False):
         if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
             raise ValueError(f'{init} has the encoder {source.encoder_name}, lateral '
                              f'{source.lateral}; the configuration wants {network.encoder_name}, '
-                             f'{network.lateral}')
+                             f'{network.lateral}: pass the --config that the weights were '
+                             'trained with')
         network.load_state_dict(source.state_dict())
         return network
     if not from_scratch:
@@ -376,22 +419,25 @@ def _train(config, data, out, shares, resume, init, from_scratch, checkpoint_eve
            rank, world, device, handles, stack):
     lead, last = rank == 0, out / 'last.pt'
     if resume and not last.is_file():
-        raise OSError(f'--resume: {last} is not there')
+        raise OSError(f'--resume: {last} is not there; pass the --out of the training to go on '
+                      'with, or leave out --resume to start one')
     if last.exists() and not resume and lead:
         raise OSError(f'{last} is of an earlier training: go on with it by --resume, remove it or '
                       'choose another --out')
     torch.manual_seed(config['seed'])
     batch = config['batch'] // world
     if batch * world != config['batch']:
-        raise ValueError(f'a batch of {config["batch"]} cannot be shared by {world} processes')
+        raise ValueError(f'a batch of {config["batch"]} cannot be shared by {world} processes; '
+                         f'make it a multiple: --set batch={batch * world + world}')
     held_out = config['validation']
-    training = [data[0].numbered(held_out, keep=False) if held_out else data[0], *data[1:]]
+    training = [data[0].numbered(held_out, keep=False, option=VALIDATION_OPTION) if held_out else
+                data[0], *data[1:]]
     shares = shares or [len(dataset) for dataset in training]
     lost = {sentence: None for dataset in data for sentence in dataset.left_out}
     validation = shown = None
     if lead:
         if held_out:
-            validation, unreadable = readable(data[0].numbered(held_out))
+            validation, unreadable = readable(data[0].numbered(held_out, option=VALIDATION_OPTION))
             lost.update(dict.fromkeys(unreadable))
             if not len(validation):
                 raise OSError(f'not one validation pair can be read; the first: {unreadable[0]}')
@@ -587,7 +633,7 @@ def _reported(bar):
     try:
         yield
     except OSError as error:
-        bar.write(f'train.nyu: {error}; training goes on; make room before it ends',
+        bar.write(f'train.nyu: {reason(error)}; training goes on; make room before it ends',
                   file=sys.stderr)
 
 
@@ -635,10 +681,10 @@ def main(argv=None):
     parser.add_argument('--init', metavar='WEIGHTS', help='a registered name or file to start '
                         'from: fine-tuning')
     parser.add_argument('--from-scratch', action='store_true', help='no ImageNet weights')
-    parser.add_argument('--depth-scale', type=float, default=1000.0,
+    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
                         help="a CSV's depth units in a metre")
-    parser.add_argument('--image-topic', help="a bag's colour topic")
-    parser.add_argument('--depth-topic', help="a bag's depth topic")
+    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
     args = parse_arguments(parser, argv)
     try:
         config = load_config(args.config, args.set)
@@ -647,8 +693,12 @@ def main(argv=None):
                 for path in args.data]
         train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
               args.checkpoint_every, args.strict)
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError) as error:
+        sys.exit(f'train.nyu: {explain(error)}')
+    except FloatingPointError as error:
         sys.exit(f'train.nyu: {error}')
+    except torch.cuda.OutOfMemoryError:
+        sys.exit('train.nyu: the GPU has no memory for this batch; make it smaller (--set batch=…)')
     except Stopped as stopped:
         print(f'train.nyu: {stopped}', file=sys.stderr)
         sys.exit(128 + stopped.number)

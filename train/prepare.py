@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from train.datasets import SPLIT_NAMES, LabeledMat, Subset, open_dataset, read_whole
+from hybrid_depth_ros.errors import explain
+from train.datasets import SPLIT_NAMES, LabeledMat, Subset, above_0, open_dataset, read_whole
 from train.raw import RawScenes
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
@@ -92,7 +93,7 @@ def _fill(share):
             rgb, depth = shrink(rgb, depth, width, height)
         except OSError as error:
             states[i] = BROKEN
-            broken.append(str(error))
+            broken.append(explain(error))
             continue
         rgbs[i], depths[i] = rgb, np.clip(np.rint(depth * 1000), 0, 65535)
         states[i] = DONE
@@ -140,7 +141,8 @@ def _finish(dataset, folder, out):
     rgbs, depths, states = _arrays(folder, 'r')
     good = np.flatnonzero(states == DONE)
     if not good.size:
-        raise OSError(f'not one of {len(dataset)} pairs could be read')
+        raise OSError(f'not one of {len(dataset)} pairs could be read; the reasons stand above. '
+                      f'Mend them, remove {folder} and run this again')
     whole = folder
     if good.size < len(dataset):
         whole = out.with_name(out.name + '.packed')
@@ -176,14 +178,17 @@ def main(argv=None):
     parser.add_argument('--workers', type=int, help='processes; default: one for each core')
     parser.add_argument('--labeled', type=Path, metavar='MAT', help='nyu_depth_v2_labeled.mat: '
                         'leave out raw scenes that a test image shows')
-    parser.add_argument('--depth-scale', type=float, default=1000.0,
+    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
                         help="a CSV's depth units in a metre")
-    parser.add_argument('--image-topic', help="a bag's colour topic")
-    parser.add_argument('--depth-topic', help="a bag's depth topic")
+    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
     args = parser.parse_args(argv)
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
     if not size or not all(int(side) for side in size.groups()):
         parser.error(f'--size is {args.size!r}; it must be like 352x264')
+    for name in ('count', 'workers'):
+        if (value := getattr(args, name)) is not None and value < 1:
+            parser.error(f'--{name} is {value}; it must be at least 1')
     try:
         dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
                                image_topic=args.image_topic, depth_topic=args.depth_topic)
@@ -194,12 +199,14 @@ def main(argv=None):
             count = count or PAPER_COUNT
             if args.labeled:
                 dataset = without_test_scenes(args.data, args.labeled)
+        elif args.labeled:
+            raise ValueError(f'--labeled is for raw scenes, which {args.data} is not; leave it out')
         lost = prepare(equally_spaced(dataset, count), args.out, *map(int, size.groups()),
                        workers=args.workers)
-    except OSError as error:
-        sys.exit(f'prepare: {error}')
+    except (OSError, ValueError) as error:
+        sys.exit(f'train.prepare: {explain(error)}')
     except KeyboardInterrupt:
-        sys.exit('prepare: stopped; the same command goes on from here')
+        sys.exit('train.prepare: stopped; the same command goes on from here')
     print(f'{args.out}: {len(open_dataset(args.out))} pairs'
           + (f', {lost} left out' if lost else ''))
 

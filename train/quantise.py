@@ -7,13 +7,13 @@ chooses a scale for each. The result lies beside the weights, and `runtime: open
 
 import argparse
 import io
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from hybrid_depth_ros.benchmark import HELD_OUT
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes import (
@@ -26,8 +26,9 @@ from hybrid_depth_ros.runtimes import (
     write_whole,
 )
 from hybrid_depth_ros.weights import weights_path
-from train.datasets import open_dataset
+from train.datasets import open_dataset, ranges
 
+HELD_OUT_OPTION = '--held-out [[A,B]]'
 MOST_LOSS = 0.005  # of δ1 that int8 may cost
 
 
@@ -57,18 +58,20 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', required=True, help='training pictures')
-    parser.add_argument('--held-out', type=json.loads, default=HELD_OUT,
+    parser.add_argument('--held-out', type=ranges, default=HELD_OUT,
                         metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
                         'calibrate')
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
     parser.add_argument('--out', type=Path, help='default: beside the weights')
     args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error(f'--count is {args.count}; it must be at least 1')
     try:
         path = weights_path(args.weights)
         out, digest = args.out or path.with_name(path.stem + INT8), weights_digest(path)
         dataset = open_dataset(args.data, 'train')
-        held_out = dataset.numbered(args.held_out)
-        calibration = dataset.numbered(args.held_out, keep=False)
+        held_out = dataset.numbered(args.held_out, option=HELD_OUT_OPTION)
+        calibration = dataset.numbered(args.held_out, keep=False, option=HELD_OUT_OPTION)
         exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
         which = np.linspace(0, len(calibration) - 1, min(args.count, len(calibration))).astype(int)
         views = [exact.view(calibration.read(i)[0]).pixels[None] for i in which]
@@ -79,10 +82,13 @@ def main(argv=None):
         print(f'fp32: {format_metrics(before)}')
         print(f'int8: {format_metrics(after)}')
         if after['delta1'] < before['delta1'] - MOST_LOSS:
-            sys.exit(f'quantise: δ1 falls by more than {MOST_LOSS}: not kept')
+            sys.exit(f'train.quantise: δ1 falls by more than {MOST_LOSS}: not kept; calibrate with '
+                     'more pictures (--count)')
         write_whole(out, graph)
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'quantise: {error}')
+    except ModuleNotFoundError as error:
+        sys.exit(f"train.quantise: {error.name} is not installed: pip install -e '.[quantise]'")
+    except (OSError, ValueError) as error:
+        sys.exit(f'train.quantise: {explain(error)}')
     print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
 
 

@@ -9,6 +9,8 @@ import time
 
 import torch
 
+from hybrid_depth_ros.errors import reason
+
 IMPATIENT = 3.0  # seconds after which a second Ctrl-C ends at once; launchers repeat the first
 
 
@@ -85,7 +87,7 @@ def save_checkpoint(path, state):
         with contextlib.suppress(OSError):
             partial.unlink()
         cause = error if isinstance(error, OSError) else error.__context__ or error
-        raise OSError(f'{path} could not be written ({cause})'
+        raise OSError(f'{path} could not be written ({reason(cause)})'
                       + ('; the one before it is whole' if path.exists() else '')) from error
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
 from train.data import Samples, make_loader, to_input
@@ -133,12 +134,15 @@ def main(argv=None):
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='change keys of the configuration')
     args = parser.parse_args(argv)
+    for name, least in (('workers', 0), ('rounds', 1)):
+        if (value := getattr(args, name)) < least:
+            parser.error(f'--{name} is {value}; it must be at least {least}')
     try:
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data] or [Walk()]
         loading, batch = loading_time(config, data, args.workers, args.rounds)
     except (OSError, ValueError) as error:
-        sys.exit(f'train.throughput: {error}')
+        sys.exit(f'train.throughput: {explain(error)}')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = make_network(config, from_scratch=True)
     steps = {
