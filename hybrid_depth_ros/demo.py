@@ -37,7 +37,7 @@ from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
-from hybrid_depth_ros.running import prepare_for_large_messages
+from hybrid_depth_ros.running import prepare
 
 TOPICS = {
     '/image_raw': Image,
@@ -186,7 +186,7 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
     print('Starting the camera node and the depth node', flush=True)
     bag.open()
     try:
-        prepare_for_large_messages()
+        prepare()
         rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
         recorder = Recorder(bag)
         nodes = [

@@ -3,11 +3,14 @@
 import ctypes
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from hybrid_depth_ros.errors import explain
 
 FAST_DDS_PROFILE = Path(__file__).parent / 'data' / 'fastdds.xml'
 # What a user may have set instead; the first two name a file of profiles, by Fast DDS's version.
@@ -15,13 +18,20 @@ FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_
                     'FASTDDS_BUILTIN_TRANSPORTS')
 
 
-def prepare_for_large_messages():
-    """Let messages of megabytes be cheap: before rclpy.init, and where nobody chose otherwise."""
+def fast_dds_environment():
+    """Variables for processes that use Fast DDS: messages of megabytes are cheap, and one that was
+    killed and comes back is found at once. None where somebody chose otherwise, or has no room."""
     shared = Path('/dev/shm')
     room = shared.is_dir() and os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize
-    if room > 48 << 20 and not any(os.environ.get(name) for name in FAST_DDS_CHOICES):
-        os.environ.update(dict.fromkeys(FAST_DDS_CHOICES[:2], str(FAST_DDS_PROFILE)))
-    # They come and go with each frame: glibc would map and fault their memory anew.
+    if not room > 48 << 20 or any(os.environ.get(name) for name in FAST_DDS_CHOICES):
+        return {}
+    return dict.fromkeys(FAST_DDS_CHOICES[:2], str(FAST_DDS_PROFILE))
+
+
+def prepare():
+    """What must be done before rclpy.init."""
+    os.environ.update(fast_dds_environment())
+    # Large messages come and go with each frame: glibc would map and fault their memory anew.
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 32 << 20)   # M_MMAP_THRESHOLD
@@ -35,8 +45,13 @@ def run(name, create, args=None):
     ValueError or OSError is logged in one line, as by `name`. Ctrl-C comes twice, from the
     terminal and from launch: the second doesn't cut the ending short.
     """
-    prepare_for_large_messages()
-    rclpy.init(args=args)
+    prepare()
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # of a class that rclpy doesn't publish
+        text = str(error).partition(', at /')[0]  # of rcl's sources
+        print(f'{name}: {text}; check what stands behind --ros-args', file=sys.stderr)
+        return 1
     node = None
     try:
         node = create()
@@ -47,7 +62,7 @@ def run(name, create, args=None):
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (OSError, ValueError) as error:
-        rclpy.logging.get_logger(name).fatal(str(error))
+        rclpy.logging.get_logger(name).fatal(explain(error))
         return 1
     except Exception:
         if rclpy.ok():

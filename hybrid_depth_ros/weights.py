@@ -24,6 +24,7 @@ MOST_NUMBERS = 2**28  # in the tensors of a file: four times those of the larges
 ATTEMPTS = 4     # connections before a download that keeps breaking is given up
 BACK_OFF = 1.0   # seconds before the second of them; doubles each time
 STALL = 30.0     # seconds without a byte before a connection counts as broken
+LARGEST = 1 << 30  # bytes of a download: four times the largest network
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,7 @@ def _download(entry):
             os.replace(part, target)
             note.unlink(missing_ok=True)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise OSError(f'could not download {entry.address} to {target}: {error or repr(error)}. '
+        raise OSError(f'could not download {entry.address} to {target}: {reason(error)}. '
                       f'Download it by hand and put it there, or pass its path') from error
 
 
@@ -339,6 +340,9 @@ def _receive(address, part, note):
         with open(part, 'ab') as file, tqdm.tqdm(
                 desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
             while chunk := response.read(1 << 16):
+                if file.tell() + len(chunk) > LARGEST:
+                    part.unlink()
+                    raise OSError(f'more than {LARGEST / 2**30:g} GB came')
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()

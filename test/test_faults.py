@@ -32,7 +32,8 @@ from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
 
 ROOT = Path(__file__).resolve().parent.parent
 RECOVERY = 2.0  # seconds from the end of a fault to depth
-# Fast DDS tells of a new process five times at its start, then every 3 s, to each that missed it.
+# This process has Fast DDS's own profile: it says only every 3 s that it is there, and its answer
+# to one that is new may come before that one listens.
 DISCOVERY = 3.0
 
 

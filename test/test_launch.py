@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 LAUNCHERS = ('depth.launch.py', 'multi_camera.launch.py')
 RUN = '''
 import sys
@@ -75,11 +76,12 @@ class Launched:
         paths = os.pathsep.join([str(site), *filter(None, [os.environ.get('PYTHONPATH')])])
         prefixes = os.pathsep.join([str(workspace), os.environ.get('AMENT_PREFIX_PATH', '')])
         self.log = log
+        own = {name: value for name, value in os.environ.items() if name not in FAST_DDS_CHOICES}
         with log.open('w') as file:
             self.process = subprocess.Popen(
                 [sys.executable, '-c', RUN, str(workspace / 'share/hybrid_depth_ros/launch' / name),
                  *given], stdout=file, stderr=file, cwd=log.parent, start_new_session=True,
-                env={**os.environ, 'PYTHONPATH': paths, 'AMENT_PREFIX_PATH': prefixes})
+                env={**own, 'PYTHONPATH': paths, 'AMENT_PREFIX_PATH': prefixes})
 
     def wait_for(self, text, seconds=90):
         deadline = time.monotonic() + seconds
@@ -110,6 +112,8 @@ def test_camera_and_node_come_up_and_end(workspace, tmp_path):
         launched.wait_for('listening to /image_raw')
         launched.wait_for('rviz2 is not installed')
         assert set(launched.nodes()) == {'camera_node', 'depth_node'}
+        for pid in launched.nodes().values():  # others that launch starts need it as well
+            assert b'data/fastdds.xml' in Path(f'/proc/{pid}/environ').read_bytes()
         os.kill(launched.nodes()['depth_node'], signal.SIGKILL)  # it comes back
         deadline = time.monotonic() + 90
         while launched.log.read_text().count('listening to') < 2:

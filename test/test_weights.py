@@ -498,6 +498,14 @@ def test_unknown_length(cache, server):
     assert_downloaded(cache, server)
 
 
+def test_a_body_without_end(cache, server, monkeypatch):
+    server.length = False
+    monkeypatch.setattr(weights, 'LARGEST', 1 << 20)
+    assert_refused(cache, server, 'more than 0.0009.* GB came')
+    assert len(server.requests) == 1
+    assert not (cache / 'net.safetensors.part').exists()
+
+
 def test_a_body_that_is_always_cut_is_given_up(cache, server):
     server.ranges = False
     server.failures = [('break', 1000)] * weights.ATTEMPTS
