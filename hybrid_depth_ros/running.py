@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from hybrid_depth_ros.errors import explain
 
@@ -38,6 +40,11 @@ def prepare():
         libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 
+def _said(error):
+    """What rclpy's own errors say, without where in its sources."""
+    return ' '.join(re.sub(r', at \S+:\d+', '', str(error)).split())
+
+
 def run(name, create, args=None):
     """Spin the node that `create` makes until it is told to stop; returns the exit status.
 
@@ -48,9 +55,9 @@ def run(name, create, args=None):
     prepare()
     try:
         rclpy.init(args=args)
-    except Exception as error:  # of a class that rclpy doesn't publish
-        text = str(error).partition(', at /')[0]  # of rcl's sources
-        print(f'{name}: {text}; check what stands behind --ros-args', file=sys.stderr)
+    except Exception as error:
+        print(f'{name}: {_said(error)}; check the environment, and what stands behind --ros-args',
+              file=sys.stderr)
         return 1
     node = None
     try:
@@ -64,7 +71,13 @@ def run(name, create, args=None):
     except (OSError, ValueError) as error:
         rclpy.logging.get_logger(name).fatal(explain(error))
         return 1
-    except Exception:
+    except Exception as error:
+        if node is None and isinstance(error, rclpy_implementation.RCLError):
+            text = _said(error)
+            if os.environ.get('ROS_SECURITY_ENABLE') == 'true' and text.startswith('Failed to'):
+                text += "; see that the policy of the node's enclave grants its topics"
+            rclpy.logging.get_logger(name).fatal(text)
+            return 1
         if rclpy.ok():
             raise
         # shut down in the middle of a call to rclpy

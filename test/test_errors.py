@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -32,6 +35,28 @@ def test_other_errors_say_what_they_say_on_one_line():
     with pytest.raises(ValueError, match='Expecting') as raised:
         json.loads('{')
     assert reason(raised.value).startswith('Expecting property name')
+
+
+@pytest.mark.parametrize(('arguments', 'security', 'text'), [
+    (('-p', 'x'), None, "'-p x'"),
+    (('--params-file', '/nowhere.yaml'), None, '/nowhere.yaml'),
+    (('--enclave', '/camera_node'), '/nowhere', "'/nowhere/enclaves"),
+])
+def test_what_rclpy_refuses_at_the_start(arguments, security, text):
+    pytest.importorskip('rclpy')
+    environment = {**os.environ, **({} if security is None else {
+        'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_STRATEGY': 'Enforce',
+        'ROS_SECURITY_KEYSTORE': security})}
+    ended = subprocess.run(
+        [sys.executable, '-m', 'hybrid_depth_ros.camera_node', '--ros-args', *arguments],
+        capture_output=True, text=True, timeout=60, env=environment)
+    assert ended.returncode == 1
+    assert 'Traceback' not in ended.stderr
+    said = ended.stderr.splitlines()[-1]
+    assert said.startswith('camera_node: ')
+    assert text in said
+    assert 'check the environment' in said
+    assert '.c:' not in said
 
 
 def test_the_evaluator_names_the_topic_that_carries_no_depth(tmp_path, monkeypatch):
