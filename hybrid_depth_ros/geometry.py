@@ -19,7 +19,8 @@ class Intrinsics:
     """A pinhole camera without distortion; all but width and height in pixels.
 
     Raises ValueError where a number is not finite, a size or focal length not above 0, or a
-    focal length beyond 10⁻⁴…10⁵ of the image's side: depth is scaled by it.
+    focal length beyond 10⁻⁴…10⁵ of the image's side: depth is scaled by it. Nor may cx and cy lie
+    10⁵ sides away.
     """
 
     width: int
@@ -38,9 +39,10 @@ class Intrinsics:
             if not 1e-4 < getattr(self, name) / side < 1e5:
                 raise ValueError(f'camera {name} is {getattr(self, name):g} for {side} pixels; no '
                                  'lens sees like that: calibrate it anew')
-        for name in ('cx', 'cy'):
-            if not np.isfinite(getattr(self, name)):
-                raise ValueError(f'camera {name} is {getattr(self, name)}; it must be finite')
+        for name, side in (('cx', self.width), ('cy', self.height)):
+            if not abs(getattr(self, name)) < 1e5 * side:
+                raise ValueError(f'camera {name} is {getattr(self, name):g} for {side} pixels; it '
+                                 'must be near them: calibrate the camera anew')
 
     @classmethod
     def from_horizontal_fov(cls, width, height, degrees):

@@ -179,7 +179,7 @@ def test_intrinsics_follow_the_image():
 
 @pytest.mark.parametrize(('change', 'named'), [
     ({'fx': float('nan')}, 'fx'), ({'fy': 0.0}, 'fy'), ({'fx': -1.0}, 'fx'),
-    ({'cx': float('inf')}, 'cx'), ({'width': 0}, 'width')])
+    ({'cx': float('inf')}, 'cx'), ({'cy': 1e30}, 'cy'), ({'width': 0}, 'width')])
 def test_impossible_intrinsics_are_named(change, named):
     with pytest.raises(ValueError, match=named):
         Intrinsics(**{'width': 4, 'height': 4, 'fx': 1.0, 'fy': 1.0, 'cx': 2.0, 'cy': 2.0,
