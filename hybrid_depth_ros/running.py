@@ -33,11 +33,12 @@ def fast_dds_environment():
 def prepare():
     """What must be done before rclpy.init."""
     os.environ.update(fast_dds_environment())
-    # Large messages come and go with each frame: glibc would map and fault their memory anew.
+    # Large messages come and go with each frame, in two threads: left to itself, glibc raises its
+    # thresholds to the largest of them, and what they leave in pieces is kept for good.
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 32 << 20)   # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 1 << 20)   # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD
 
 
 def _said(error):

@@ -66,7 +66,7 @@ DEFAULTS = {setting.name: setting.default for setting in SETTINGS if setting.nam
 # What makes a cloud take most memory, one after the other.
 HEAVIEST = (('rectify', 'always'), ('voxel_size', 0.05), ('depth_encoding', '16UC1'),
             ('edge_filter', 0.1), ('cloud_stride', 1), ('voxel_size', 0.0), ('min_range', 0.5),
-            ('max_range', 10.0))
+            ('max_range', 10.0), ('depth_encoding', '32FC1'))
 BAD = (('device', 'toaster'), ('weights', 'nowhere.safetensors'), ('edge_filter', 1.5),
        ('edge_filter', float('nan')), ('cloud_stride', 0), ('cloud_stride', 'two'),
        ('min_range', -1.0), ('min_range', 150.0), ('max_range', 1e9), ('depth_encoding', 'float'),
