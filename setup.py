@@ -1,6 +1,6 @@
 from glob import glob
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 PACKAGE = 'hybrid_depth_ros'
 
@@ -33,7 +33,7 @@ EXTRAS = {
 setup(
     name=PACKAGE,
     version='0.1.0',
-    packages=[PACKAGE],
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={PACKAGE: ['data/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
@@ -55,10 +55,10 @@ setup(
     license='MIT',
     entry_points={
         'console_scripts': [
-            f'depth_node = {PACKAGE}.depth_node:main',
-            f'camera_node = {PACKAGE}.camera_node:main',
-            f'viewer_node = {PACKAGE}.viewer_node:main',
-            f'evaluator_node = {PACKAGE}.evaluator_node:main',
+            f'depth_node = {PACKAGE}.nodes.depth:main',
+            f'camera_node = {PACKAGE}.nodes.camera:main',
+            f'viewer_node = {PACKAGE}.nodes.viewer:main',
+            f'evaluator_node = {PACKAGE}.nodes.evaluator:main',
             f'evaluate_bag = {PACKAGE}.evaluate_bag:main',
         ],
     },

@@ -31,13 +31,13 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from hybrid_depth_ros.camera_node import ROOM_FOV
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.messages import image_to_rgb
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.nodes.camera import ROOM_FOV
+from hybrid_depth_ros.nodes.messages import image_to_rgb
+from hybrid_depth_ros.nodes.process import prepare
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
-from hybrid_depth_ros.running import prepare
 
 TOPICS = {
     '/image_raw': Image,
@@ -141,15 +141,15 @@ class Recorder(Node):
         }
 
 
-def start(module, *arguments):
-    """Start a node of this package as a process.
+def start(node, *arguments):
+    """Start a node of this package, by the name of its module, as a process.
 
     A terminal's Ctrl-C reaches it too; until rclpy runs it is deaf to that, not killed half-way
     through an import with a traceback.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.{module}',
+        return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.nodes.{node}',
                                  '--ros-args', '--log-level', 'warn', *arguments])
     finally:
         signal.signal(signal.SIGINT, before)
@@ -190,11 +190,11 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
         rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
         recorder = Recorder(bag)
         nodes = [
-            start('camera_node', '-p', f'source:={source}',
+            start('camera', '-p', f'source:={source}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
-            start('depth_node', '-p', f'weights:={weights}', '-r', 'image:=image_raw')]
+            start('depth', '-p', f'weights:={weights}', '-r', 'image:=image_raw')]
         if view:
-            nodes.append(start('viewer_node', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
+            nodes.append(start('viewer', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
             print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -214,8 +214,8 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
         bag.close()
     for node, status in ended.items():
         if status:
-            print(f'{node} gave up; its reason stands above.' if status > 0 else
-                  f'{node} was killed by signal {-status}; has this machine enough memory?',
+            print(f'{node}_node gave up; its reason stands above.' if status > 0 else
+                  f'{node}_node was killed by signal {-status}; has this machine enough memory?',
                   file=sys.stderr)
             return 1
     if not recorder or not recorder.arrivals:

@@ -1,12 +1,12 @@
 """What people look at: depth in colours with a scale in metres, and point cloud files."""
 
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
 
+from hybrid_depth_ros.files import whole
 from hybrid_depth_ros.geometry import POINT
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
@@ -117,30 +117,25 @@ def save_snapshot(folder, rgb, depth, intrinsics=None, cloud=None):
     nothing that was there before is written into or through.
     Raises OSError where it can't be written.
     """
-    partial = folder.with_name(folder.name + '.partial')
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.mkdir()
-    try:
-        _fill_snapshot(partial, folder.name, rgb, depth, intrinsics, cloud)
-        partial.replace(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole(folder, folder=True) as partial:
+        fill_snapshot(partial, folder.name, rgb, depth, intrinsics, cloud)
 
 
-def _fill_snapshot(partial, name, rgb, depth, intrinsics, cloud):
-    save_picture(partial / 'rgb.png', rgb)
+def fill_snapshot(folder, name, rgb, depth, intrinsics=None, cloud=None):
+    """:func:`save_snapshot` into a folder that is there. name: the camera's, in camera.yaml."""
+    save_picture(folder / 'rgb.png', rgb)
     millimetres = np.nan_to_num(np.rint(depth * np.float32(1000)))
     millimetres[millimetres > 65535] = 0
-    _write_picture(partial / 'depth.png', millimetres.astype(np.uint16))
+    _write_picture(folder / 'depth.png', millimetres.astype(np.uint16))
     if cloud is not None:
-        save_cloud(partial / 'cloud.ply', cloud)
+        save_cloud(folder / 'cloud.ply', cloud)
     if intrinsics:
         matrix = intrinsics.matrix
 
         def entry(values, rows, columns):
             return {'rows': rows, 'cols': columns, 'data': values.ravel().tolist()}
-        (partial / 'camera.yaml').write_text(yaml.safe_dump({
+        (folder / 'camera.yaml').write_text(yaml.safe_dump({
             'image_width': intrinsics.width, 'image_height': intrinsics.height,
             'camera_name': name, 'camera_matrix': entry(matrix, 3, 3),
             'distortion_model': 'plumb_bob',

@@ -7,7 +7,9 @@ from collections import defaultdict
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.runtimes import PRECISIONS, TorchRuntime, choose_device, load_runtime
+from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes.machine import PRECISIONS, choose_device
+from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 
 # NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
 NYU_FX_PER_WIDTH = 518.858 / 640
@@ -33,8 +35,8 @@ class DepthPredictor:
     weights: a registered name, a file (see :func:`hybrid_depth_ros.weights.load_network`),
         or a network that is already loaded.
     device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. runtime, precision: what runs the network
-        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.load_runtime`; a network
-        that is already loaded runs in torch, in fp32 where precision is ``auto``.
+        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.fastest.load_runtime`; a
+        network that is already loaded runs in torch, in fp32 where precision is ``auto``.
     fit: ``full`` shows the network the whole image, 352 pixels wide, aspect ratio kept,
         edges repeated up to multiples of 32. ``paper`` is the paper's scale to cover 352×264
         and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).

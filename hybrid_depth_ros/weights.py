@@ -1,31 +1,20 @@
 """Weights files and the named registry: what :func:`load_network` accepts."""
 
-import contextlib
 import copy
 import difflib
-import hashlib
-import http.client
-import json
 import os
 import re
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid_depth_ros.download import download
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import cache_folder, whole
 
 DATA = Path(__file__).parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
 MOST_NUMBERS = 2**28  # in the tensors of a file: four times those of the largest network
-
-ATTEMPTS = 4     # connections before a download that keeps breaking is given up
-BACK_OFF = 1.0   # seconds before the second of them; doubles each time
-STALL = 30.0     # seconds without a byte before a connection counts as broken
-LARGEST = 1 << 30  # bytes of a download: four times the largest network
-
 
 @dataclass(frozen=True)
 class RegisteredWeights:
@@ -49,10 +38,11 @@ REGISTRY = {
         'hyb_net_weights.model',
         'https://www.dropbox.com/s/amad4ko9opi4kts/hyb_net_weights.model?dl=1'),
 }
+HELD_OUT = [[129, 166], [1340, 1383]]  # frames of NYU Depth v2 that lite-nyu never saw
 
 
 def save_network(network, path):
-    """Write weights as float16 safetensors, atomically, with what rebuilds the network.
+    """Write weights as float16 safetensors, whole or not at all, with what rebuilds the network.
 
     A fused network is written in its unfused form; the network itself stays as it is.
     Raises OSError where it can't be written; nothing half-written is left.
@@ -62,14 +52,11 @@ def save_network(network, path):
         network = copy.deepcopy(network).unfuse()
     tensors = {name: _halved(tensor).contiguous()
                for name, tensor in network.state_dict().items()}
-    partial = Path(path).with_suffix('.partial')
     try:
-        safetensors.torch.save_file(tensors, partial, {
-            'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
-        os.replace(partial, path)
+        with whole(Path(path)) as partial:
+            safetensors.torch.save_file(tensors, partial, {
+                'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
     except (OSError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):  # nothing there, or not even a folder
-            partial.unlink()
         # safetensors' own: "Error while serializing: I/O error: … (os error 28) at path …"
         said = re.search(r'I/O error: (.*?) \(os error', str(error))
         raise OSError(f'{path} could not be written ({said[1] if said else reason(error)}); make '
@@ -102,6 +89,11 @@ def weights_path(name_or_path):
                 + (f'did you mean {near[0]}?' if near else
                    'pass one of them or the path of a file'))
     return path
+
+
+def _download(entry):
+    download(entry.address, entry.path, entry.sha256,
+             check=lambda path: _load_file(path, entry.path.suffix))
 
 
 def load_network(name_or_path):
@@ -248,114 +240,3 @@ def _guess_encoder(tensors):
 def _few(names):
     first, more = ', '.join(map(str, list(names)[:3])), len(names) - 3
     return f'{first} and {more} more' if more > 0 else first or 'none'
-
-
-def cache_folder():
-    """Where downloads go; OSError where the user has no home folder."""
-    base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    folder = os.environ.get('HYBRID_DEPTH_CACHE') or f'{base}/hybrid_depth_ros'
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError as error:
-        raise OSError(f'no folder {folder} for downloads: set HYBRID_DEPTH_CACHE') from error
-
-
-def _download(entry):
-    """Bring a file into the cache; OSError names the address, the file and the mend."""
-    import fcntl  # not everywhere that the rest runs
-    target = entry.path
-    part, note = (target.with_name(target.name + end) for end in ('.part', '.part.json'))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.with_name(target.name + '.lock'), 'w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # waits while another process downloads
-            if target.exists():  # as that one did
-                return
-            for attempt in range(ATTEMPTS):
-                try:
-                    _receive(entry.address, part, note)
-                    break
-                except (OSError, http.client.HTTPException) as error:
-                    if not _may_pass(error) or attempt + 1 == ATTEMPTS:
-                        raise
-                    if getattr(error, 'code', None) == 416:  # the file there is shorter now
-                        part.unlink(missing_ok=True)
-                    time.sleep(BACK_OFF * 2 ** attempt)
-            try:
-                digest = entry.sha256 and hashlib.sha256(part.read_bytes()).hexdigest()
-                if digest != entry.sha256:
-                    raise ValueError(f'its sha256 is {digest}, not {entry.sha256}')
-                _load_file(part, target.suffix)
-            except ValueError:
-                part.unlink()
-                raise
-            os.replace(part, target)
-            note.unlink(missing_ok=True)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise OSError(f'could not download {entry.address} to {target}: {reason(error)}. '
-                      f'Download it by hand and put it there, or pass its path') from error
-
-
-class _StayEncrypted(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to what anybody on the way can change."""
-
-    def redirect_request(self, request, fp, code, msg, headers, newurl):
-        if request.type == 'https' and not newurl.startswith('https:'):
-            raise OSError(f'it leads from https to {newurl}, which is not encrypted')
-        return super().redirect_request(request, fp, code, msg, headers, newurl)
-
-
-def _receive(address, part, note):
-    """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
-    import tqdm
-    have, size, validator = 0, None, None
-    try:
-        size, validator = json.loads(note.read_text())
-        have = part.stat().st_size if size else 0
-    except (FileNotFoundError, ValueError, TypeError):
-        pass  # no start to go on from
-    if have and have == size:
-        return
-    headers = {'User-Agent': 'hybrid_depth_ros'}
-    if have:
-        headers['Range'] = f'bytes={have}-'
-        if validator:
-            headers['If-Range'] = validator
-    request = urllib.request.Request(address, headers=headers)
-    opener = urllib.request.build_opener(_StayEncrypted)
-    with opener.open(request, timeout=STALL) as response:
-        if response.headers.get_content_type() == 'text/html':
-            raise OSError('a web page came back instead of the file')
-        if have and response.status == 206:
-            if response.headers['Content-Range'] != f'bytes {have}-{size - 1}/{size}':
-                part.unlink(missing_ok=True)
-                raise ConnectionAbortedError('the file there has changed')
-        else:
-            length, validator = map(response.headers.get, ('Content-Length', 'ETag'))
-            have, size = 0, int(length) if length else None
-            if not validator or validator.startswith('W/'):  # weak: the bytes may differ
-                validator = response.headers['Last-Modified']
-            part.unlink(missing_ok=True)  # before the note: a stop in between must not mix them
-            note.write_text(json.dumps([size, validator]))
-        with open(part, 'ab') as file, tqdm.tqdm(
-                desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
-            while chunk := response.read(1 << 16):
-                if file.tell() + len(chunk) > LARGEST:
-                    part.unlink()
-                    raise OSError(f'more than {LARGEST / 2**30:g} GB came')
-                file.write(chunk)
-                bar.update(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-            have = file.tell()
-    if size is not None and have != size:
-        raise ConnectionAbortedError(f'the connection closed after {have} of {size} bytes')
-
-
-def _may_pass(error):
-    """Whether another try can help."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code >= 500 or error.code in (408, 416, 429)
-    return isinstance(getattr(error, 'reason', error), (
-        ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError,
-        http.client.HTTPException))

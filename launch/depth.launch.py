@@ -3,21 +3,11 @@
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    LogInfo,
-    OpaqueFunction,
-    SetEnvironmentVariable,
-)
-from launch.substitutions import LaunchConfiguration
+from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from hybrid_depth_ros.running import fast_dds_environment
+from hybrid_depth_ros.nodes.launching import PACKAGE, camera_node, depth_node, description, node
 
-PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
 
@@ -50,48 +40,39 @@ def installed(package):
         return False
 
 
-def start(context):
+def start(given):
     """The processes that the arguments ask for."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    if given['use_sim_time'].lower() not in ('true', 'false'):
-        raise RuntimeError(f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
     if given['viewer'] not in ('rviz', 'web', 'none'):
         raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'
-    image = 'image_raw' if own_camera else given['image']
-    common = {'use_sim_time': bool(bag) or given['use_sim_time'].lower() == 'true'}
-
-    def node(executable, parameters=(), package=PACKAGE, **options):
-        return Node(package=package, executable=executable, namespace=given['namespace'],
-                    parameters=[given['params_file'], {**common, **dict(parameters)}],
-                    ros_arguments=['--log-level', given['log_level']], **options)
-
-    changed = {name: given[name] for name in ('weights', 'device', 'image_transport')
-               if given[name]}
-    actions = [node('depth_node', changed, respawn=True, respawn_delay=2.0, remappings=[
-        ('image', image), ('image/compressed', f'{image}/compressed'),
-        ('camera_info', given['camera_info'])])]
+    given['use_sim_time'] |= bool(bag)
+    image, namespace = 'image_raw' if own_camera else given['image'], given['namespace']
+    actions = [depth_node(
+        given, ('weights', 'device', 'image_transport'), namespace=namespace, remappings=[
+            ('image', image), ('image/compressed', f'{image}/compressed'),
+            ('camera_info', given['camera_info'])])]
     if own_camera:
-        actions.append(node('camera_node', {
-            'source': ParameterValue(given['camera'], value_type=str),
-            'frame_id': given['optical_frame']}, remappings=[
-                ('camera_info', given['camera_info'])]))
+        actions.append(camera_node(
+            given, given['camera'], {'frame_id': given['optical_frame']}, namespace=namespace,
+            remappings=[('camera_info', given['camera_info'])]))
     if bag:
         actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, '--clock'],
                                       output='screen'))
     if given['body_frame']:
-        actions.append(node('static_transform_publisher', package='tf2_ros', arguments=[
-            '--frame-id', given['body_frame'], '--child-frame-id', given['optical_frame'],
-            '--roll', ROLL, '--yaw', YAW]))
+        actions.append(node(
+            given, 'static_transform_publisher', package='tf2_ros', namespace=namespace,
+            arguments=['--frame-id', given['body_frame'], '--child-frame-id',
+                       given['optical_frame'], '--roll', ROLL, '--yaw', YAW]))
     if given['viewer'] == 'web':
-        actions.append(node('viewer_node', remappings=[('image', image)], output='screen'))
+        actions.append(node(given, 'viewer_node', namespace=namespace, output='screen',
+                            remappings=[('image', image)]))
     elif given['viewer'] == 'rviz' and not installed('rviz2'):
         actions.append(LogInfo(msg='rviz2 is not installed: nothing is shown. Install it '
                                '(apt install ros-$ROS_DISTRO-rviz2), or use viewer:=web'))
     elif given['viewer'] == 'rviz':
         actions.append(Node(
-            package='rviz2', executable='rviz2', namespace=given['namespace'],
-            parameters=[common],
+            package='rviz2', executable='rviz2', namespace=namespace,
+            parameters=[{'use_sim_time': given['use_sim_time']}],
             arguments=['-d', given['rviz_config'], '-f', given['optical_frame']],
             remappings=[('/image_raw', image), ('/depth/image', 'depth/image'),
                         ('/depth/points', 'depth/points')]))
@@ -99,8 +80,4 @@ def start(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=description)
-          for name, default, description in ARGUMENTS),
-        *(SetEnvironmentVariable(*variable) for variable in fast_dds_environment().items()),
-        OpaqueFunction(function=start)])
+    return description(ARGUMENTS, start)

@@ -3,15 +3,9 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from hybrid_depth_ros.running import fast_dds_environment
+from hybrid_depth_ros.nodes.launching import PACKAGE, camera_node, depth_node, description
 
-PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 
 ARGUMENTS = (
@@ -29,11 +23,8 @@ ARGUMENTS = (
 )
 
 
-def start(context):
+def start(given):
     """One depth node, and a camera node for each source."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    if given['use_sim_time'].lower() not in ('true', 'false'):
-        raise RuntimeError(f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
     cameras = [name.strip() for name in given['cameras'].split(',')]
     sources = [source.strip() for source in given['sources'].split(',')]
     sources = [] if sources == ['none'] else sources
@@ -44,31 +35,17 @@ def start(context):
         rate = float(given['rate'])
     except ValueError:
         raise RuntimeError(f'rate is {given["rate"]!r}; it must be a number of Hz') from None
-    common = {'use_sim_time': given['use_sim_time'].lower() == 'true'}
-
-    def node(executable, parameters, **options):
-        return Node(package=PACKAGE, executable=executable,
-                    parameters=[given['params_file'], {**common, **parameters}],
-                    ros_arguments=['--log-level', given['log_level']], **options)
-
-    changed = {name: given[name] for name in ('weights', 'device') if given[name]}
     topics = [(f'{name}/{ours}', f'{name}/{theirs}') for name in cameras for ours, theirs in (
         ('image', given['image']), ('image/compressed', given['image'] + '/compressed'),
         ('camera_info', given['camera_info']))]
     return [
-        node('depth_node', {'cameras': cameras, **changed}, respawn=True, respawn_delay=2.0,
-             remappings=topics),
-        *(node('camera_node', {
-            'source': ParameterValue(source, value_type=str), 'seed': place,
-            'rate': rate, 'frame_id': f'{name}_optical_frame'},
+        depth_node(given, ('weights', 'device'), {'cameras': cameras}, remappings=topics),
+        *(camera_node(
+            given, source, {'seed': place, 'rate': rate, 'frame_id': f'{name}_optical_frame'},
             namespace=name, remappings=[('image_raw', given['image']),
                                         ('camera_info', given['camera_info'])])
           for place, (name, source) in enumerate(zip(cameras, sources)))]
 
 
 def generate_launch_description():
-    return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=description)
-          for name, default, description in ARGUMENTS),
-        *(SetEnvironmentVariable(*variable) for variable in fast_dds_environment().items()),
-        OpaqueFunction(function=start)])
+    return description(ARGUMENTS, start)

@@ -41,6 +41,6 @@ class ScenePredictor:
 
 
 if __name__ == '__main__':
-    from hybrid_depth_ros.depth_node import main
+    from hybrid_depth_ros.nodes.depth import main
     seconds = float(sys.argv[1])
     sys.exit(main(predictor=ScenePredictor(seconds) if seconds >= 0 else None))

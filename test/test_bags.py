@@ -18,15 +18,12 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from hybrid_depth_ros import evaluate_bag
-from hybrid_depth_ros.bags import (
-    PairedRecording,
-    Recording,
-    StampPairing,
-    pair_stamps,
-    register_depth,
-)
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors
+from hybrid_depth_ros.recordings.pairing import StampPairing, pair_stamps
+from hybrid_depth_ros.recordings.pairs import PairedRecording
+from hybrid_depth_ros.recordings.recording import Recording
+from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.room import Room
 from train.datasets import BagPairs
 
@@ -619,7 +616,7 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop):
 
     log = (tmp_path / 'log').open('w')
     process = subprocess.Popen(
-        [sys.executable, '-m', 'hybrid_depth_ros.evaluator_node', '--ros-args',
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.evaluator', '--ros-args',
          '-p', f'json:={live}', '-r', f'depth_ground_truth:={DEPTH}'], stdout=log, stderr=log)
     context = rclpy.Context()
     rclpy.init(context=context)

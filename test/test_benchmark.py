@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid_depth_ros import benchmark
+from hybrid_depth_ros.benchmark import machine, networks, pictures
+from hybrid_depth_ros.benchmark.__main__ import main
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
@@ -28,11 +29,11 @@ def frames(tmp_path):
 
 
 def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, 'installed', lambda name: name == 'torch')
-    monkeypatch.setattr(benchmark, 'precisions', lambda *_: ('fp32', 'fp64'))
+    monkeypatch.setattr(networks, 'installed', lambda name: name == 'torch')
+    monkeypatch.setattr(networks, 'precisions', lambda *_: ('fp32', 'fp64'))
     out = tmp_path / 'out'
-    benchmark.main(['--weights', 'lite-nyu', '--data', str(frames), '--seconds', '4',
-                    '--skip-nodes', '--out', str(out)])
+    main(['--weights', 'lite-nyu', '--data', str(frames), '--seconds', '4', '--skip-nodes',
+          '--out', str(out)])
     printed, results = capsys.readouterr().out, json.loads((out / 'bench.json').read_text())
     rows = {(row['runtime'], row['precision']): row for row in results['rows']}
     plain, fast = rows['plain', 'fp32'], rows['torch', 'fp32']
@@ -49,7 +50,7 @@ def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
         assert f'{row["forward_ms"]:.1f}' in printed
     assert plain['gflop'] == pytest.approx(4.12, rel=0.01)  # of the unfused network
     assert plain['max_difference_mm'] == 0 < fast['max_difference_mm'] < 1  # of the same weights
-    errors, images = DepthErrors(), benchmark.nyu_pictures(frames)
+    errors, images = DepthErrors(), pictures.nyu_pictures(frames)
     assert len(images) == fast['scored'] == 2
     for rgb, truth in images:
         depth = DepthPredictor(runtime='torch', precision='fp32')(rgb, fx=518.858)
@@ -73,7 +74,7 @@ def test_the_peak():
         def __matmul__(self, other):
             time.sleep(0.01)
     most = 2e-9 * 512 ** 3 / 0.01
-    assert 0.2 * most < benchmark.best_gflops(lambda n: Matrix(), lambda: None, 0.1) <= most
+    assert 0.2 * most < machine.best_gflops(lambda n: Matrix(), lambda: None, 0.1) <= most
 
 
 @pytest.mark.parametrize(('arguments', 'named'), [
@@ -84,4 +85,4 @@ def test_the_peak():
 def test_bad_arguments_are_named(arguments, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=rf'^benchmark: .*{named}'):
-        benchmark.main(['--seconds', '1', '--skip-nodes', *arguments])
+        main(['--seconds', '1', '--skip-nodes', *arguments])

@@ -48,7 +48,7 @@ def test_what_rclpy_refuses_at_the_start(arguments, security, text):
         'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_STRATEGY': 'Enforce',
         'ROS_SECURITY_KEYSTORE': security})}
     ended = subprocess.run(
-        [sys.executable, '-m', 'hybrid_depth_ros.camera_node', '--ros-args', *arguments],
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', *arguments],
         capture_output=True, text=True, timeout=60, env=environment)
     assert ended.returncode == 1
     assert 'Traceback' not in ended.stderr
@@ -63,7 +63,7 @@ def test_the_evaluator_names_the_topic_that_carries_no_depth(tmp_path, monkeypat
     rclpy = pytest.importorskip('rclpy')
     from sensor_msgs.msg import Image
 
-    from hybrid_depth_ros.evaluator_node import EvaluatorNode
+    from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
     context, said = rclpy.Context(), []
     rclpy.init(args=[], context=context)
     node = EvaluatorNode(context=context)

@@ -27,8 +27,8 @@ from test_lifecycle import value
 from test_weights import Answer
 
 from hybrid_depth_ros import weights
-from hybrid_depth_ros.depth_node import DepthNode
-from hybrid_depth_ros.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.depth import DepthNode
+from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
 
 ROOT = Path(__file__).resolve().parent.parent
 RECOVERY = 2.0  # seconds from the end of a fault to depth
@@ -41,7 +41,7 @@ DISCOVERY = 3.0
 
 def start_camera():
     return subprocess.Popen(
-        [sys.executable, '-m', 'hybrid_depth_ros.camera_node', '--ros-args', '-p', 'rate:=20.0',
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'rate:=20.0',
          '-p', 'width:=160', '-p', 'height:=120', '-r', 'image_raw:=image'], cwd=ROOT,
         stderr=subprocess.DEVNULL)
 
@@ -320,5 +320,5 @@ class ImmediateSender:
 
 
 def depth_frame():
-    from hybrid_depth_ros.depth_camera import Frame
+    from hybrid_depth_ros.nodes.depth_camera import Frame
     return Frame(Header(), CHART, CAMERA, None)

@@ -41,11 +41,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros.depth_node import DepthNode, check_cameras, resident_megabytes
 from hybrid_depth_ros.encodings import DEPTH_TYPES, PNG, TO_RGB, compressed_to_depth, image_to_depth
 from hybrid_depth_ros.geometry import organised_cloud
-from hybrid_depth_ros.messages import camera_info_message, cloud_message, rgb_to_image
 from hybrid_depth_ros.network import HybridDepthNet
+from hybrid_depth_ros.nodes.depth import DepthNode, check_cameras, resident_megabytes
+from hybrid_depth_ros.nodes.messages import camera_info_message, cloud_message, rgb_to_image
 from hybrid_depth_ros.pictures import save_snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -637,9 +637,9 @@ def used(node):
 
 def test_the_policy_allows_what_the_nodes_do_and_no_more():
     pytest.importorskip('viser')
-    from hybrid_depth_ros.camera_node import CameraNode
-    from hybrid_depth_ros.evaluator_node import EvaluatorNode
-    from hybrid_depth_ros.viewer_node import ViewerNode
+    from hybrid_depth_ros.nodes.camera import CameraNode
+    from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
+    from hybrid_depth_ros.nodes.viewer import ViewerNode
     context, done = rclpy.Context(), {}
     rclpy.init(context=context)
 

@@ -47,14 +47,14 @@ def test_readme_lists_every_argument(name):
 
 
 def test_rviz_shows_what_the_node_publishes():
-    from hybrid_depth_ros import camera_node, depth_camera
+    from hybrid_depth_ros.nodes import camera, depth_camera
     config = yaml.safe_load((ROOT / 'config' / 'depth.rviz').read_text())['Visualization Manager']
     shown = {display['Topic']['Value']: display for display in config['Displays']
              if 'Topic' in display}
     published = {'/depth/image': 'Image', '/depth/points': 'PointCloud2', '/image_raw': 'Image'}
     assert {topic: display['Class'].removeprefix('rviz_default_plugins/')
             for topic, display in shown.items()} == published
-    code = ''.join(Path(module.__file__).read_text() for module in (camera_node, depth_camera))
+    code = ''.join(Path(module.__file__).read_text() for module in (camera, depth_camera))
     for topic, display in shown.items():
         assert f"'{topic[1:]}'" in code
         # ours are reliable; another camera's pictures may come best effort, which hears both
@@ -63,7 +63,7 @@ def test_rviz_shows_what_the_node_publishes():
         assert display['Topic']['Durability Policy'] == 'Volatile'
         assert display['Enabled']
     assert config['Global Options']['Fixed Frame'] == next(
-        setting.default for setting in camera_node.SETTINGS if setting.name == 'frame_id')
+        setting.default for setting in camera.SETTINGS if setting.name == 'frame_id')
     assert shown['/depth/points']['Color Transformer'] == 'RGB8'
     assert any(display['Class'].endswith('/Axes') for display in config['Displays'])
 

@@ -19,11 +19,12 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros import depth_camera, geometry
-from hybrid_depth_ros.depth_node import DepthNode, check_cameras
+from hybrid_depth_ros import geometry
 from hybrid_depth_ros.encodings import image_to_depth, intrinsics_from_camera_info
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import camera_info_from_yaml, camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes import depth_camera
+from hybrid_depth_ros.nodes.depth import DepthNode, check_cameras
+from hybrid_depth_ros.nodes.messages import camera_info_from_yaml, camera_info_message, rgb_to_image
 
 MANAGED = {'arguments': ('-p', 'autostart:=false')}
 

@@ -11,8 +11,9 @@ import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from hybrid_depth_ros import encodings, messages
+from hybrid_depth_ros import encodings
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
+from hybrid_depth_ros.nodes import messages
 
 HEADER = Header(frame_id='camera_optical_frame')
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hybrid_depth_ros import camera_node, depth_camera, depth_node, evaluator_node, viewer_node
+from hybrid_depth_ros.nodes import camera, depth, depth_camera, evaluator, viewer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,20 +44,20 @@ def test_the_installed_nodes_run_outside_the_source_tree(workspace, tmp_path):
 
 
 def run_node(module, *arguments, timeout=60):
-    return subprocess.run([sys.executable, '-m', f'hybrid_depth_ros.{module}', '--ros-args',
+    return subprocess.run([sys.executable, '-m', f'hybrid_depth_ros.nodes.{module}', '--ros-args',
                            *arguments], cwd=ROOT, capture_output=True, text=True,
                           timeout=timeout)
 
 
 @pytest.mark.parametrize(('module', 'argument', 'said'), [
-    ('camera_node', 'source:=57', 'device 57'),
-    ('camera_node', 'source:=nowhere.mp4', 'nowhere.mp4'),
-    ('camera_node', 'calibration:=nowhere.yaml', 'nowhere.yaml'),
-    ('camera_node', 'rate:=-3.0', 'rate'),
-    ('depth_node', 'weights:=nowhere.safetensors', 'nowhere.safetensors'),
-    ('depth_node', 'device:=cuda:77', 'cuda:77'),
-    ('depth_node', 'precision:=int3', 'int3'),
-    ('depth_node', 'horizontal_fov:=wide', 'horizontal_fov')])
+    ('camera', 'source:=57', 'device 57'),
+    ('camera', 'source:=nowhere.mp4', 'nowhere.mp4'),
+    ('camera', 'calibration:=nowhere.yaml', 'nowhere.yaml'),
+    ('camera', 'rate:=-3.0', 'rate'),
+    ('depth', 'weights:=nowhere.safetensors', 'nowhere.safetensors'),
+    ('depth', 'device:=cuda:77', 'cuda:77'),
+    ('depth', 'precision:=int3', 'int3'),
+    ('depth', 'horizontal_fov:=wide', 'horizontal_fov')])
 def test_a_bad_start_is_named_and_ends_in_failure(module, argument, said):
     ended = run_node(module, '-p', argument)
     assert ended.returncode == 1
@@ -84,16 +84,15 @@ def test_readme_lists_every_parameter():
     rows = re.findall(r'^\| `\w+` \| (?:`.*|empty) \|.*\| (?:yes|no) \|$', readme,
                       re.MULTILINE)
     assert rows == [table_row(setting) for setting in (
-        *depth_node.SETTINGS, *camera_node.SETTINGS, *viewer_node.SETTINGS,
-        *evaluator_node.SETTINGS)]
+        *depth.SETTINGS, *camera.SETTINGS, *viewer.SETTINGS, *evaluator.SETTINGS)]
 
 
 @pytest.mark.parametrize('name', ['depth.yaml', 'nav2_obstacles.yaml'])
 def test_configurations_set_what_the_nodes_have(name):
     sections = yaml.safe_load((ROOT / 'config' / name).read_text())
-    for node in (depth_node, camera_node):
+    for node in (depth, camera):
         known = {setting.name: setting for setting in node.SETTINGS}
-        section = sections.get(f'/**/{Path(node.__file__).stem}', {'ros__parameters': {}})
+        section = sections.get(f'/**/{Path(node.__file__).stem}_node', {'ros__parameters': {}})
         for key, value in section['ros__parameters'].items():
             assert key in known
             assert type(value) is type(known[key].default)
@@ -109,7 +108,7 @@ def test_readme_lists_every_topic():
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image'}
     code = ''.join(Path(module.__file__).read_text()
-                   for module in (depth_node, depth_camera, camera_node))
+                   for module in (depth, depth_camera, camera))
     for topic, kind in listed.items():
         assert kind in code
         assert f"'{topic.removeprefix('image')}'" in code or f"'{topic}'" in code

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import types
 import zipfile
 
@@ -10,17 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_depth_ros import runtimes
+from hybrid_depth_ros.files import write_whole
 from hybrid_depth_ros.network import HybridDepthNet
-from hybrid_depth_ros.runtimes import (
-    INT8,
-    TorchRuntime,
-    load_runtime,
-    pack_graph,
-    read_graph,
-    weights_digest,
-    write_whole,
-)
+from hybrid_depth_ros.runtimes import exports, fastest, kept
+from hybrid_depth_ros.runtimes.exports import INT8, pack_graph, read_graph, weights_digest
+from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import DATA, save_network
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
@@ -49,7 +45,7 @@ class Fake:
 
     def __call__(self, pixels):
         self.calls += 1
-        runtimes.time.sleep(self.seconds)
+        time.sleep(self.seconds)
 
 
 def fakes(monkeypatch, seconds):
@@ -61,8 +57,8 @@ def fakes(monkeypatch, seconds):
         if isinstance(seconds[name], Exception):
             raise seconds[name]
         return Fake(name, seconds[name])
-    monkeypatch.setattr(runtimes, '_make', make)
-    monkeypatch.setattr(runtimes, 'installed', lambda name: name in seconds)
+    monkeypatch.setattr(fastest, '_make', make)
+    monkeypatch.setattr(fastest, 'installed', lambda name: name in seconds)
     return made
 
 
@@ -100,7 +96,7 @@ def test_without_a_cache_folder_there_is_a_choice_all_the_same(monkeypatch):
     ({'runtime': 'tensorrt', 'device': 'cpu'}, 'onnxruntime-gpu'),
     ({}, 'nothing here can run a network: pip install openvino')])
 def test_what_is_not_installed_is_named(options, named, cache, monkeypatch):
-    monkeypatch.setattr(runtimes, 'installed', lambda name: False)
+    monkeypatch.setattr(fastest, 'installed', lambda name: False)
     with pytest.raises(ValueError, match=named):
         load_runtime(**options)
 
@@ -118,7 +114,7 @@ def test_an_export_is_made_once(weights, cache, monkeypatch):
     first, _ = load_runtime(str(weights), 'openvino', 'fp32')
     kept = list((cache / 'graphs').iterdir())
     assert [file.suffix for file in kept] == ['.zip']
-    monkeypatch.setattr(runtimes, 'export_openvino', lambda *_: pytest.fail('exported again'))
+    monkeypatch.setattr(fastest, 'export_openvino', lambda *_: pytest.fail('exported again'))
     second, _ = load_runtime(str(weights), 'openvino', 'fp32')
     a, b = first(PIXELS), second(PIXELS)
     np.testing.assert_array_equal(a, b)
@@ -144,7 +140,7 @@ def test_a_graph_of_other_weights_is_refused(weights, cache):
 
 
 def test_a_graph_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtimes, 'GRAPH_LIMIT', 1 << 20)
+    monkeypatch.setattr(exports, 'GRAPH_LIMIT', 1 << 20)
     path = tmp_path / 'bomb.zip'
     path.write_bytes(pack_graph(b'', bytes(2 << 20), 'digest'))
     assert path.stat().st_size < 10_000
@@ -235,4 +231,4 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
     assert recorded == [PIXELS.shape, PIXELS[:, :32].shape]
     for size in range(1, 10):
         runtime(np.zeros((size, 32, 32, 3), np.uint8))
-    assert len(runtime._graphs) == runtimes.KEPT_SHAPES
+    assert len(runtime._graphs) == kept.KEPT_SHAPES

@@ -28,10 +28,10 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from websockets.sync.client import connect
 
-from hybrid_depth_ros import viewer_node
 from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
-from hybrid_depth_ros.messages import cloud_message, depth_to_image, rgb_to_image
-from hybrid_depth_ros.viewer_node import SETTINGS, Page, ViewerNode, cloud_points
+from hybrid_depth_ros.nodes.messages import cloud_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.nodes.viewer import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
+from hybrid_depth_ros.page import Page
 
 WIDTH, HEIGHT = 64, 48
 CAMERA = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, 60)
@@ -196,7 +196,7 @@ def test_a_taken_port_and_a_foreign_address_are_said(page):
 
 def test_missing_viser_is_named_with_the_mend(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, 'viser', None)
-    assert viewer_node.main(['--ros-args', '-p', 'port:=0']) == 1
+    assert main(['--ros-args', '-p', 'port:=0']) == 1
     error = capfd.readouterr().err
     assert 'pip install viser' in error and 'Traceback' not in error
 
@@ -282,7 +282,7 @@ def test_this_machine_alone_sees_the_page_by_default(graph):
 
 
 def test_a_taken_port_ends_the_node_with_a_reason(page, capfd):
-    assert viewer_node.main(['--ros-args', '-p', f'port:={page.port}']) == 1
+    assert main(['--ros-args', '-p', f'port:={page.port}']) == 1
     error = capfd.readouterr().err
     assert f'port {page.port} of 127.0.0.1 is taken' in error and 'Traceback' not in error
 
@@ -320,7 +320,7 @@ def test_hostile_messages_end_nothing(graph, capfd):
         start = time.monotonic()
         viewer._refresh()
         assert shown == [(HEIGHT, WIDTH, 3)]
-        assert len(viewer._trouble) <= viewer_node.MOST_SAID
+        assert len(viewer._trouble) <= MOST_SAID
         assert time.monotonic() - start < 2
     viewer._depth._take(serialize_message(Image(encoding='rgb8')))
     viewer._refresh()

@@ -1,5 +1,6 @@
 """Weights files and downloads, against a server on this machine."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from hybrid_depth_ros import weights
+from hybrid_depth_ros import download, weights
 from hybrid_depth_ros.network import ENCODERS, HybridDepthNet
 from hybrid_depth_ros.weights import REGISTRY, load_network, save_network
 
@@ -368,8 +369,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / 'cache' / 'weights'
     monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(folder))
-    monkeypatch.setattr(weights, 'BACK_OFF', 0.01)
-    monkeypatch.setattr(weights, 'STALL', 5.0)
+    monkeypatch.setattr(download, 'BACK_OFF', 0.01)
+    monkeypatch.setattr(download, 'STALL', 5.0)
     for proxy in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
         monkeypatch.delenv(proxy, raising=False)
     return folder
@@ -442,7 +443,7 @@ def test_a_server_that_ignores_range_starts_over(cache, server):
 
 def stop_after(server, cache, size):
     """A download that was given up after `size` bytes."""
-    server.failures = [('break', size), *[('status', 503)] * (weights.ATTEMPTS - 1)]
+    server.failures = [('break', size), *[('status', 503)] * (download.ATTEMPTS - 1)]
     assert_refused(cache, server, '503')
     assert (cache / 'net.safetensors.part').stat().st_size == size
     server.requests.clear()
@@ -500,7 +501,7 @@ def test_unknown_length(cache, server):
 
 def test_a_body_without_end(cache, server, monkeypatch):
     server.length = False
-    monkeypatch.setattr(weights, 'LARGEST', 1 << 20)
+    monkeypatch.setattr(download, 'LARGEST', 1 << 20)
     assert_refused(cache, server, 'more than 0.0009.* GB came')
     assert len(server.requests) == 1
     assert not (cache / 'net.safetensors.part').exists()
@@ -508,9 +509,9 @@ def test_a_body_without_end(cache, server, monkeypatch):
 
 def test_a_body_that_is_always_cut_is_given_up(cache, server):
     server.ranges = False
-    server.failures = [('break', 1000)] * weights.ATTEMPTS
+    server.failures = [('break', 1000)] * download.ATTEMPTS
     assert_refused(cache, server, 'closed after 1000 of')
-    assert len(server.requests) == weights.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_a_cut_body_without_a_length_does_not_become_weights(cache, server):
@@ -547,14 +548,14 @@ def test_a_web_page_leaves_the_start_of_a_download(cache, server):
 def test_hash(cache, server, monkeypatch):
     register(monkeypatch, server.address, sha256='0' * 64)
     assert_refused(cache, server, 'sha256')
-    right = weights.hashlib.sha256(server.content).hexdigest()
+    right = hashlib.sha256(server.content).hexdigest()
     register(monkeypatch, server.address, sha256=right)
     assert_downloaded(cache, server)
 
 
 def test_a_stalled_server_is_given_up(cache, server, monkeypatch):
-    monkeypatch.setattr(weights, 'STALL', 0.1)
-    monkeypatch.setattr(weights, 'ATTEMPTS', 2)
+    monkeypatch.setattr(download, 'STALL', 0.1)
+    monkeypatch.setattr(download, 'ATTEMPTS', 2)
     server.stall = threading.Event()
     try:
         assert_refused(cache, server, 'timed out')

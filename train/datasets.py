@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.bags import SLOP, PairedRecording
 from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+from hybrid_depth_ros.recordings.pairing import SLOP
+from hybrid_depth_ros.recordings.pairs import PairedRecording
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
 SPLIT_NAMES = ('train', 'test', 'all')
@@ -417,7 +418,7 @@ class PairList(RgbdSet):
 class BagPairs(RgbdSet):
     """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
 
-    The arguments and what is raised: :class:`hybrid_depth_ros.bags.PairedRecording`'s.
+    The arguments and what is raised: :class:`hybrid_depth_ros.recordings.pairs.PairedRecording`'s.
     """
 
     def __init__(self, path, image_topic=None, depth_topic=None, slop=SLOP):

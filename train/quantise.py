@@ -12,20 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_depth_ros.benchmark import HELD_OUT
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.files import write_whole
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes import (
+from hybrid_depth_ros.runtimes.exports import (
     INT8,
-    OpenVinoRuntime,
     openvino_model,
     pack_model,
     read_graph,
     weights_digest,
-    write_whole,
 )
-from hybrid_depth_ros.weights import weights_path
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
+from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset, ranges
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'

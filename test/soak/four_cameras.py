@@ -25,8 +25,8 @@ import rclpy
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-from hybrid_depth_ros.benchmark import create_cameras, usage
-from hybrid_depth_ros.running import run
+from hybrid_depth_ros.benchmark.node import create_cameras, usage
+from hybrid_depth_ros.nodes.process import run
 
 NAMES = ('front', 'rear', 'left', 'right')
 
@@ -43,7 +43,7 @@ def cpu_seconds(processes):
 
 def start_nodes(count, precision):
     """One node for all cameras, or one for each."""
-    command = [sys.executable, '-m', 'hybrid_depth_ros.depth_node', '--ros-args',
+    command = [sys.executable, '-m', 'hybrid_depth_ros.nodes.depth', '--ros-args',
                '--log-level', 'error', '-p', f'precision:={precision}']
     if count == 1:
         arguments = [['-p', f'cameras:=[{", ".join(NAMES)}]']]

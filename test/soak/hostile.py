@@ -19,7 +19,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from test_hostile import Victim, fuzz, held_megabytes
 
-from hybrid_depth_ros.running import prepare
+from hybrid_depth_ros.nodes.process import prepare
 
 ROUND = 500
 MOST_GROWTH = 150.0  # MB: what the largest picture that is let in, 2²⁵ pixels, takes once

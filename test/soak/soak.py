@@ -39,9 +39,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.depth_node import SETTINGS
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import camera_info_message
+from hybrid_depth_ros.nodes.depth import SETTINGS
+from hybrid_depth_ros.nodes.messages import camera_info_message
 from hybrid_depth_ros.room import Room
 
 MODES = (('rgb8', 640, 480), ('bgr8', 320, 240), ('mono8', 1280, 720), ('yuv422_yuy2', 640, 480),
@@ -235,7 +235,7 @@ def judge(parts, growth, listener):
 def soak(args):
     rclpy.init()
     listener = Listener(0.55 * 60 * args.minutes / args.changes)  # 4/5 are good, 3/4 of the time
-    process = subprocess.Popen([sys.executable, '-m', 'hybrid_depth_ros.depth_node', '--ros-args',
+    process = subprocess.Popen([sys.executable, '-m', 'hybrid_depth_ros.nodes.depth', '--ros-args',
                                 '--log-level', 'error'], cwd=ROOT)
     pictures = None
     try:

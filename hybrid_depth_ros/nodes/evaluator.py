@@ -10,13 +10,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from hybrid_depth_ros.bags import SLOP, StampPairing, register_depth
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.listening import Listener
 from hybrid_depth_ros.metrics import RecordingScores
-from hybrid_depth_ros.parameters import Setting, declare
-from hybrid_depth_ros.running import run
+from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
+from hybrid_depth_ros.recordings.registration import register_depth
 
 SETTINGS = (
     Setting('slop', SLOP * 1000, 'most that the stamps of two frames of one moment may differ',

@@ -17,8 +17,8 @@ from hybrid_depth_ros.encodings import (
 )
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
-from hybrid_depth_ros.listening import Listener
-from hybrid_depth_ros.messages import (
+from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.messages import (
     camera_info_message,
     cloud_message,
     depth_to_image,

@@ -14,7 +14,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from hybrid_depth_ros.errors import explain
 
-FAST_DDS_PROFILE = Path(__file__).parent / 'data' / 'fastdds.xml'
+FAST_DDS_PROFILE = Path(__file__).parent.parent / 'data' / 'fastdds.xml'
 # What a user may have set instead; the first two name a file of profiles, by Fast DDS's version.
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE',
                     'FASTDDS_BUILTIN_TRANSPORTS')

@@ -1,13 +1,10 @@
 """The depth node: camera topics in, depth images and point clouds out."""
 
 import os
-import re
-import shutil
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,118 +13,27 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from hybrid_depth_ros.depth_camera import DepthCamera
-from hybrid_depth_ros.errors import explain, reason
-from hybrid_depth_ros.messages import cv_bridge_encodings
-from hybrid_depth_ros.parameters import Setting, declare
-from hybrid_depth_ros.pictures import save_snapshot
-from hybrid_depth_ros.predictor import FITS, DepthPredictor, free_memory
-from hybrid_depth_ros.running import run
-from hybrid_depth_ros.runtimes import PRECISIONS, RUNTIMES
-
-SETTINGS = (
-    Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '
-            '`ros2 lifecycle` does'),
-    Setting('cameras', ('',), 'names of the cameras, a namespace each; one empty name: a single '
-            'camera without'),
-    Setting('weights', 'lite-nyu', 'registered name or file of the network weights',
-            changeable=True),
-    Setting('device', 'auto', 'auto, cpu, cuda or cuda:N', changeable=True),
-    Setting('precision', 'auto', "the network's arithmetic; auto: the fastest that keeps accuracy",
-            choices=PRECISIONS, changeable=True),
-    Setting('runtime', 'auto', 'what runs the network; auto: the fastest that is installed',
-            choices=RUNTIMES, changeable=True),
-    Setting('fit', 'full', "full: the whole image; paper: the paper's centre crop, NaN outside",
-            choices=FITS, changeable=True),
-    Setting('focal_correction', True, "scale depth to the camera's focal length",
-            changeable=True),
-    Setting('image_transport', 'raw', 'listen to image (raw) or image/compressed (compressed)',
-            choices=('raw', 'compressed')),
-    Setting('depth_encoding', '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or '
-            'millimetres (16UC1, 0: unknown)', choices=('32FC1', '16UC1'), changeable=True),
-    Setting('rectify', 'auto', 'undistort images first; auto: where camera_info has distortion '
-            "and the image topic's name has no rect in it", choices=('auto', 'always', 'never'),
-            changeable=True),
-    Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
-            '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
-    Setting('edge_filter', 0.1, "drop cloud points at an object's outline, where inverse depth "
-            'jumps by this share; 0: none', range=(0.0, 1.0), changeable=True),
-    Setting('cloud_stride', 1, 'every how many-th row and column becomes points',
-            range=(1, 64), changeable=True),
-    Setting('min_range', 0.0, 'nearest cloud point', range=(0.0, 100.0), unit='m',
-            changeable=True),
-    Setting('max_range', 0.0, 'farthest cloud point; 0: no limit', range=(0.0, 100.0), unit='m',
-            changeable=True),
-    Setting('voxel_size', 0.0, 'one cloud point for each cube of this side, not organised; '
-            '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
-    Setting('latency_warning', 0.5, 'latency that /diagnostics warns about; 0: none',
-            range=(0.0, 3600.0), unit='s', changeable=True),
-    Setting('snapshot_folder', '~/.ros/depth_snapshots', '~/snapshot writes a folder in here',
-            changeable=True),
+from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.nodes.depth_camera import DepthCamera
+from hybrid_depth_ros.nodes.depth_settings import (
+    NETWORK_SETTINGS,
+    SETTINGS,
+    check_cameras,
+    check_ranges,
 )
-NETWORK_SETTINGS = ('weights', 'device', 'precision', 'runtime')
-SNAPSHOT_TIMEOUT = 5.0  # seconds to wait for a frame of each camera
+from hybrid_depth_ros.nodes.messages import cv_bridge_encodings
+from hybrid_depth_ros.nodes.parameters import declare
+from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.nodes.snapshot import Snapshot
+from hybrid_depth_ros.predictor import DepthPredictor, free_memory
 
 
 def resident_megabytes():
     """Memory of this process."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
-
-
-def check_cameras(names):
-    """Raise ValueError where names can't be the namespaces of one camera each."""
-    if list(names) == ['']:
-        return
-    for name in names:
-        if not re.fullmatch(r'[A-Za-z]\w*', name, re.ASCII):
-            raise ValueError(f'parameter cameras has the name {name!r}; a name is letters, digits '
-                             'and _, starting with a letter')
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f'parameter cameras is {list(names)}; give each camera one name')
-
-
-def check_ranges(settings):
-    """Raise ValueError where no point could be both far and near enough."""
-    near, far = settings['min_range'], settings['max_range']
-    if 0 < far <= near:
-        raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '
-                         'or 0 for no limit')
-
-
-class _Snapshot:
-    """What a snapshot waits for: the files of each camera, until `deadline`.
-
-    The folder appears when all is in it; until then it lies in the folder ``partial``.
-    """
-
-    def __init__(self, cameras, folder):
-        self.folder, self.waiting, self.done = folder, {c.name for c in cameras}, Future()
-        self.partial, self.begun = folder.with_name(folder.name + '.partial'), False
-        self.deadline = time.monotonic() + SNAPSHOT_TIMEOUT
-        for camera in cameras:
-            camera.snapshot = partial(self._take, camera.name)
-
-    def _take(self, name, frame, depth, cloud):
-        if self.done.done():
-            return
-        whole = self.partial / self.folder.name
-        try:
-            if not self.begun:
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
-                self.partial.mkdir()  # of its own: nothing is written through a link
-                self.begun = True
-            save_snapshot(whole / name, frame.rgb, depth, frame.intrinsics, cloud)
-            self.waiting.discard(name)
-            if not self.waiting:
-                whole.replace(self.folder)
-                self.done.set_result((True, str(self.folder)))
-        except OSError as error:
-            self.done.set_result((False, f'snapshot {self.folder} could not be written: '
-                                  f'{reason(error)}; make room there, or set snapshot_folder'))
 
 
 class DepthNode(LifecycleNode):
@@ -266,11 +172,8 @@ class DepthNode(LifecycleNode):
     def _follow_demand(self):
         for camera in self._cameras:
             camera.follow(self._state == 'active')
-        snapshot = self._snapshot
-        if snapshot and time.monotonic() > snapshot.deadline and not snapshot.done.done():
-            topics = [c.topic for c in self._cameras if c.name in snapshot.waiting]
-            snapshot.done.set_result((False, f'no image on {", ".join(topics)} within '
-                                      f'{SNAPSHOT_TIMEOUT:g} s; see whether the camera runs'))
+        if snapshot := self._snapshot:
+            snapshot.check_deadline()
 
     def _work(self):
         self._sent = None
@@ -361,13 +264,12 @@ class DepthNode(LifecycleNode):
             response.message = (f'snapshot_folder {self._settings["snapshot_folder"]} is no '
                                 'folder known here; set it to a path from /')
             return response
-        self._snapshot = _Snapshot(self._cameras, folder)
+        self._snapshot = Snapshot(self._cameras, folder)
         try:
             response.success, response.message = await self._snapshot.done
         finally:
             for camera in self._cameras:
                 camera.snapshot = None
-            shutil.rmtree(self._snapshot.partial, ignore_errors=True)
             self._snapshot = None
         return response
 

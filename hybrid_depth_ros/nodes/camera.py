@@ -10,14 +10,14 @@ from std_msgs.msg import Header
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.messages import (
+from hybrid_depth_ros.nodes.messages import (
     camera_info_from_yaml,
     camera_info_message,
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.parameters import Setting, declare
-from hybrid_depth_ros.running import run
+from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.sources import VideoSource, open_source
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera

@@ -1,0 +1,1 @@
+"""``make bench``: what each part costs here."""

@@ -1,0 +1,165 @@
+"""How fast depth is on this machine, and whether the fast ways still see the same.
+
+``python -m hybrid_depth_ros.benchmark``, or ``make bench``: the machine's own limit; every runtime
+and precision beside the plain network; where a frame's time goes; the depth node over DDS.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
+from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
+from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
+from hybrid_depth_ros.benchmark.pictures import nyu_pictures, room_picture
+from hybrid_depth_ros.benchmark.report import save_plot, table
+from hybrid_depth_ros.benchmark.stages import COUNTS, batch_growth, frame_stages
+from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.predictor import free_memory
+from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes.machine import choose_device, installed
+from hybrid_depth_ros.weights import weights_path
+
+SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
+# shares of the time by which each part ends; the node has the rest
+PEAK, NETWORKS, STAGES = 0.03, 0.6, 0.68
+
+
+def measure(weights, data, seconds, out, skip_nodes):
+    """Measure everything, print it, write bench.json and bench.png into `out`."""
+    began, device = time.monotonic(), choose_device('auto')
+    out.mkdir(parents=True, exist_ok=True)
+    for name in weights:
+        weights_path(name)  # one that isn't there is said before anything is measured
+    pictures = nyu_pictures(data) if data else [
+        (room_picture(seconds=4.0 * i)[0], None) for i in range(8)]
+    machine = describe_machine(device, PEAK * seconds)
+    print(f'{machine["cpu"]}, {machine["cores"]} cores; matrix peak in GFLOP/s: ' + ', '.join(
+        f'{where} {precision} {gflops:.0f}' for where, of in machine['peak_gflops'].items()
+        for precision, gflops in of.items()))
+    print('  '.join(f'{name} {version}' for name, version in machine['versions'].items()))
+    results = {'machine': machine, 'rows': [], 'best': None, 'stages': {}, 'batch_ms': {},
+               'nodes': []}
+    try:
+        others, start = others_at_work(), time.monotonic()
+        best = measure_networks(results, weights, pictures, began, seconds * NETWORKS, device)
+        others = (others_at_work() - others) / (time.monotonic() - start)
+        machine['others_cores'] = others if np.isfinite(others) else None
+        if others > 0.1:
+            print(f'Others kept {others:.1f} cores busy meanwhile: ratios will differ on a quiet '
+                  'machine, most for torch, whose threads wait for each other at each layer')
+        if best:
+            measure_stages(results, best, began + seconds * STAGES)
+        del best
+        if skip_nodes:
+            print('The node over DDS: skipped')
+        else:
+            measure_nodes(results, weights[0] if weights else 'lite-nyu', began + seconds)
+    finally:  # what was measured is kept
+        (out / 'bench.json').write_text(json.dumps(results, indent=2, ensure_ascii=False) + '\n')
+    print(f'{time.monotonic() - began:.0f} s; look at {out / "bench.json"}', end='')
+    if find_spec('matplotlib'):
+        save_plot(results, out / 'bench.png')
+        print(f' and {out / "bench.png"}')
+    else:
+        print('; no plot: matplotlib is not installed')
+
+
+def measure_networks(results, weights, pictures, began, seconds, device):
+    """Rows of each network; returns the fastest predictor of the first."""
+    print('Ratios are to the plain network in the same run, on the same pictures.', flush=True)
+    # None: a network made here
+    untrained = not weights and installed('torch')
+    names, best = [*(weights or ['lite-nyu']), *([None] if untrained else [])], None
+    for i, name in enumerate(names):
+        seen = pictures if name else [(rgb, None) for rgb, _ in pictures]
+        with contextlib.nullcontext(name) if name else untrained_resnet50() as file:
+            end = began + seconds * (i + 1) / len(names)
+            rows, fastest = compare(file, seen, end - time.monotonic(), device,
+                                    results['machine']['peak_gflops'])
+        print(('\n' if i else '') + table(rows), flush=True)
+        results['rows'] += rows
+        if i == 0:
+            best, results['best'] = fastest or (None, None)
+        del fastest
+        free_memory()
+    return best
+
+
+def measure_stages(results, predictor, end):
+    """A frame's stages at each size, and what batches bring."""
+    share = max(end - time.monotonic(), 1) / (len(SIZES) + 1)
+    stages, messages = results['stages'], ros_messages()
+    for width, height in SIZES:
+        stages[f'{width}×{height}'] = frame_stages(
+            predictor, width, height, share, messages)
+    results['batch_ms'] = batch_growth(predictor, share)
+    lines = {stage: [took[stage] for took in stages.values()] for stage in stages['640×480']}
+    lines['all but forward'] = [sum(took.values()) - took['forward'] for took in stages.values()]
+    print('\n' + f'ms, {results["best"]}'.ljust(42) + ''.join(f'{size:>11}' for size in stages))
+    for stage, times in lines.items():
+        print(f'{stage:42}' + ''.join(f'{ms:11.2f}' for ms in times))
+    print('a picture in batches of ' + ', '.join(
+        f'{count}: {ms:.1f} ms' for count, ms in results['batch_ms'].items()), flush=True)
+
+
+def measure_nodes(results, weights, end):
+    """The depth node with one camera and with several."""
+    if not ros_messages():
+        print('The node over DDS: skipped, as ROS is not installed')
+        return
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does, with the processes
+        signal.signal(ending, signal.default_int_handler)
+    results['node_runtime'] = load_runtime(weights)[1]  # the node will find it in the cache
+    free_memory()
+    print(f'\nThe node over DDS, {RATE:g} Hz of 640×480 in all; {results["node_runtime"]}')
+    share = max((end - time.monotonic() - 6 * len(COUNTS)) / (len(COUNTS) + 1), 1)
+    for count in COUNTS:
+        names = [f'camera{i}' for i in range(1, count + 1)] if count > 1 else ['']
+        try:
+            node = measure_node(weights, names, share)
+        except OSError as error:
+            node = {'cameras': count, 'error': explain(error)}
+        results['nodes'].append(node)
+        print(f'{count} camera(s): ' + (node.get('error') or (
+            f'depth {node["depth_fps"]:.1f}, cloud {node["cloud_fps"]:.1f} fps; image to cloud '
+            f'{node.get("latency_ms", np.nan):.0f} ms, p95 '
+            f'{node.get("latency_p95_ms", np.nan):.0f} ms; {node["cores"]:.2f} cores, '
+            f'{node["resident_mb"]:.0f} MB; first depth after {node["first_depth_s"]:.1f} s'
+            + (f'; {node["idle_cores"]:.1%} of a core while nobody listens'
+               if 'idle_cores' in node else ''))), flush=True)
+
+
+def main(argv=None):
+    # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+    parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
+    parser.add_argument('--weights', nargs='+', default=[], metavar='NAME_OR_FILE',
+                        help='networks to measure; without, lite-nyu and an untrained ResNet-50')
+    parser.add_argument('--data', metavar='FOLDER', help='NYU Depth v2 images: scores δ1')
+    parser.add_argument('--seconds', type=float, default=180.0, help='for all of it, about')
+    parser.add_argument('--out', type=Path, default=Path('bench_out'))
+    parser.add_argument('--skip-nodes', action='store_true', help='nothing over DDS')
+    args = parser.parse_args(argv)
+    try:
+        if not args.seconds > 0:
+            raise ValueError(f'--seconds is {args.seconds:g}; it must be above 0')
+        measure(args.weights, args.data, args.seconds, args.out, args.skip_nodes)
+    except (OSError, ValueError) as error:
+        sys.exit(f'benchmark: {explain(error)}')
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,145 @@
+"""The depth node as a process, between cameras in another and a listener here, over DDS.
+
+``python -m hybrid_depth_ros.benchmark.node NAME …`` is the cameras.
+"""
+
+import contextlib
+import itertools
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from hybrid_depth_ros.benchmark.pictures import room_picture
+from hybrid_depth_ros.benchmark.stages import milliseconds
+
+RATE = 30.0                            # Hz, of all cameras together
+NODE_TIMEOUT = 30.0                    # seconds for a node to start and its depth to come
+
+
+def ros_messages():
+    """The module that turns arrays into messages; None where ROS is not installed."""
+    try:
+        import rclpy  # noqa: F401
+
+        from hybrid_depth_ros.nodes import messages
+    except ImportError:
+        return None
+    return messages
+
+
+def create_cameras(names, rate=RATE):
+    """A node with one picture of the room on each camera's topics, again and again.
+
+    rate: Hz, of all cameras together.
+    """
+    import rclpy
+    from sensor_msgs.msg import CameraInfo, Image
+    from std_msgs.msg import Header
+
+    from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+    node, (rgb, camera) = rclpy.create_node('benchmark_cameras'), room_picture()
+    image = rgb_to_image(rgb, Header(frame_id='camera'))
+    info = camera_info_message(camera, image.header)
+    turns = itertools.cycle([(node.create_publisher(CameraInfo, f'{name}/camera_info', 2),
+                              node.create_publisher(Image, f'{name}/image', 2))
+                             for name in names])
+
+    def publish():
+        image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
+        for publisher, message in zip(next(turns), (info, image)):
+            publisher.publish(message)
+    node.create_timer(1 / rate, publish)
+    return node
+
+
+def usage(process):
+    """Processor seconds that a process has used, and its resident memory in MB."""
+    folder = Path(f'/proc/{process.pid}')
+    fields = (folder / 'stat').read_text().rsplit(')', 1)[1].split()
+    return ((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'),
+            int(fields[21]) * os.sysconf('SC_PAGE_SIZE') / 1e6)
+
+
+def measure_node(weights, names, seconds):
+    """The depth node as a process, between cameras in another and a listener here, over DDS.
+
+    Latency is from the image's stamp to its cloud. With one camera, the node's CPU while nobody
+    listens too. Raises OSError where a process ends or no depth comes.
+    """
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image, PointCloud2
+    rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    listener, executor = rclpy.create_node('benchmark'), SingleThreadedExecutor()
+    executor.add_node(listener)
+    depths, latencies, processes = [], [], []
+
+    def take_cloud(data):
+        sec, nanosec = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)  # CDR: the stamp
+        latencies.append((time.time_ns() - nanosec) / 1e9 - sec)
+
+    def listen(timeout, until=lambda: False):
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and not until():
+            executor.spin_once(timeout_sec=0.05)
+            if any(process.poll() is not None for process in processes):
+                raise OSError('a process gave up; its reason stands above')
+        return until()
+
+    def load():
+        """Cores that the node keeps busy for `seconds`, and how long these were."""
+        depths.clear()
+        latencies.clear()
+        before, start = usage(processes[1])[0], time.monotonic()
+        listen(seconds)
+        took = time.monotonic() - start
+        return (usage(processes[1])[0] - before) / took, took
+    subscriptions = [
+        listener.create_subscription(kind, f'{name}/depth/{topic}', take, 5, raw=True)
+        for name in names for kind, topic, take in (
+            (Image, 'image', lambda _: depths.append(time.monotonic())),
+            (PointCloud2, 'points', take_cloud))]
+    try:
+        processes.append(subprocess.Popen([sys.executable, '-m', 'hybrid_depth_ros.benchmark.node',
+                                           *names]))
+        listen(NODE_TIMEOUT, lambda: listener.count_publishers(f'{names[-1]}/image'))
+        start = time.monotonic()
+        processes.append(subprocess.Popen([
+            sys.executable, '-m', 'hybrid_depth_ros.nodes.depth', '--ros-args', '--log-level',
+            'error', '-p', f'weights:={weights}',
+            *(['-p', f'cameras:=[{", ".join(names)}]'] if len(names) > 1 else [])]))
+        if not listen(NODE_TIMEOUT, lambda: depths and latencies):
+            raise OSError(f'no depth and cloud within {NODE_TIMEOUT:.0f} s of the start')
+        first = depths[0] - start
+        listen(1.0)  # until all cameras have been found
+        cores, took = load()
+        result = {'cameras': len(names), 'first_depth_s': first, 'depth_fps': len(depths) / took,
+                  'cloud_fps': len(latencies) / took, 'cores': cores,
+                  'resident_mb': usage(processes[1])[1]}
+        if latencies:
+            result.update(latency_ms=milliseconds(latencies),
+                          latency_p95_ms=milliseconds(latencies, 95))
+        if len(names) == 1:
+            for subscription in subscriptions:
+                listener.destroy_subscription(subscription)
+            listen(1.0)
+            result['idle_cores'], _ = load()
+        return result
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+        executor.shutdown()
+        listener.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    from hybrid_depth_ros.nodes.process import run
+    run('benchmark_cameras', lambda: create_cameras(sys.argv[1:]), [])

@@ -1,0 +1,69 @@
+"""Where a frame's time goes."""
+
+import time
+
+import numpy as np
+
+from hybrid_depth_ros.benchmark.pictures import room_picture
+from hybrid_depth_ros.geometry import organised_cloud
+
+COUNTS = (1, 2, 4)                     # pictures in a batch, cameras on a node
+EDGE_FILTER = 0.1                      # the depth node's default
+
+
+def milliseconds(seconds, percentile=50):
+    return float(1000 * np.percentile(seconds, percentile))
+
+
+def predict(predictor, rgb, fx):
+    """What the predictor does to one picture: depth, and the seconds of each of its stages."""
+    times = [time.perf_counter()]
+    view = predictor.view(rgb, fx)
+    times.append(time.perf_counter())
+    output = predictor.runtime(view.pixels[None])[0]
+    times.append(time.perf_counter())
+    depth = view.restore(output)
+    times.append(time.perf_counter())
+    return depth, dict(zip(('resize', 'forward', 'restore'), np.diff(times).tolist()))
+
+
+def frame_stages(predictor, width, height, seconds, messages=None):
+    """Median ms of each stage from message to messages; without ROS, of those between.
+
+    messages: the module that makes arrays of messages and messages of arrays, where ROS is.
+    """
+    rgb, camera = room_picture(width, height)
+    if messages:
+        image = messages.rgb_to_image(rgb, None)
+    frames, end = [], time.monotonic() + seconds
+    while len(frames) < 4 or time.monotonic() < end:
+        took = {}
+
+        def timed(stage, function, *arguments, took=took):
+            start = time.perf_counter()
+            result = function(*arguments)
+            took[stage] = time.perf_counter() - start
+            return result
+        if messages:
+            rgb = timed('message to array', messages.image_to_rgb, image)
+        depth, stages = predict(predictor, rgb, camera.fx)
+        took.update(stages)
+        if messages:
+            timed('depth message', messages.depth_to_image, depth, None, '32FC1')
+        cloud = timed('cloud', organised_cloud, depth, rgb, camera, 1, 0.0, 0.0, EDGE_FILTER)
+        if messages:
+            timed('cloud message', messages.cloud_message, cloud, None)
+        frames.append(took)
+    # the first frame of a size compiles
+    return {stage: milliseconds([took[stage] for took in frames[1:]]) for stage in frames[0]}
+
+
+def batch_growth(predictor, seconds):
+    """Median ms per picture of the whole predictor for each size of a batch; they take turns."""
+    rgb, took, end = room_picture()[0], {n: [] for n in COUNTS}, time.monotonic() + seconds
+    while len(took[1]) < 4 or time.monotonic() < end:
+        for count, values in took.items():
+            start = time.perf_counter()
+            predictor([rgb] * count)
+            values.append((time.perf_counter() - start) / count)
+    return {count: milliseconds(values[1:]) for count, values in took.items()}

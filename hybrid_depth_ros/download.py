@@ -1,0 +1,121 @@
+"""Downloads that go on from where they were broken off: encrypted, bounded, checked."""
+
+import hashlib
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+
+from hybrid_depth_ros.errors import reason
+
+ATTEMPTS = 4     # connections before a download that keeps breaking is given up
+BACK_OFF = 1.0   # seconds before the second of them; doubles each time
+STALL = 30.0     # seconds without a byte before a connection counts as broken
+LARGEST = 1 << 30  # bytes of a download: four times the largest network
+
+
+def download(address, target, sha256=None, check=lambda path: None):
+    """Bring a file from an address to the path `target`, going on from where it was broken off.
+
+    sha256: what it must have, where known. check: called with the file before it gets its name;
+    raises ValueError where its content will not do.
+    Raises OSError that names the address, the file and the mend.
+    """
+    import fcntl  # not everywhere that the rest runs
+    part, note = (target.with_name(target.name + end) for end in ('.part', '.part.json'))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.with_name(target.name + '.lock'), 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits while another process downloads
+            if target.exists():  # as that one did
+                return
+            for attempt in range(ATTEMPTS):
+                try:
+                    _receive(address, part, note)
+                    break
+                except (OSError, http.client.HTTPException) as error:
+                    if not _may_pass(error) or attempt + 1 == ATTEMPTS:
+                        raise
+                    if getattr(error, 'code', None) == 416:  # the file there is shorter now
+                        part.unlink(missing_ok=True)
+                    time.sleep(BACK_OFF * 2 ** attempt)
+            try:
+                digest = sha256 and hashlib.sha256(part.read_bytes()).hexdigest()
+                if digest != sha256:
+                    raise ValueError(f'its sha256 is {digest}, not {sha256}')
+                check(part)
+            except ValueError:
+                part.unlink()
+                raise
+            os.replace(part, target)
+            note.unlink(missing_ok=True)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise OSError(f'could not download {address} to {target}: {reason(error)}. '
+                      f'Download it by hand and put it there, or pass its path') from error
+
+
+class _StayEncrypted(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to what anybody on the way can change."""
+
+    def redirect_request(self, request, fp, code, msg, headers, newurl):
+        if request.type == 'https' and not newurl.startswith('https:'):
+            raise OSError(f'it leads from https to {newurl}, which is not encrypted')
+        return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+
+def _receive(address, part, note):
+    """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
+    import tqdm
+    have, size, validator = 0, None, None
+    try:
+        size, validator = json.loads(note.read_text())
+        have = part.stat().st_size if size else 0
+    except (FileNotFoundError, ValueError, TypeError):
+        pass  # no start to go on from
+    if have and have == size:
+        return
+    headers = {'User-Agent': 'hybrid_depth_ros'}
+    if have:
+        headers['Range'] = f'bytes={have}-'
+        if validator:
+            headers['If-Range'] = validator
+    request = urllib.request.Request(address, headers=headers)
+    opener = urllib.request.build_opener(_StayEncrypted)
+    with opener.open(request, timeout=STALL) as response:
+        if response.headers.get_content_type() == 'text/html':
+            raise OSError('a web page came back instead of the file')
+        if have and response.status == 206:
+            if response.headers['Content-Range'] != f'bytes {have}-{size - 1}/{size}':
+                part.unlink(missing_ok=True)
+                raise ConnectionAbortedError('the file there has changed')
+        else:
+            length, validator = map(response.headers.get, ('Content-Length', 'ETag'))
+            have, size = 0, int(length) if length else None
+            if not validator or validator.startswith('W/'):  # weak: the bytes may differ
+                validator = response.headers['Last-Modified']
+            part.unlink(missing_ok=True)  # before the note: a stop in between must not mix them
+            note.write_text(json.dumps([size, validator]))
+        with open(part, 'ab') as file, tqdm.tqdm(
+                desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
+            while chunk := response.read(1 << 16):
+                if file.tell() + len(chunk) > LARGEST:
+                    part.unlink()
+                    raise OSError(f'more than {LARGEST / 2**30:g} GB came')
+                file.write(chunk)
+                bar.update(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+            have = file.tell()
+    if size is not None and have != size:
+        raise ConnectionAbortedError(f'the connection closed after {have} of {size} bytes')
+
+
+def _may_pass(error):
+    """Whether another try can help."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code in (408, 416, 429)
+    return isinstance(getattr(error, 'reason', error), (
+        ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError,
+        http.client.HTTPException))

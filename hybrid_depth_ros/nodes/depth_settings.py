@@ -1,0 +1,69 @@
+"""The depth node's parameters, and what several of them must be together."""
+
+import re
+
+from hybrid_depth_ros.nodes.parameters import Setting
+from hybrid_depth_ros.predictor import FITS
+from hybrid_depth_ros.runtimes.machine import PRECISIONS, RUNTIMES
+
+SETTINGS = (
+    Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '
+            '`ros2 lifecycle` does'),
+    Setting('cameras', ('',), 'names of the cameras, a namespace each; one empty name: a single '
+            'camera without'),
+    Setting('weights', 'lite-nyu', 'registered name or file of the network weights',
+            changeable=True),
+    Setting('device', 'auto', 'auto, cpu, cuda or cuda:N', changeable=True),
+    Setting('precision', 'auto', "the network's arithmetic; auto: the fastest that keeps accuracy",
+            choices=PRECISIONS, changeable=True),
+    Setting('runtime', 'auto', 'what runs the network; auto: the fastest that is installed',
+            choices=RUNTIMES, changeable=True),
+    Setting('fit', 'full', "full: the whole image; paper: the paper's centre crop, NaN outside",
+            choices=FITS, changeable=True),
+    Setting('focal_correction', True, "scale depth to the camera's focal length",
+            changeable=True),
+    Setting('image_transport', 'raw', 'listen to image (raw) or image/compressed (compressed)',
+            choices=('raw', 'compressed')),
+    Setting('depth_encoding', '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or '
+            'millimetres (16UC1, 0: unknown)', choices=('32FC1', '16UC1'), changeable=True),
+    Setting('rectify', 'auto', 'undistort images first; auto: where camera_info has distortion '
+            "and the image topic's name has no rect in it", choices=('auto', 'always', 'never'),
+            changeable=True),
+    Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
+            '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
+    Setting('edge_filter', 0.1, "drop cloud points at an object's outline, where inverse depth "
+            'jumps by this share; 0: none', range=(0.0, 1.0), changeable=True),
+    Setting('cloud_stride', 1, 'every how many-th row and column becomes points',
+            range=(1, 64), changeable=True),
+    Setting('min_range', 0.0, 'nearest cloud point', range=(0.0, 100.0), unit='m',
+            changeable=True),
+    Setting('max_range', 0.0, 'farthest cloud point; 0: no limit', range=(0.0, 100.0), unit='m',
+            changeable=True),
+    Setting('voxel_size', 0.0, 'one cloud point for each cube of this side, not organised; '
+            '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
+    Setting('latency_warning', 0.5, 'latency that /diagnostics warns about; 0: none',
+            range=(0.0, 3600.0), unit='s', changeable=True),
+    Setting('snapshot_folder', '~/.ros/depth_snapshots', '~/snapshot writes a folder in here',
+            changeable=True),
+)
+NETWORK_SETTINGS = ('weights', 'device', 'precision', 'runtime')
+
+
+def check_cameras(names):
+    """Raise ValueError where names can't be the namespaces of one camera each."""
+    if list(names) == ['']:
+        return
+    for name in names:
+        if not re.fullmatch(r'[A-Za-z]\w*', name, re.ASCII):
+            raise ValueError(f'parameter cameras has the name {name!r}; a name is letters, digits '
+                             'and _, starting with a letter')
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f'parameter cameras is {list(names)}; give each camera one name')
+
+
+def check_ranges(settings):
+    """Raise ValueError where no point could be both far and near enough."""
+    near, far = settings['min_range'], settings['max_range']
+    if 0 < far <= near:
+        raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '
+                         'or 0 for no limit')

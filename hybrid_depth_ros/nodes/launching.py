@@ -1,0 +1,51 @@
+"""What the launch files share: arguments with their values, and nodes that take them."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from hybrid_depth_ros.nodes.process import fast_dds_environment
+
+PACKAGE = 'hybrid_depth_ros'
+
+
+def description(arguments, start):
+    """The LaunchDescription of a launch file.
+
+    arguments: ``((name, default, what it is for), …)``. start: from the values by name, texts but
+    for the bool use_sim_time, to what is launched; RuntimeError where they will not do.
+    """
+    def perform(context):
+        given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in arguments}
+        if given['use_sim_time'].lower() not in ('true', 'false'):
+            raise RuntimeError(
+                f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
+        return start({**given, 'use_sim_time': given['use_sim_time'].lower() == 'true'})
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=what)
+          for name, default, what in arguments),
+        *(SetEnvironmentVariable(*variable) for variable in fast_dds_environment().items()),
+        OpaqueFunction(function=perform)])
+
+
+def node(given, executable, parameters=(), package=PACKAGE, **options):
+    """A node with the parameters of params_file, and these on top."""
+    return Node(package=package, executable=executable,
+                parameters=[given['params_file'],
+                            {'use_sim_time': given['use_sim_time'], **dict(parameters)}],
+                ros_arguments=['--log-level', given['log_level']], **options)
+
+
+def depth_node(given, names, parameters=(), **options):
+    """The depth node, started again where it dies; `names` of the arguments are its parameters."""
+    changed = {name: given[name] for name in names if given[name]}
+    return node(given, 'depth_node', {**changed, **dict(parameters)}, respawn=True,
+                respawn_delay=2.0, **options)
+
+
+def camera_node(given, source, parameters, **options):
+    """A camera node that reads `source`, which stays a text where it is a number."""
+    return node(given, 'camera_node', {
+        'source': ParameterValue(source, value_type=str), **parameters}, **options)

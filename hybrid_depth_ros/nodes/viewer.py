@@ -1,0 +1,185 @@
+"""The viewer: picture, depth and point cloud of a running depth node in a browser."""
+
+import sys
+import time
+from collections import deque
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image, PointCloud2, PointField
+
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.messages import image_to_rgb
+from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.page import Page, is_loopback
+from hybrid_depth_ros.pictures import colour_depth, depth_range
+
+SETTINGS = (
+    Setting('host', '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that '
+            'reaches this one'),
+    Setting('port', 8080, 'port of the page; 0: any free one', range=(0, 65535)),
+    Setting('rate', 5.0, 'updates of the page at most', range=(0.5, 60.0), unit='Hz'),
+    Setting('max_points', 40_000, 'points of a cloud shown at most', range=(100, 2_000_000)),
+)
+RATE_SPAN = 10.0  # seconds that rates are counted over
+MOST_SAID = 500  # characters about one trouble: what an encoding says may be a megabyte
+
+
+def cloud_points(message, most):
+    """sensor_msgs/PointCloud2 → points float32 N×3, metres, and colours uint8 N×3.
+
+    Every n-th row and column, so that N is not above `most`; points that are not finite are left
+    out. Without rgb (0x00RRGGBB) the depth gives the colour. Raises ValueError where x, y or z
+    is not FLOAT32, a field is not inside a point, or the data do not fill the rows.
+    """
+    fields = {field.name: field for field in message.fields}
+    for axis in 'xyz':
+        if axis not in fields or fields[axis].datatype != PointField.FLOAT32:
+            raise ValueError(f'the cloud has no field {axis} of type FLOAT32: its fields are '
+                             + (', '.join(fields) or 'none'))
+    height, width, order = message.height, message.width, '>' if message.is_bigendian else '<'
+    if message.row_step < width * message.point_step or len(message.data) < (
+            height * message.row_step):
+        raise ValueError(f'the cloud of {width}×{height} is truncated: it holds '
+                         f'{len(message.data)} bytes in rows of {message.row_step}')
+    kinds = {**dict.fromkeys('xyz', 'f4'), 'rgb': 'u4'}
+    names = [name for name in kinds if name in fields]
+    # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
+    if outside := [name for name in names if fields[name].offset + 4 > message.point_step]:
+        raise ValueError(f'the cloud has points of {message.point_step} bytes, which end before '
+                         f'their fields {", ".join(outside)}')
+    cloud = np.ndarray((height, width), np.dtype({
+        'names': names, 'formats': [order + kinds[name] for name in names],
+        'offsets': [fields[name].offset for name in names], 'itemsize': message.point_step,
+    }), message.data, 0, (message.row_step, message.point_step))
+    step = 1
+    while len(range(0, width, step)) * len(range(0, height, step)) > most:
+        step += 1
+    cloud = cloud[::step, ::step]
+    points = np.stack([cloud[axis] for axis in 'xyz'], axis=-1).reshape(-1, 3)
+    seen = np.isfinite(points).all(axis=1)
+    points = points[seen].astype(np.float32, copy=False)
+    if 'rgb' in fields:
+        packed = cloud['rgb'].reshape(-1)[seen]
+        colours = np.stack([packed >> shift & 255 for shift in (16, 8, 0)], axis=-1)
+        return points, colours.astype(np.uint8)
+    z = points[None, :, 2]
+    return points, colour_depth(z, *depth_range(z))[0] if len(points) else np.zeros_like(
+        points, np.uint8)
+
+
+class _Topic:
+    """A topic, listened to while the page is open; keeps the newest message, still packed."""
+
+    def __init__(self, node, kind, name):
+        self._kind, self._listener = kind, Listener(node, kind, name, self._take, raw=True)
+        self.name = self._listener.topic
+        self._newest, self._arrivals = None, deque(maxlen=1000)
+
+    def follow(self, wanted):
+        """Listen, or leave."""
+        before = self._listener.subscription
+        self._listener.follow(wanted)
+        if self._listener.subscription is not before:
+            self._newest, self._since = None, time.monotonic()
+            self._arrivals.clear()
+
+    def _take(self, data):
+        self._newest = data
+        self._arrivals.append(time.monotonic())
+
+    def newest(self):
+        """What came since the last call, or None."""
+        data, self._newest = self._newest, None
+        return data and deserialize_message(data, self._kind)
+
+    def rate(self):
+        """Messages per second, lately."""
+        now = time.monotonic()
+        span = min(RATE_SPAN, max(1.0, now - self._since))
+        return sum(arrival > now - span for arrival in self._arrivals) / span
+
+
+class ViewerNode(Node):
+    """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL.
+
+    Listens only while the page is open somewhere. Raises ValueError or OSError for a parameter
+    or an address that will not do.
+    """
+
+    def __init__(self, **options):
+        super().__init__('viewer_node', **options)
+        settings = declare(self, SETTINGS)
+        self._max_points = settings['max_points']
+        self.page = Page(settings['host'], settings['port'])
+        self._topics = self._image, self._depth, self._cloud = [
+            _Topic(self, kind, name) for kind, name in (
+                (Image, 'image'), (Image, 'depth/image'), (PointCloud2, 'depth/points'))]
+        self._watched = False
+        self._latencies, self._trouble = deque(maxlen=15), ''
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
+        self.create_timer(0.2, self._follow_page, clock=steady)
+        self.create_timer(1 / settings['rate'], self._refresh, clock=steady)
+        self.get_logger().info(f'open {self.page.url} in a browser')
+        if not is_loopback(settings['host']):
+            self.get_logger().warning(f'host is {settings["host"]}: anybody who reaches port '
+                                      f'{self.page.port} of this machine sees the camera')
+
+    def _follow_page(self):
+        self._watched = self.page.open
+        for topic in self._topics:
+            topic.follow(self._watched)
+
+    def _refresh(self):
+        if not self._watched:
+            return
+        self._trouble = ''
+        for topic, show in ((self._image, self._show_image), (self._depth, self._show_depth),
+                            (self._cloud, self._show_cloud)):
+            try:
+                if message := topic.newest():
+                    show(message)
+            except Exception as error:  # the page outlives whatever one message does
+                self._trouble = f'{topic.name} is not shown: {reason(error)}'[:MOST_SAID]
+                self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
+        self._show_rates()
+
+    def _show_image(self, image):
+        self.page.show_picture(image_to_rgb(image))
+
+    def _show_depth(self, depth):
+        self.page.show_depth(image_to_depth(depth))
+        stamp, now = depth.header.stamp, self.get_clock().now().nanoseconds
+        self._latencies.append((now - stamp.nanosec) / 1e9 - stamp.sec)
+
+    def _show_cloud(self, cloud):
+        self.page.show_cloud(*cloud_points(cloud, self._max_points))
+
+    def _show_rates(self):
+        shown = []
+        for topic in self._topics:
+            rate = topic.rate()
+            shown.append(f'{topic.name}: {rate:.1f} Hz' if rate else f'nothing on {topic.name}')
+        if self._latencies:
+            latency = np.median(self._latencies)
+            shown.append(f'latency: {1000 * latency:.0f} ms' if 0 <= latency < 60 else
+                         "latency unknown: the stamps are of another clock than this node's")
+        self.page.show_text('\n'.join([*shown, self._trouble]))
+
+    def destroy_node(self):
+        self.page.close()
+        super().destroy_node()
+
+
+def main(args=None):
+    """Run the node until it is told to stop; returns the exit status."""
+    return run('viewer_node', ViewerNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

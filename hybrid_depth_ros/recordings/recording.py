@@ -1,0 +1,244 @@
+"""A rosbag2 recording, read by rosbags: a folder, an .mcap or a .db3 file. Needs no ROS."""
+
+import os
+import struct
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_depth_ros.encodings import (
+    compressed_to_depth,
+    compressed_to_rgb,
+    image_pixels,
+    image_to_depth,
+    is_depth,
+    pixels_to_rgb,
+)
+from hybrid_depth_ros.errors import reason
+
+TYPES = {f'sensor_msgs/msg/{name}': name for name in ('Image', 'CompressedImage', 'CameraInfo')}
+KIND_NAMES = {'image': 'colour images', 'depth': 'depth images', 'camera_info': 'camera infos'}
+
+
+class Topic(NamedTuple):
+    """A topic of a recording. kind: a key of ``KIND_NAMES``, or ``damaged``; type: a message of
+    sensor_msgs; held: how many messages.
+    """
+
+    name: str
+    kind: str
+    type: str
+    held: int
+
+
+class Message(NamedTuple):
+    """Where a message is: the stamp in its header, when it was recorded (both ns)."""
+
+    stamp: int
+    time: int
+
+
+class Recording:
+    """A rosbag2 recording: its image topics and camera infos, and their messages.
+
+    path: a folder with metadata.yaml, an .mcap or a .db3 file. ``topics``: Topic by name.
+    It is opened once in each process (after a fork, or unpickled, a second time).
+    Raises OSError, one sentence, where it can't be read.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path).expanduser()
+        self._process = self._reader = self._types = None
+        self.topics = {}
+        kinds = {}
+        for connection in self._connections():
+            name, kind = connection.topic, TYPES[connection.msgtype]
+            if name not in kinds:
+                kinds[name] = self._kind(name, kind)
+            held = connection.msgcount + (self.topics[name].held if name in self.topics else 0)
+            self.topics[name] = Topic(name, kinds[name], kind, held)
+
+    def __getstate__(self):
+        return {**self.__dict__, '_process': None, '_reader': None, '_types': None}
+
+    def close(self):
+        """Give the file back."""
+        if self._reader and self._process == os.getpid():
+            self._reader.close()
+        self._process = self._reader = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _open(self):
+        if self._process == os.getpid():
+            return self._reader
+        path = self.path
+        if not path.exists():
+            raise OSError(f'{path}: there is no such file or folder; check the path')
+        if path.is_dir() and not (path / 'metadata.yaml').is_file():
+            raise OSError(f'{path} has no metadata.yaml: run `ros2 bag reindex {path}`, or name '
+                          'an .mcap or .db3 file instead of the folder')
+        if path.is_file() and path.suffix not in ('.mcap', '.db3'):
+            raise OSError(f'{path} is no recording: name a rosbag2 folder, an .mcap or a .db3 '
+                          'file')
+        for log in path.glob('*.db3-wal') if path.is_dir() else [Path(f'{path}-wal')]:
+            if log.is_file() and log.stat().st_size:
+                database = log.with_name(log.name.removesuffix('-wal'))
+                raise OSError(f'{database} was not closed, its last messages lie in {log.name}: '
+                              f"run `sqlite3 {database} 'PRAGMA wal_checkpoint(TRUNCATE)'`")
+        try:
+            from rosbags.rosbag2 import Reader
+            from rosbags.typesys import Stores, get_typestore
+        except ImportError as error:
+            raise OSError(f'{path} is read by rosbags, which is not installed: '
+                          "pip install 'rosbags>=0.11'") from error
+        with self._trouble(Reader):
+            reader = Reader(path)
+            reader.open()
+        if not reader.message_count:
+            reader.close()
+            raise OSError(f'{path} holds no message: record it again')
+        self._types = get_typestore(Stores.ROS2_JAZZY)
+        self._reader, self._process = reader, os.getpid()
+        return reader
+
+    @contextmanager
+    def _trouble(self, reader=None):
+        """What rosbags raises for a broken file, some of it by accident, as one OSError.
+
+        reader: rosbags' class, while the recording is being opened.
+        """
+        try:
+            yield
+        except PermissionError:
+            raise
+        except Exception as error:
+            text = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+            raise OSError(f'{self.path} is truncated or damaged ({text}): '
+                          + self._mend(reader)) from error
+
+    def _mend(self, reader):
+        files = [self.path]
+        if self.path.is_dir():
+            files = sorted((*self.path.glob('*.mcap'), *self.path.glob('*.db3')))
+            broken = [file for file in files if reader and not _opens(reader, file)]
+            if not files or (reader and not broken):  # then metadata.yaml is to blame
+                return f'run `ros2 bag reindex {self.path}`'
+            files = broken or files
+        if not files[0].stat().st_size:
+            return 'copy it again, the file is empty'
+        if files[0].suffix == '.mcap':
+            return f'`mcap recover {files[0]} -o mended.mcap` saves what is whole'
+        return f'`sqlite3 {files[0]} .recover | sqlite3 mended.db3` saves what is whole'
+
+    def _connections(self, *names):
+        return [connection for connection in self._open().connections
+                if connection.msgtype in TYPES and (not names or connection.topic in names)]
+
+    def _kind(self, name, kind):
+        if kind == 'CameraInfo':
+            return 'camera_info'
+        found = 'image'
+        for topic, _, raw in self.messages(name):  # by the first that can be read
+            try:
+                return 'depth' if is_depth(self._message(topic, raw)) else 'image'
+            except OSError:
+                found = 'damaged'
+        return found
+
+    def messages(self, *names, time=None):
+        """Messages of these topics as recorded: yields (topic name, Message, bytes).
+
+        time: only those recorded at this moment (ns).
+        """
+        connections = self._connections(*names)
+        if not connections:
+            return  # to rosbags, none would mean all
+        with self._trouble():
+            messages = iter(self._open().messages(
+                connections, time, None if time is None else time + 1))
+        while True:
+            with self._trouble():
+                got = next(messages, None)
+            if got is None:
+                return
+            connection, recorded, raw = got
+            if len(raw) < 12 or raw[0] or raw[1] > 11:
+                raise OSError(f'{self.path}: a message on {connection.topic} is not CDR; where '
+                              'messages are compressed one by one, name the folder instead of '
+                              'the file')
+            # CDR: 4 bytes of encapsulation, then the header's stamp
+            seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
+            yield (connection.topic,
+                   Message(seconds * 1_000_000_000 + nanoseconds, recorded), raw)
+
+    def _message(self, name, raw):
+        kind = next(c.msgtype for c in self._connections(name))
+        try:
+            return self._types.deserialize_cdr(raw, kind)
+        except Exception as error:
+            raise OSError(f'{self.path}: a message on {name} is damaged '
+                          f'({reason(error)})') from error
+
+    def read(self, name, message):
+        """The bytes of one message. Raises OSError where it isn't there."""
+        for _, found, raw in self.messages(name, time=message.time):
+            if found == message:
+                return raw
+        raise OSError(f'{self.path}: the message on {name} at {message.stamp / 1e9:.3f} s is '
+                      'gone: has the file changed?')
+
+    def decode(self, name, raw):
+        """A message → uint8 H×W×3 RGB, or of a depth topic float32 H×W metres, NaN: unknown.
+
+        Raises OSError naming the topic.
+        """
+        topic, message = self.topics[name], self._message(name, raw)
+        try:
+            if topic.kind == 'depth':
+                return (image_to_depth if topic.type == 'Image' else compressed_to_depth)(message)
+            if topic.type == 'CompressedImage':
+                return compressed_to_rgb(message)
+            return pixels_to_rgb(image_pixels(message), message.encoding)
+        except ValueError as error:
+            raise OSError(f'{self.path}: {name}: {error}') from error
+
+    def camera_info(self, name):
+        """The first CameraInfo on a topic; None where there is none."""
+        if name not in self.topics:
+            return None
+        return next((self._message(name, raw) for _, _, raw in self.messages(name)), None)
+
+    def choose(self, kind, wanted, option, besides=()):
+        """The topic of a kind: the one wanted, or else the only one there is.
+
+        besides: topics that are meant only where wanted. Raises OSError that lists what there
+        is and names the option of the command line that chooses.
+        """
+        found = [t for t in self.topics.values() if t.held and (
+            t.name == wanted if wanted else t.kind == kind and t.name not in besides)]
+        if len(found) == 1 and found[0].kind == kind:
+            return found[0].name
+        what = KIND_NAMES[kind]
+        if wanted:
+            reason = (f'{wanted} holds {KIND_NAMES.get(found[0].kind, "damaged messages")}, not '
+                      f'{what}' if found else
+                      f'no {"camera infos" if kind == "camera_info" else "images"} on {wanted}')
+        else:
+            reason = (f'{len(found)} topics hold {what}: name one with {option}' if found else
+                      f'no topic holds {what}')
+        listed = ', '.join(f'{t.name} ({t.kind}) {t.held} × {t.type}'
+                           for t in self.topics.values())
+        raise OSError(f'{self.path}: {reason}. In it: {listed or "no image topics"}')
+
+
+def _opens(reader, file):
+    try:
+        with reader(file):
+            return True
+    except Exception:
+        return False

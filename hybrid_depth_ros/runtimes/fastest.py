@@ -1,0 +1,157 @@
+"""Which runtime and precision: the ones asked for, or the fastest here by a short trial."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from functools import partial
+
+import numpy as np
+
+from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import cache_folder, write_whole
+from hybrid_depth_ros.runtimes.exports import (
+    cached,
+    export_onnx,
+    export_openvino,
+    int8_graph,
+    read_graph,
+    weights_digest,
+)
+from hybrid_depth_ros.runtimes.machine import (
+    NEEDS,
+    PRECISIONS,
+    RUNTIMES,
+    choose_device,
+    cpu_flags,
+    installed,
+    versions,
+)
+from hybrid_depth_ros.runtimes.onnx import OnnxRuntime
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, openvino_precisions
+from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
+from hybrid_depth_ros.weights import load_network, weights_path
+
+TRIAL = 1.0             # seconds that the candidates share
+
+
+def precisions(runtime, path, device):
+    """What a runtime can compute these weights in here, the fastest first."""
+    if runtime == 'tensorrt':
+        return 'fp16', 'fp32'
+    if runtime == 'onnxruntime':
+        return ('fp32',)
+    if runtime == 'openvino':
+        return (*(['int8'] if int8_graph(path) else []), *openvino_precisions(), 'fp32')
+    if device != 'cpu':
+        return 'fp16', 'bf16', 'fp32'
+    fast = {'avx512_bf16', 'amx_bf16', 'bf16'} & cpu_flags()
+    return ('bf16', 'fp32', 'fp16') if fast else ('fp32', 'bf16', 'fp16')
+
+
+def _make(runtime, precision, path, digest, device):
+    if runtime == 'torch':
+        return TorchRuntime(load_network(str(path)), device, precision)
+    if runtime == 'openvino':
+        file = (int8_graph(path) if precision == 'int8' else
+                cached(digest, '.zip', partial(export_openvino, path, digest)))
+        return OpenVinoRuntime(read_graph(file, digest), precision)
+    return OnnxRuntime(cached(digest, '.onnx', partial(export_onnx, path)), runtime, precision)
+
+
+def _time(runtime, seconds):
+    """Seconds that the network takes for one 640×480 picture: the least of a short trial."""
+    pixels = np.zeros((1, 288, 352, 3), np.uint8)
+    runtime(pixels)
+    took, end = [], time.monotonic() + seconds
+    while not took or time.monotonic() < end:
+        start = time.perf_counter()
+        runtime(pixels)
+        took.append(time.perf_counter() - start)
+    return min(took)
+
+
+def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='auto'):
+    """The runtime for a registered name or weights file, and in one sentence why it is this one.
+
+    runtime ``auto``: each that is installed gets a short trial in its fastest precision, and
+    the fastest wins; the winner is remembered for this machine, weights and versions. precision
+    ``auto``: int8 where the weights have a quantised graph and OpenVINO runs it, else bf16 or
+    fp16 where the processor computes it fast, else fp32.
+    Raises ValueError for what is unknown, not installed or not possible, and what
+    :func:`load_network` raises.
+    """
+    for name, value, known in (('runtime', runtime, RUNTIMES),
+                               ('precision', precision, PRECISIONS)):
+        if value not in known:
+            raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
+    path, device = weights_path(weights), choose_device(device)
+    digest = weights_digest(path) if path.is_file() else ''
+    suitable = ('torch', 'openvino', 'onnxruntime') if device == 'cpu' else ('torch', 'tensorrt')
+    candidates = {}
+    for name in suitable if runtime == 'auto' else (runtime,):
+        if not installed(name):
+            if runtime == name:
+                raise ValueError(f'runtime {name} is not installed: {NEEDS[name][1]}')
+            continue
+        if name in ('openvino', 'onnxruntime') and device != 'cpu':
+            raise ValueError(f'runtime {name} runs on the CPU: set device to cpu, or runtime to '
+                             'torch or tensorrt')
+        able = precisions(name, path, device)
+        if precision == 'auto':
+            candidates[name] = able[0]
+        elif precision in able:
+            candidates[name] = precision
+    if not candidates:
+        if precision == 'int8' and not int8_graph(path):
+            raise ValueError(f'{path} has no int8 graph beside it: make one by python -m '
+                             'train.quantise, or set precision to auto')
+        if not any(map(installed, RUNTIMES[1:])):
+            raise ValueError('nothing here can run a network: pip install openvino, or '
+                             + NEEDS['torch'][1])
+        raise ValueError(f'precision {precision} is not possible here with runtime {runtime}: set '
+                         'precision to auto')
+    try:
+        return _best(candidates, path, digest, device)
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # of whichever class the library likes
+        raise ValueError(f'{path} cannot run here by {" or ".join(candidates)} ({reason(error)}); '
+                         'set another runtime, precision or device') from error
+
+
+def _best(candidates, path, digest, device):
+    if len(candidates) == 1:
+        (name, precision), = candidates.items()
+        return _make(name, precision, path, digest, device), f'{name} {precision}'
+    key = hashlib.sha256(json.dumps([
+        digest, candidates, device, platform.machine(), os.cpu_count(), sorted(cpu_flags()),
+        versions(('torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu'))]).encode()).hexdigest()
+    remembered = None
+    with contextlib.suppress(OSError, ValueError):
+        remembered = cache_folder() / 'choices' / key[:32]
+        chosen, why = json.loads(remembered.read_text())
+        if chosen in candidates:
+            return (_make(chosen, candidates[chosen], path, digest, device),
+                    f'{why}, by an earlier trial')
+    made, took, failed = {}, {}, {}
+    for name, precision in candidates.items():
+        try:
+            made[name] = _make(name, precision, path, digest, device)
+            took[name] = _time(made[name], TRIAL / len(candidates))
+        except OSError:
+            raise
+        except Exception as error:  # one that doesn't work here must not stop the others
+            failed[name] = error
+    if not took:
+        raise next(iter(failed.values()))
+    chosen = min(took, key=took.__getitem__)
+    why = f'{chosen} {candidates[chosen]}: ' + ', '.join(
+        [f'{name} {candidates[name]} {1000 * took[name]:.0f} ms' for name in took]
+        + [f'{name} not possible ({reason(error)})' for name, error in failed.items()])
+    if remembered:
+        with contextlib.suppress(OSError):
+            write_whole(remembered, json.dumps([chosen, why]).encode())
+    return made[chosen], why
