@@ -25,7 +25,7 @@ from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.recording import Recording
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.room import Room
-from train.datasets import BagPairs
+from train.datasets.own import BagPairs
 
 WIDTH, HEIGHT, COUNT = 160, 120, 4
 CAMERA = Intrinsics(WIDTH, HEIGHT, 150.0, 148.0, 79.0, 60.5)

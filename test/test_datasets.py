@@ -14,21 +14,14 @@ from rosbags.typesys import Stores, get_typestore
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.room import Room
-from train import prepare, raw
-from train.datasets import (
-    BagPairs,
-    H5Tree,
-    LabeledMat,
-    PairList,
-    Store,
-    SyncTree,
-    open_dataset,
-    read_colour,
-    read_depth,
-    read_whole,
-    readable,
-)
-from train.raw import RawScenes
+from train import prepare
+from train.datasets import open_dataset, raw
+from train.datasets.files import read_colour, read_depth
+from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
+from train.datasets.own import BagPairs, PairList
+from train.datasets.pairs import read_whole, readable
+from train.datasets.raw import RawScenes
+from train.datasets.store import Store
 
 NYU = Intrinsics(640, 480, raw.COLOUR_MATRIX[0, 0], raw.COLOUR_MATRIX[1, 1],
                  raw.COLOUR_MATRIX[0, 2], raw.COLOUR_MATRIX[1, 2])

@@ -9,7 +9,7 @@ from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.room import Room
-from train.datasets import SyncTree
+from train.datasets.nyu import SyncTree
 
 NYU_FX = 518.858
 

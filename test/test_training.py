@@ -15,19 +15,21 @@ import torch
 
 from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network, save_network
-from train import average, evaluate, nyu, prepare, survival, throughput
-from train.data import (
-    CROP_HEIGHT,
-    CROP_WIDTH,
-    RESIZED_WIDTH,
-    Samples,
-    augment,
-    make_loader,
-    normalise,
-    paste_window,
-    to_input,
+from train import (
+    average,
+    checkpoint,
+    configuration,
+    evaluate,
+    networks,
+    nyu,
+    optimisation,
+    prepare,
+    survival,
+    throughput,
 )
-from train.datasets import SyncTree
+from train.augment import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment, paste_window
+from train.data import Samples, make_loader, normalise, to_input
+from train.datasets.nyu import SyncTree
 from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1
 
@@ -173,7 +175,8 @@ def test_losses_by_hand():
 
 def test_fast_depthwise_gradients_are_the_gradients():
     torch.manual_seed(0)
-    network = nyu.make_network({**nyu.DEFAULTS, 'dropout': 0.0}, from_scratch=True).double()
+    network = networks.make_network({**configuration.DEFAULTS, 'dropout': 0.0},
+                                    from_scratch=True).double()
     picture = torch.rand(2, 3, 64, 96, dtype=torch.float64)
 
     def gradients():
@@ -191,11 +194,11 @@ def test_fast_depthwise_gradients_are_the_gradients():
 
 
 def test_frozen_layers_stay_as_they_are(tree, tmp_path):
-    config = nyu.load_config('config/lite.yaml', [
+    config = configuration.load_config('config/lite.yaml', [
         'encoder=efficientnet_lite0', 'epochs=1', 'epoch_images=4', 'batch=2', 'validation=[]',
         'ema=0.0', 'precision=fp32'])
     torch.manual_seed(config['seed'])
-    before = nyu.make_network(config, from_scratch=True).state_dict()
+    before = networks.make_network(config, from_scratch=True).state_dict()
     nyu.train(config, [SyncTree(tree)], tmp_path / 'out', from_scratch=True)
     after = torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['network']
     frozen = {name for name in before
@@ -209,7 +212,7 @@ def test_frozen_layers_stay_as_they_are(tree, tmp_path):
 def test_drop_path_skips_whole_samples():
     """The branch of a skipped sample is 0, the others are scaled: the mean stays."""
     network = HybridDepthNet('efficientnet_lite0')
-    nyu.drop_paths(network, 0.4, 0, 1)
+    networks.drop_paths(network, 0.4, 0, 1)
     dropped = [m.drop_path for m in network.encoder.modules() if hasattr(m, 'drop_path')]
     assert dropped[-1].p == 0.4 and 0 < dropped[0].p < 0.05
     x = dropped[-1](torch.ones(1000, 2, 3, 3))
@@ -221,10 +224,10 @@ def test_drop_path_skips_whole_samples():
 
 def test_learning_rate_curve():
     cycle = {'lr': 2.0, 'warmup': 0.1, 'lr_steps': []}
-    assert nyu.learning_rate(cycle, 0.0) == pytest.approx(0.08)
-    assert nyu.learning_rate(cycle, 0.1) == 2
-    assert nyu.learning_rate(cycle, 0.55) == pytest.approx(1)
-    assert nyu.learning_rate(cycle, 1.0) == pytest.approx(0)
+    assert optimisation.learning_rate(cycle, 0.0) == pytest.approx(0.08)
+    assert optimisation.learning_rate(cycle, 0.1) == 2
+    assert optimisation.learning_rate(cycle, 0.55) == pytest.approx(1)
+    assert optimisation.learning_rate(cycle, 1.0) == pytest.approx(0)
 
 
 @pytest.fixture
@@ -271,17 +274,17 @@ def test_a_run_resumes_exactly_and_ships_weights(tree, config, tmp_path, capsys)
 
     whole = run('whole')
     assert whole['step'] == 4
-    cut = nyu.save_checkpoint
+    cut = checkpoint.save_checkpoint
     try:
         def stop_after_first_epoch(path, state):
             cut(path, state)
             if state['step'] == 2:
                 raise KeyboardInterrupt
-        nyu.save_checkpoint = stop_after_first_epoch
+        checkpoint.save_checkpoint = stop_after_first_epoch
         with pytest.raises(SystemExit, match='--resume'):
             run('cut')
     finally:
-        nyu.save_checkpoint = cut
+        checkpoint.save_checkpoint = cut
     resumed = run('cut', '--resume')
     for name, tensor in whole['network'].items():
         torch.testing.assert_close(resumed['network'][name], tensor, rtol=1e-4, atol=1e-5)
@@ -336,7 +339,7 @@ def test_labeled_is_not_ignored(tree, tmp_path):
 
 def test_paper_yaml_is_the_paper():
     """Harsányi et al. 2018, section 4, line by line."""
-    config = nyu.load_config('config/paper.yaml')
+    config = configuration.load_config('config/paper.yaml')
     assert (config['encoder'], config['lateral'], config['dropout']) == ('resnet50', True, 0.5)
     assert (CROP_WIDTH, CROP_HEIGHT, RESIZED_WIDTH) == (320, 256, 352)
     assert config['augment'] == {'scale': [1.0, 1.5], 'rotation': 5.0, 'colour': [0.8, 1.2],
@@ -346,18 +349,18 @@ def test_paper_yaml_is_the_paper():
     assert (config['optimiser'], config['momentum'], config['weight_decay'], config['batch']) == (
         'sgd', 0.9, 0.00025, 16)
     assert 25 <= config['epochs'] <= 30
-    rates = [nyu.learning_rate(config, epoch / config['epochs'])
+    rates = [optimisation.learning_rate(config, epoch / config['epochs'])
              for epoch in range(config['epochs'])]
     assert rates == [1e-2] * 10 + [5e-3] * 10 + [1e-3] * (config['epochs'] - 20)
     assert 5 <= rates.count(1e-3) <= 10
     assert (config['clip'], config['ema'], config['encoder_lr'], config['precision']) == (
         0, 0, 1, 'fp32')
 
-    network = nyu.make_network(config, from_scratch=True)
+    network = networks.make_network(config, from_scratch=True)
     assert network.head.weight.std().item() == pytest.approx(0.001, rel=0.2)
     assert network.up_projections[0].main_conv.weight.std().item() == pytest.approx(0.001, rel=0.01)
     assert network.laterals[0].bias.abs().max() == 0
-    optimiser = nyu.make_optimiser(config, network)
+    optimiser = optimisation.make_optimiser(config, network)
     assert all(group['share'] == 1 and group['weight_decay'] == 0.00025
                and group['momentum'] == 0.9 for group in optimiser.param_groups)
     assert sum(p.numel() for group in optimiser.param_groups
@@ -375,7 +378,7 @@ def test_nearest_neighbour_invents_no_colour():
 
 
 def test_lite_yaml_and_overrides(tmp_path):
-    config = nyu.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]', 'lr=8e-4'])
+    config = configuration.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]', 'lr=8e-4'])
     assert (config['epochs'], config['freeze'], config['encoder'], config['lr']) == (
         3, [], 'efficientnet_lite2', 8e-4)
     bad = tmp_path / 'bad.yaml'
@@ -389,21 +392,21 @@ def test_lite_yaml_and_overrides(tmp_path):
                         ('augment: {scale: 1}', r'low, high')):
         bad.write_text(text)
         with pytest.raises(ValueError, match=named):
-            nyu.load_config(bad)
+            configuration.load_config(bad)
     for text, said in (('epochs', '--set epochs: it must be KEY=VALUE'),
                        ('lr=[', r'--set lr=\[: '), ('epoks=3', "--set: unknown key 'epoks'")):
         with pytest.raises(ValueError, match=f'^{said}'):
-            nyu.load_config('config/lite.yaml', [text])
+            configuration.load_config('config/lite.yaml', [text])
 
 
 def test_fine_tuning_starts_from_weights(tmp_path):
-    config = nyu.load_config('config/lite.yaml')
-    network = nyu.make_network(config, init='lite-nyu')
+    config = configuration.load_config('config/lite.yaml')
+    network = networks.make_network(config, init='lite-nyu')
     shipped = load_network('lite-nyu').state_dict()
     assert all(torch.equal(tensor, shipped[name]) for name, tensor in
                network.state_dict().items())
     with pytest.raises(ValueError, match=r'lite-nyu has the encoder efficientnet_lite2.*resnet50'):
-        nyu.make_network({**config, 'encoder': 'resnet50'}, init='lite-nyu')
+        networks.make_network({**config, 'encoder': 'resnet50'}, init='lite-nyu')
 
 
 def test_a_longer_lens_learns_the_depth_of_nyus(tree):
@@ -412,7 +415,7 @@ def test_a_longer_lens_learns_the_depth_of_nyus(tree):
         def focal(self, i):
             return 2 * super().focal(i)
     options = {'scale': (1.0, 1.0), 'rotation': 0.0}
-    near, far = (nyu.Samples([kind(tree)], [1], 4, 0, options)[0][2]
+    near, far = (Samples([kind(tree)], [1], 4, 0, options)[0][2]
                  for kind in (LongLens, SyncTree))
     np.testing.assert_allclose(near, far / 2, rtol=1e-6)
 
@@ -435,7 +438,8 @@ def test_two_processes_are_one(tree, tmp_path):
     one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)['network']
                 for out in ('one', 'two'))
     torch.manual_seed(0)
-    start = nyu.make_network(nyu.load_config(config), from_scratch=True).double().state_dict()
+    start = networks.make_network(configuration.load_config(config),
+                                  from_scratch=True).double().state_dict()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-7, atol=1e-9, msg=name)
     assert (one['head.weight'] - start['head.weight']).abs().max() > 1e-4
@@ -660,7 +664,7 @@ def test_loading_processes_hold_no_lock(tree, tmp_path):
 
 
 def tiny_run(tree, out, **more):
-    config = {**nyu.DEFAULTS, 'epochs': 1, 'batch': 2, 'workers': 0, **more}
+    config = {**configuration.DEFAULTS, 'epochs': 1, 'batch': 2, 'workers': 0, **more}
     nyu.train(config, [SyncTree(tree)], out, from_scratch=True, checkpoint_every=(1, 'steps'))
     return torch.load(out / 'last.pt', weights_only=True)
 
@@ -699,30 +703,30 @@ def test_weights_that_are_no_numbers_are_not_saved(tree, tmp_path, monkeypatch):
 
 def test_a_checkpoint_without_room_leaves_the_old_one(tmp_path):
     path = tmp_path / 'last.pt'
-    survival.save_checkpoint(path, {'step': 1})
+    checkpoint.save_checkpoint(path, {'step': 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r'last\.pt could not be written \(.*the one before it'):
-            survival.save_checkpoint(path, {'step': 2, 'weights': torch.zeros(100_000)})
+            checkpoint.save_checkpoint(path, {'step': 2, 'weights': torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert survival.load_checkpoint(path, 'cpu') == {'step': 1}
+    assert checkpoint.load_checkpoint(path, 'cpu') == {'step': 1}
     assert [file.name for file in tmp_path.iterdir()] == ['last.pt']
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(OSError, match=r'last\.pt is not a whole checkpoint'):
-        survival.load_checkpoint(path, 'cpu')
+        checkpoint.load_checkpoint(path, 'cpu')
 
 
 def test_training_outlives_a_full_disk(tree, tmp_path, monkeypatch, capsys):
-    save, calls = nyu.save_checkpoint, []
+    save, calls = checkpoint.save_checkpoint, []
 
     def second_fails(path, state):
         calls.append(path)
         if len(calls) == 2:
             raise OSError(28, 'No space left on device', str(path))
         save(path, state)
-    monkeypatch.setattr(nyu, 'save_checkpoint', second_fails)
+    monkeypatch.setattr(checkpoint, 'save_checkpoint', second_fails)
     assert tiny_run(tree, tmp_path / 'out', epoch_images=6)['step'] == 3
     assert 'No space left' in capsys.readouterr().err
 

@@ -14,9 +14,10 @@ import tqdm
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.weights import load_network, save_network
+from train.arguments import add_training_arguments, check_shares
+from train.configuration import VALIDATION_OPTION, load_config
 from train.data import Samples, make_loader, to_input
 from train.datasets import open_dataset
-from train.nyu import VALIDATION_OPTION, load_config, parse_arguments
 
 
 def average(networks):
@@ -68,7 +69,9 @@ def main(argv=None):
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=Path, required=True, help='.safetensors to write')
-    args = parse_arguments(parser, argv)
+    add_training_arguments(parser)
+    args = parser.parse_args(argv)
+    check_shares(parser, args)
     if args.batches < 1:
         parser.error(f'--batches is {args.batches}; it must be at least 1')
     try:

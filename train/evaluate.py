@@ -11,12 +11,14 @@ import torch
 import tqdm
 
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.weights import load_network
+from train.arguments import add_data_arguments, open_data
 from train.data import centre_crop, normalise
-from train.datasets import SPLIT_NAMES, above_0, open_dataset, ranges
+from train.datasets.pairs import ranges
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
@@ -163,26 +165,19 @@ def save_plot(bands, out):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
+    add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
-    parser.add_argument('--split', choices=SPLIT_NAMES, default='test',
-                        help='of data that know the official split; others are taken whole')
+    add_data_arguments(parser, 'test')
     parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=('paper', 'eigen'), default='paper')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
-    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
-                        help="a CSV's depth units in a metre")
-    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
-    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
-    parser.add_argument('--json', type=Path, metavar='OUT', help='write the figures here too')
     parser.add_argument('--plot', type=Path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
                         help='draw the best, median and worst image')
     args = parser.parse_args(argv)
     try:
-        dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
-                               image_topic=args.image_topic, depth_topic=args.depth_topic)
+        dataset = open_data(args, args.data)
         if args.ranges:
             dataset = dataset.numbered(args.ranges)
         network = load_network(args.weights)

@@ -8,14 +8,7 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 
-
-def across(value, operation=torch.distributed.ReduceOp.SUM):
-    """A number of this process's part of the batch → the whole batch's; no gradient."""
-    value = value.detach().clone()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value, operation)
-    return value
-
+from train.processes import across
 
 
 def berhu(predicted, target, valid):
@@ -61,3 +54,12 @@ def log_gradient(predicted, target, valid, scales=4):
         error = F.avg_pool2d(error, 2) / weight.clamp_min(0.25)
         valid = weight > 0
     return total / scales
+
+
+TERMS = (berhu, log_l1, log_gradient)  # their weights in a configuration have their names
+
+
+def loss_of(config, predicted, target, valid):
+    """The sum of the TERMS, weighted as the configuration says."""
+    return sum(config[term.__name__] * term(predicted, target, valid)
+               for term in TERMS if config[term.__name__])

@@ -18,18 +18,14 @@ import numpy as np
 import tqdm
 
 from hybrid_depth_ros.errors import explain
-from train.datasets import SPLIT_NAMES, LabeledMat, Subset, above_0, open_dataset, read_whole
-from train.raw import RawScenes
+from train.arguments import add_data_arguments, open_data
+from train.datasets import open_dataset
+from train.datasets.nyu import LabeledMat
+from train.datasets.pairs import Subset, equally_spaced, read_whole
+from train.datasets.raw import RawScenes
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
 TODO, DONE, BROKEN = 0, 1, 2
-
-
-def equally_spaced(dataset, count):
-    """At most `count` pairs, equally spaced over the whole dataset."""
-    if count is None or len(dataset) <= count:
-        return dataset
-    return Subset(dataset, np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist())
 
 
 def without_test_scenes(path, labeled):
@@ -171,17 +167,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=Path, required=True, help='the store, a new folder')
-    parser.add_argument('--split', choices=SPLIT_NAMES, default='train')
+    add_data_arguments(parser, 'train')
     parser.add_argument('--count', type=int, help='keep this many, equally spaced '
                         f'(raw NYU: {PAPER_COUNT:,}, the paper\'s; others: all)')
     parser.add_argument('--size', default='352x264', metavar='WxH')
     parser.add_argument('--workers', type=int, help='processes; default: one for each core')
     parser.add_argument('--labeled', type=Path, metavar='MAT', help='nyu_depth_v2_labeled.mat: '
                         'leave out raw scenes that a test image shows')
-    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
-                        help="a CSV's depth units in a metre")
-    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
-    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
     args = parser.parse_args(argv)
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
     if not size or not all(int(side) for side in size.groups()):
@@ -190,8 +182,7 @@ def main(argv=None):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f'--{name} is {value}; it must be at least 1')
     try:
-        dataset = open_dataset(args.data, args.split, depth_scale=args.depth_scale,
-                               image_topic=args.image_topic, depth_topic=args.depth_topic)
+        dataset = open_data(args, args.data)
         for sentence in dataset.left_out:
             print(f'left out: {sentence}', file=sys.stderr)
         count = args.count

@@ -25,7 +25,8 @@ from hybrid_depth_ros.runtimes.exports import (
 )
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
-from train.datasets import open_dataset, ranges
+from train.datasets import open_dataset
+from train.datasets.pairs import ranges
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
 MOST_LOSS = 0.005  # of δ1 that int8 may cost

@@ -3,13 +3,8 @@
 import contextlib
 import fcntl
 import os
-import pickle
 import signal
 import time
-
-import torch
-
-from hybrid_depth_ros.errors import reason
 
 IMPATIENT = 3.0  # seconds after which a second Ctrl-C ends at once; launchers repeat the first
 
@@ -64,42 +59,3 @@ def asked_to_stop():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def save_checkpoint(path, state):
-    """torch.save that leaves either the old file or the new one, whole and on the disk.
-
-    Raises OSError where there is no room for it: the old file stays.
-    """
-    partial = path.with_suffix('.partial')
-    try:
-        with open(partial, 'wb') as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        raise OSError(f'{path} could not be written ({reason(cause)})'
-                      + ('; the one before it is whole' if path.exists() else '')) from error
-
-
-def load_checkpoint(path, device):
-    """What :func:`save_checkpoint` wrote; OSError where it is not whole. Nothing is executed."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise OSError(f'{path} is not a whole checkpoint; start anew with --init '
-                      f'{path.with_name("best.safetensors")}, in another --out') from error
-
-
-def finite(network):
-    """Whether all parameters and statistics of a network are numbers."""
-    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

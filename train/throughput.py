@@ -11,27 +11,21 @@ import statistics
 import sys
 import time
 from itertools import islice
-from pathlib import Path
 
 import torch
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
+from train.arguments import add_training_arguments
+from train.configuration import load_config
 from train.data import Samples, make_loader, to_input
-from train.datasets import RgbdSet, open_dataset
-from train.nyu import (
-    SharedDropout,
-    drop_paths,
-    load_config,
-    loss_of,
-    make_autocast,
-    make_network,
-    make_optimiser,
-    make_scaler,
-    make_trainable,
-    update,
-)
+from train.datasets import open_dataset
+from train.datasets.pairs import RgbdSet
+from train.loss import loss_of
+from train.networks import drop_paths, make_network, make_trainable
+from train.optimisation import make_autocast, make_optimiser, make_scaler, update
+from train.processes import SharedDropout
 
 
 class Walk(RgbdSet):
@@ -125,14 +119,10 @@ def loading_time(config, data, workers, batches):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
-    parser.add_argument('--data', nargs='+', default=[], metavar='PATH',
-                        help='in any form that training takes; default: a virtual room, drawn '
-                        'before, so that reading costs nothing')
+    add_training_arguments(parser, required=False, default=[], help='RGB-D data in any form; '
+                           'default: a virtual room, drawn before, so that reading costs nothing')
     parser.add_argument('--workers', type=int, default=1, help='loading processes')
     parser.add_argument('--rounds', type=int, default=8, help='batches and steps measured')
-    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
-                        help='change keys of the configuration')
     args = parser.parse_args(argv)
     for name, least in (('workers', 0), ('rounds', 1)):
         if (value := getattr(args, name)) < least:

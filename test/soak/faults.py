@@ -9,7 +9,6 @@ that stand still as long. Of these the figures are told but not judged: in about
 whatever the profile, Fast DDS 2.14 does not bring such a node and its listener together again.
 """
 
-import argparse
 import os
 import random
 import signal
@@ -18,13 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
-os.environ['PYTHONPATH'] = os.pathsep.join(
-    [str(TESTS.parent), *filter(None, [os.environ.get('PYTHONPATH')])])
+from ground import arguments
 
+# isort: split
 from graph import Graph
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -94,12 +89,8 @@ class Watch:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--minutes', type=float, default=10.0, help='begin no round after this')
-    args = parser.parse_args()
+    # no round begins after the minutes
+    args = arguments(__doc__, minutes=10, rounds=5, seed=0).parse_args()
     rng, deadline = random.Random(args.seed), time.monotonic() + 60 * args.minutes
     rounds = 0
     with tempfile.TemporaryDirectory() as folder:

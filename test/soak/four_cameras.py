@@ -5,21 +5,16 @@
 """
 
 import argparse
-import os
-import random
 import signal
 import struct
 import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+from ground import ROOT
 
+# isort: split
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile

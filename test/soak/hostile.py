@@ -3,20 +3,16 @@
 ``python test/soak/hostile.py [--messages 20000] [--minutes 15]``
 """
 
-import argparse
 import os
 import random
 import re
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+from ground import arguments
 
+# isort: split
 from test_hostile import Victim, fuzz, held_megabytes
 
 from hybrid_depth_ros.nodes.process import prepare
@@ -66,11 +62,8 @@ def attack(transport, count, seconds, number):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--messages', type=int, default=20_000)
-    parser.add_argument('--minutes', type=float, default=15.0, help='end after this long')
-    parser.add_argument('--seed', type=int, default=random.randrange(2**32))
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=15, messages=20_000,
+                     seed=random.randrange(2**32)).parse_args()
     print(f'seed {args.seed}', flush=True)
     # libpng and libjpeg complain there of every picture; Python keeps the real one
     sys.stderr = os.fdopen(os.dup(2), 'w', buffering=1)

@@ -23,11 +23,9 @@ from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+from ground import ROOT, arguments
 
+# isort: split
 import cv2
 import numpy as np
 import rclpy
@@ -300,12 +298,8 @@ def soak(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--minutes', type=float, default=30.0)
-    parser.add_argument('--every', type=float, default=60.0,
-                        help='seconds until the camera changes')
-    parser.add_argument('--changes', type=int, default=1000, help='of parameters, at least')
+    # a camera that changes every so many seconds, so many changes of parameters, at least
+    parser = arguments(__doc__, minutes=30, every=60.0, changes=1000)
     parser.add_argument('--camera', type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.camera:

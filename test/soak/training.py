@@ -5,7 +5,6 @@ on the virtual room, then again, killing all of it (SIGKILL) again and again, wh
 it steps, validates or writes; and then fills a small disk, where it may mount one.
 """
 
-import argparse
 import os
 import random
 import signal
@@ -15,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+from ground import ROOT, arguments
 
+# isort: split
 import cv2
 import numpy as np
 import torch
@@ -129,12 +128,8 @@ def same(one, two, name='state'):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--kills', type=int, default=20)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--minutes', type=float, default=20, help='give up after this')
-    args = parser.parse_args()
+    # it gives up after the minutes
+    args = arguments(__doc__, minutes=20, kills=20, seed=0).parse_args()
     rng, deadline = random.Random(args.seed), time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

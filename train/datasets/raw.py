@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.datasets import RgbdSet, read_colour
+from train.datasets.files import read_colour
+from train.datasets.pairs import RgbdSet
 
 WIDTH, HEIGHT = 640, 480
 NO_READING = 2047   # of the 11-bit disparity

@@ -1,0 +1,43 @@
+"""Arguments that the commands share: the data, and the configuration they are trained by."""
+
+from pathlib import Path
+
+from train.datasets import open_dataset
+from train.datasets.pairs import SPLIT_NAMES, above_0
+
+
+def add_data_arguments(parser, split, splits=SPLIT_NAMES):
+    """How data are to be read, whatever form they have. split: the default."""
+    parser.add_argument('--split', choices=splits, default=split,
+                        help='of data that know the official split: the 795 training images, the '
+                        '654 test images, or all; others are taken whole')
+    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
+                        help="a CSV's depth units in a metre")
+    parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
+    parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
+
+
+def open_data(args, path):
+    """The dataset at a path, read as the arguments say; raises what open_dataset raises."""
+    return open_dataset(path, args.split, depth_scale=args.depth_scale,
+                        image_topic=args.image_topic, depth_topic=args.depth_topic)
+
+
+def add_training_arguments(parser, **data):
+    """Which samples a network is trained on: --config, --set, --data, --shares.
+
+    data: options of --data that differ.
+    """
+    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='change keys of the configuration')
+    parser.add_argument('--data', nargs='+', metavar='PATH', **{
+        'required': True, 'help': 'RGB-D data in any form (train/datasets), or a store of '
+        'train.prepare; validation is cut from the first', **data})
+    parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
+
+
+def check_shares(parser, args):
+    """End with a sentence where there is not one share for each set."""
+    if args.shares and len(args.shares) != len(args.data):
+        parser.error('--shares needs one number for each --data')

@@ -1,0 +1,46 @@
+"""Which pairs train a network, which validate it, and which cannot be read."""
+
+from typing import NamedTuple
+
+from train.configuration import VALIDATION_OPTION
+from train.datasets.pairs import RgbdSet, equally_spaced, readable
+
+
+class Cut(NamedTuple):
+    """training: sets; validation, shown: a set each, in the process that leads; lost: a sentence
+    for each pair known to be left out.
+    """
+
+    training: list
+    validation: RgbdSet | None
+    shown: RgbdSet | None
+    lost: list
+
+    @property
+    def images(self):
+        """How many pairs train."""
+        return sum(map(len, self.training))
+
+
+def cut_validation(config, data, lead, strict=False):
+    """The Cut of datasets; validation is cut from the first.
+
+    Raises OSError where nothing is left, or strict and a pair cannot be read.
+    """
+    ranges = config['validation']
+    training = [data[0].numbered(ranges, keep=False, option=VALIDATION_OPTION) if ranges else
+                data[0], *data[1:]]
+    lost = [sentence for dataset in data for sentence in dataset.left_out]
+    validation = None
+    if not lead:
+        return Cut(training, None, None, lost)
+    if ranges:
+        validation, unreadable = readable(data[0].numbered(ranges, option=VALIDATION_OPTION))
+        lost += unreadable
+        if not len(validation):
+            raise OSError(f'not one validation pair can be read; the first: {unreadable[0]}')
+    shown, unreadable = readable(equally_spaced(validation or training[0], 4))
+    lost = list(dict.fromkeys(lost + unreadable))
+    if strict and lost:
+        raise OSError(f'{lost[0]} ({len(lost)} such pairs so far)')
+    return Cut(training, validation, shown, lost)

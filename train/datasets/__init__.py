@@ -1,0 +1,49 @@
+"""Every form in which people have NYU Depth v2, and their own RGB-D data, as one dataset.
+
+:func:`open_dataset` tells by what lies at a path which form it is. All are a
+:class:`~train.datasets.pairs.RgbdSet`; ``python -m train.prepare`` turns any of them into a
+:class:`~train.datasets.store.Store`, which training reads fastest.
+"""
+
+from pathlib import Path
+
+from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
+from train.datasets.own import BagPairs, PairList
+from train.datasets.raw import RawScenes
+from train.datasets.store import Store
+
+
+def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, depth_topic=None):
+    """The dataset at a path, whichever form it has.
+
+    split: ``train``, ``test`` or ``all``, where the form knows the official split (the labelled
+    .mat, the HDF5 tree); the other forms are taken whole. depth_scale: a CSV's depth units per
+    metre. image_topic, depth_topic: a bag's.
+    Raises OSError saying what was looked for where nothing is recognised.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise OSError(f'{path} does not exist; check the path given by --data')
+
+    def holds(*patterns):
+        return any(True for pattern in patterns for _ in path.glob(pattern))
+    if path.suffix == '.mat':
+        return LabeledMat(path, split)
+    if path.suffix == '.csv':
+        return PairList(path, depth_scale)
+    if path.suffix in ('.mcap', '.db3') or (path / 'metadata.yaml').is_file():
+        return BagPairs(path, image_topic, depth_topic)
+    if (path / 'store.json').is_file():
+        return Store(path)
+    if (path / MAT).is_file():
+        return LabeledMat(path / MAT, split)
+    if holds('rgb_*.jpg', '*/rgb_*.jpg'):
+        return SyncTree(path)
+    if holds('d-*.pgm', '*/d-*.pgm'):
+        return RawScenes(path)
+    if holds('*.h5', '*/*.h5', '*/*/*.h5'):
+        return H5Tree(path, split)
+    raise OSError(
+        f'{path} is no RGB-D data known here. Looked for: {MAT}; a store of train.prepare '
+        '(store.json); rgb_NNNNN.jpg with sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
+        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth')

