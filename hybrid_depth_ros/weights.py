@@ -8,7 +8,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid_depth_ros.download import download
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder, whole
 
@@ -92,6 +91,7 @@ def weights_path(name_or_path):
 
 
 def _download(entry):
+    from hybrid_depth_ros.download import download  # urllib takes a while
     download(entry.address, entry.path, entry.sha256,
              check=lambda path: _load_file(path, entry.path.suffix))
 

@@ -40,9 +40,9 @@ def arguments(name):
 
 
 @pytest.mark.parametrize('name', LAUNCHERS)
-def test_readme_lists_every_argument(name):
-    section = (ROOT / 'README.md').read_text().split(f'`{name}`:\n', 1)[1]
-    table = section.split('\n\n')[0]
+def test_the_page_lists_every_argument(name):
+    section = (ROOT / 'docs' / 'launch.md').read_text().split(f'`{name}`:\n', 1)[1]
+    table = section.lstrip('\n').split('\n\n')[0]
     assert re.findall(r'^\| `(\w+)` \| (.*) \|$', table, re.MULTILINE) == arguments(name)
 
 

@@ -1,4 +1,4 @@
-"""The package as a ROS 2 workspace builds it, its nodes as a user runs them, its README."""
+"""The package as a ROS 2 workspace builds it, its nodes as a user runs them, their parameters."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_a_bad_start_is_named_and_ends_in_failure(module, argument, said):
 
 
 def table_row(setting):
-    """A parameter's row in the README."""
+    """A parameter's row in docs/parameters.md."""
     allowed = ', '.join(f'`{choice}`' for choice in setting.choices)
     if setting.range:
         allowed = f'{setting.range[0]:.10g} … {setting.range[1]:.10g}'
@@ -79,10 +79,9 @@ def table_row(setting):
             f'{"yes" if setting.changeable else "no"} |')
 
 
-def test_readme_lists_every_parameter():
-    readme = (ROOT / 'README.md').read_text()
-    rows = re.findall(r'^\| `\w+` \| (?:`.*|empty) \|.*\| (?:yes|no) \|$', readme,
-                      re.MULTILINE)
+def test_the_page_lists_every_parameter():
+    page = (ROOT / 'docs' / 'parameters.md').read_text()
+    rows = re.findall(r'^\| `\w+` \| (?:`.*|empty) \|.*\| (?:yes|no) \|$', page, re.MULTILINE)
     assert rows == [table_row(setting) for setting in (
         *depth.SETTINGS, *camera.SETTINGS, *viewer.SETTINGS, *evaluator.SETTINGS)]
 
@@ -100,9 +99,9 @@ def test_configurations_set_what_the_nodes_have(name):
     assert '/**/depth_node' in sections
 
 
-def test_readme_lists_every_topic():
-    readme = (ROOT / 'README.md').read_text()
-    listed = dict(re.findall(r'^\| `([a-z_/]+)` \| ([A-Z]\w+) \|', readme, re.MULTILINE))
+def test_the_page_lists_every_topic():
+    page = (ROOT / 'docs' / 'parameters.md').read_text()
+    listed = dict(re.findall(r'^\| `([a-z_/]+)` \| ([A-Z]\w+) \|', page, re.MULTILINE))
     assert listed == {
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',

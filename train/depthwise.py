@@ -1,8 +1,7 @@
 """Depthwise convolutions with a backward pass that is fast on a CPU.
 
-oneDNN has fast gradients for 3×3 depthwise kernels only: in bfloat16 the weight gradient of a 5×5
-kernel takes forty times as long as its forward pass, and a third of a training step of an
-EfficientNet-Lite goes there. The same sums, asked for in another way, take a fifth of the time.
+oneDNN has fast gradients for 3×3 depthwise kernels only; here the same sums are asked for in
+another way. What that brings stands in train/RESULTS.md.
 """
 
 from functools import partial

@@ -15,6 +15,7 @@ from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors, format_metrics
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
+from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.data import centre_crop, normalise
@@ -140,8 +141,8 @@ def draw(predictor, dataset, i):
 def save_gallery(network, dataset, rel_per_image, out):
     """Write RGB | depth | true depth of the best, median and worst image into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    order, predictor = np.argsort(rel_per_image), DepthPredictor(network)
-    for name, i in (('best', order[0]), ('median', order[len(order) // 2]), ('worst', order[-1])):
+    predictor = DepthPredictor(network)
+    for name, i in best_median_worst(rel_per_image):
         save_picture(out / f'{name}.png', draw(predictor, dataset, i))
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
@@ -150,16 +151,7 @@ def save_plot(bands, out):
     """Draw REL and the share of pixels against true distance."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 4), layout='constrained')
-    axes = figure.add_subplot()
-    middles = [(band['from'] + band['to']) / 2 for band in bands]
-    widths = [band['to'] - band['from'] for band in bands]
-    total = sum(band['pixels'] for band in bands)
-    axes.bar(middles, [band['rel'] for band in bands], [0.9 * width for width in widths])
-    axes.set(xlabel='true distance (m)', ylabel='REL')
-    share = axes.twinx()
-    share.plot(middles, [band['pixels'] / width / max(total, 1) for band, width in
-                         zip(bands, widths)], 'k.-')
-    share.set_ylabel('share of pixels per metre (line)')
+    plot_distances(figure.add_subplot(), bands)
     figure.savefig(out)
 
 

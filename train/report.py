@@ -46,9 +46,9 @@ class Report:
     def close(self):
         """Give the files back."""
         if self._lead:
-            with contextlib.suppress(OSError):  # no room: said before
-                self._board.close()
-            self._log.close()
+            for file in (self._board, self._log):
+                with contextlib.suppress(OSError):  # no room: said before
+                    file.close()
         self._bar.close()
 
     def say(self, line, file=None):

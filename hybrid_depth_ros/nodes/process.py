@@ -33,8 +33,7 @@ def fast_dds_environment():
 def prepare():
     """What must be done before rclpy.init."""
     os.environ.update(fast_dds_environment())
-    # Each frame takes and frees arrays of megabytes, in two threads. Mapped anew each time, they
-    # cost 1.4 times the CPU at 640×480; all kept, 1280×720 leaves a heap full of holes.
+    # a frame's arrays are kept, not mapped anew each time: docs/speed.md
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 6 << 20)   # M_MMAP_THRESHOLD: more than a 640×480 cloud of 4.9 MB

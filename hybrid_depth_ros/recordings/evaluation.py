@@ -9,6 +9,26 @@ from hybrid_depth_ros.pictures import picture, save_picture
 FINE_EDGES = tuple(np.arange(0, 10.5, 0.5).tolist())  # metres, of the plot
 
 
+def best_median_worst(rel):
+    """``[('best', i), ('median', i), ('worst', i)]`` of a list of errors; of none, none."""
+    order = np.argsort(rel, kind='stable').tolist()
+    return [(name, order[place]) for name, place in (
+        ('best', 0), ('median', len(order) // 2), ('worst', -1))] if order else []
+
+
+def plot_distances(axes, bands):
+    """Draw REL and the share of pixels against true distance. bands: as BandErrors reports."""
+    middles = [(band['from'] + band['to']) / 2 for band in bands]
+    widths = [band['to'] - band['from'] for band in bands]
+    total = max(sum(band['pixels'] for band in bands), 1)
+    axes.bar(middles, [band['rel'] for band in bands], [0.9 * width for width in widths])
+    axes.set(xlabel='true distance (m)', ylabel='REL')
+    share = axes.twinx()
+    share.plot(middles, [band['pixels'] / width / total for band, width in zip(bands, widths)],
+               'k.-')
+    share.set_ylabel('share of pixels per metre (line)')
+
+
 class Evaluation:
     """Depth of a recording's frames against their true depth, frame by frame.
 
@@ -43,14 +63,7 @@ class Evaluation:
         from matplotlib.figure import Figure
         figure = Figure(figsize=(8, 8), layout='constrained')
         distance, time = figure.subplots(2)
-        bands = self.distances.report()
-        middles = [(band['from'] + band['to']) / 2 for band in bands]
-        distance.bar(middles, [band['rel'] for band in bands], 0.45)
-        distance.set(xlabel='true distance (m)', ylabel='REL')
-        share = distance.twinx()
-        total = sum(band['pixels'] for band in bands)
-        share.plot(middles, [band['pixels'] / max(total, 1) for band in bands], 'k.-')
-        share.set_ylabel('share of pixels (line)')
+        plot_distances(distance, self.distances.report())
         stamps = np.array([float(row['stamp']) for row in self.rows])
         time.plot(stamps - stamps[:1], [row['rel'] for row in self.rows], '.-', label='REL')
         time.plot(stamps - stamps[:1], [row['rmse'] for row in self.rows], '.-',
@@ -66,11 +79,9 @@ class Evaluation:
         """
         places = {f'{s // 10**9}.{s % 10**9:09d}': i for i, s in enumerate(
             map(self.pairs.stamp, range(len(self.pairs))))}
-        ranked = sorted((row for row in self.rows if row['pixels']), key=lambda row: row['rel'])
-        if not ranked:
-            return
-        for name, row in (('best', ranked[0]), ('median', ranked[len(ranked) // 2]),
-                          ('worst', ranked[-1])):
+        rows = [row for row in self.rows if row['pixels']]
+        for name, i in best_median_worst([row['rel'] for row in rows]):
+            row = rows[i]
             pair = self.pairs.read(places[row['stamp']])
             rgb = (pair.seen if pair.seen.ndim == 3 else
                    np.zeros((*pair.seen.shape, 3), np.uint8))

@@ -1,0 +1,60 @@
+"""README and docs: each page starts with a command, names what there is, and hides no figure."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / 'README.md'
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+TEXTS = [README, ROOT / 'CONTRIBUTING.md', *PAGES]
+ROOMS = ('hybrid_depth_ros', 'train', 'test', 'config', 'docs', 'launch')
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def prose(path):
+    """A page without its blocks of code."""
+    return re.sub(r'^```.*?^```$', '', path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_is_read_to_the_end():
+    assert len(README.read_text().splitlines()) <= 200
+    assert {'make demo', 'make test'} <= {
+        line.split('  ')[0] for line in README.read_text().splitlines()}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=named)
+def test_a_page_asks_a_question_and_starts_with_the_command(page):
+    title, start, *_ = filter(None, page.read_text().split('\n'))
+    assert re.fullmatch(r'# .*\?', title)
+    assert start == '```sh'
+    assert f'docs/{page.name}' in README.read_text()
+
+
+@pytest.mark.parametrize('page', TEXTS, ids=named)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r'\]\(([^)#]+)\)', page.read_text()):
+        assert target.startswith('https://') or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize('page', TEXTS, ids=named)
+def test_files_that_are_named_are_there(page):
+    for name in re.findall(r'`([\w./-]+)`', page.read_text()):
+        if name.startswith(tuple(f'{room}/' for room in ROOMS)) and 'NNNNN' not in name:
+            assert (ROOT / name).exists(), name
+        elif page.name == 'architecture.md' and re.search(r'/|\.py$', name) and (
+                not name.startswith(('depth/', 'image'))):
+            assert (ROOT / 'hybrid_depth_ros' / name).exists() or (
+                ROOT / 'train' / name).exists() or (ROOT / name).exists(), name
+
+
+def test_every_figure_of_the_readme_stands_in_a_page_too():
+    pages = ' '.join(map(prose, PAGES))
+    figures = set(re.findall(r'(?<![\d.])\d+\.\d+(?![\d.])', prose(README)))
+    assert len(figures) > 5
+    assert not {figure for figure in figures - {'3.10'}
+                if not re.search(rf'(?<![\d.]){re.escape(figure)}(?![\d.])', pages)}
