@@ -1,14 +1,18 @@
 """Camera, depth node and viewer: ``ros2 launch hybrid_depth_ros depth.launch.py``."""
 
-from pathlib import Path
-
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
 
-from hybrid_depth_ros.nodes.launching import PACKAGE, camera_node, depth_node, description, node
+from hybrid_depth_ros.nodes.launching import (
+    COMMON,
+    CONFIG,
+    camera_node,
+    depth_node,
+    description,
+    node,
+)
 
-CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
 
 ARGUMENTS = (
@@ -18,17 +22,13 @@ ARGUMENTS = (
     ('camera_info', 'camera_info', 'camera_info topic to listen to'),
     ('image_transport', '', 'raw or compressed; empty: as in params_file'),
     ('namespace', '', 'namespace of the nodes'),
-    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
-    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
-    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
     ('viewer', 'rviz', 'rviz, web (a page in the browser) or none'),
     ('rviz_config', str(CONFIG / 'depth.rviz'), 'what RViz shows'),
     ('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed frame"),
     ('body_frame', '', 'publish the static transform from this frame (x forward, z up) to '
      'optical_frame; empty: none'),
     ('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
-    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
-    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    *COMMON,
 )
 
 

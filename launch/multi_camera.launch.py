@@ -1,12 +1,6 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
-
-from hybrid_depth_ros.nodes.launching import PACKAGE, camera_node, depth_node, description
-
-CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+from hybrid_depth_ros.nodes.launching import COMMON, camera_node, depth_node, description
 
 ARGUMENTS = (
     ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
@@ -14,12 +8,8 @@ ARGUMENTS = (
      'folder), or none: other drivers publish'),
     ('image', 'image_raw', "image topic in each camera's namespace"),
     ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
-    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
-    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
     ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
-    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
-    ('use_sim_time', 'false', 'follow /clock'),
-    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    *COMMON,
 )
 
 

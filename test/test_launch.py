@@ -33,10 +33,16 @@ needs_launch = pytest.mark.skipif(importlib.util.find_spec('launch_ros') is None
 
 def arguments(name):
     """Name and description of each argument of a launch file, without running it."""
-    tree = ast.parse((ROOT / 'launch' / name).read_text())
-    table = next(node.value for node in tree.body if isinstance(node, ast.Assign)
-                 and node.targets[0].id == 'ARGUMENTS')
-    return [(ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])) for row in table.elts]
+    def rows(path, table):
+        tree = ast.parse(path.read_text())
+        for row in next(node.value for node in tree.body if isinstance(node, ast.Assign)
+                        and node.targets[0].id == table).elts:
+            if isinstance(row, ast.Starred):
+                assert row.value.id == 'COMMON'
+                yield from rows(ROOT / 'hybrid_depth_ros' / 'nodes' / 'launching.py', 'COMMON')
+            else:
+                yield ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])
+    return list(rows(ROOT / 'launch' / name, 'ARGUMENTS'))
 
 
 @pytest.mark.parametrize('name', LAUNCHERS)

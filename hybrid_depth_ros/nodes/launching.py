@@ -1,5 +1,8 @@
 """What the launch files share: arguments with their values, and nodes that take them."""
 
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
@@ -9,12 +12,20 @@ from launch_ros.parameter_descriptions import ParameterValue
 from hybrid_depth_ros.nodes.process import fast_dds_environment
 
 PACKAGE = 'hybrid_depth_ros'
+CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+COMMON = (  # arguments of every launch file: name, default, what it is for
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+)
 
 
 def description(arguments, start):
     """The LaunchDescription of a launch file.
 
-    arguments: ``((name, default, what it is for), …)``. start: from the values by name, texts but
+    arguments: as ``COMMON``. start: from the values by name, texts but
     for the bool use_sim_time, to what is launched; RuntimeError where they will not do.
     """
     def perform(context):

@@ -130,6 +130,10 @@ class ViewerNode(Node):
             self.get_logger().warning(f'host is {settings["host"]}: anybody who reaches port '
                                       f'{self.page.port} of this machine sees the camera')
 
+    def destroy_node(self):
+        self.page.close()
+        super().destroy_node()
+
     def _follow_page(self):
         self._watched = self.page.open
         for topic in self._topics:
@@ -170,10 +174,6 @@ class ViewerNode(Node):
             shown.append(f'latency: {1000 * latency:.0f} ms' if 0 <= latency < 60 else
                          "latency unknown: the stamps are of another clock than this node's")
         self.page.show_text('\n'.join([*shown, self._trouble]))
-
-    def destroy_node(self):
-        self.page.close()
-        super().destroy_node()
 
 
 def main(args=None):

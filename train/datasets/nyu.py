@@ -9,12 +9,12 @@ import numpy as np
 
 from hybrid_depth_ros.errors import reason
 from train.datasets.files import metres, read_colour, read_depth
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import FilePairs, RgbdSet
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
 
 
-class SyncTree(RgbdSet):
+class SyncTree(FilePairs):
     """The "sync" layout: ``rgb_NNNNN.jpg`` beside ``sync_depth_NNNNN.png`` (uint16 mm).
 
     Flat, or a folder for each scene.
@@ -36,15 +36,9 @@ class SyncTree(RgbdSet):
             raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
                           'here or one folder down')
 
-    def __len__(self):
-        return len(self.pairs)
-
     def read(self, i):
         rgb, depth = self.pairs[i]
         return read_colour(rgb), read_depth(depth, 1000, ('uint16',))
-
-    def name(self, i):
-        return f'{self.pairs[i][0].parent.name}/{self.pairs[i][0].name}'
 
     def number(self, i):
         return int(re.sub(r'\D', '', self.pairs[i][0].stem))

@@ -56,6 +56,19 @@ class RgbdSet:
         return Subset(self, chosen)
 
 
+class FilePairs(RgbdSet):
+    """Pairs of a colour file and a depth file each, in ``pairs``."""
+
+    pairs: list
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def name(self, i):
+        colour, _ = self.pairs[i]
+        return f'{colour.parent.name}/{colour.name}'
+
+
 class Subset(RgbdSet):
     """Some pairs of another dataset."""
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from train.datasets.files import read_colour
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import FilePairs
 
 WIDTH, HEIGHT = 640, 480
 NO_READING = 2047   # of the 11-bit disparity
@@ -131,7 +131,7 @@ def synchronise(folder):
     return pairs
 
 
-class RawScenes(RgbdSet):
+class RawScenes(FilePairs):
     """Scene folders of ``r-*.ppm`` and ``d-*.pgm`` as recorded, or one such folder."""
 
     def __init__(self, path, without=()):
@@ -144,9 +144,6 @@ class RawScenes(RgbdSet):
             raise OSError(f'{path}: no r-*.ppm within {MAX_APART} s of a d-*.pgm, here or one '
                           'folder down')
 
-    def __len__(self):
-        return len(self.pairs)
-
     def read(self, i):
         colour, depth = self.pairs[i]
         rgb, disparity = read_colour(colour), read_disparity(depth)
@@ -155,7 +152,3 @@ class RawScenes(RgbdSet):
                 raise OSError(f'{file} is {picture.shape[1]}×{picture.shape[0]}; NYU\'s raw '
                               f'pictures are {WIDTH}×{HEIGHT}')
         return undistort_colour(rgb), register(disparity_to_metres(disparity))
-
-    def name(self, i):
-        colour, _ = self.pairs[i]
-        return f'{colour.parent.name}/{colour.name}'
