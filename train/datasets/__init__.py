@@ -10,6 +10,7 @@ from pathlib import Path
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
 from train.datasets.own import BagPairs, PairList
 from train.datasets.raw import RawScenes
+from train.datasets.rooms import INDEX, RenderedRooms
 from train.datasets.store import Store
 
 
@@ -29,12 +30,16 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return any(True for pattern in patterns for _ in path.glob(pattern))
     if path.suffix == '.mat':
         return LabeledMat(path, split)
+    if path.name == INDEX and (path.parent / 'settings.json').is_file():
+        return RenderedRooms(path.parent)
     if path.suffix == '.csv':
         return PairList(path, depth_scale)
     if path.suffix in ('.mcap', '.db3') or (path / 'metadata.yaml').is_file():
         return BagPairs(path, image_topic, depth_topic)
     if (path / 'store.json').is_file():
         return Store(path)
+    if (path / INDEX).is_file():
+        return RenderedRooms(path)
     if (path / MAT).is_file():
         return LabeledMat(path / MAT, split)
     if holds('rgb_*.jpg', '*/rgb_*.jpg'):
@@ -45,5 +50,6 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return H5Tree(path, split)
     raise OSError(
         f'{path} is no RGB-D data known here. Looked for: {MAT}; a store of train.prepare '
-        '(store.json); rgb_NNNNN.jpg with sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
+        '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
+        'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
         'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth')

@@ -42,6 +42,10 @@ class RgbdSet:
         """Focal length / image width of pair i's camera; NYU's where nothing else is known."""
         return NYU_FX_PER_WIDTH
 
+    def height(self, i):
+        """Height of pair i's camera above the floor, m; None where it is not known."""
+        return None
+
     def numbered(self, ranges, keep=True, option='--ranges [[A,B]]'):
         """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
 
@@ -89,6 +93,9 @@ class Subset(RgbdSet):
 
     def focal(self, i):
         return self.dataset.focal(self.chosen[i])
+
+    def height(self, i):
+        return self.dataset.height(self.chosen[i])
 
 
 def ranges(text):

@@ -1,0 +1,1 @@
+"""Photoreal furnished rooms seen through robots' cameras: ``python -m train.synthetic``."""

@@ -1,0 +1,130 @@
+"""The frames of a data set on disk, room by room, and what people look at first.
+
+``OUT/frames.csv`` (image, depth in millimetres, fx in pixels, room, kind, height, pitch, roll) is
+what ``train.nyu --data OUT`` reads. A room's folder appears when all of it is there, so that a
+generation that was killed goes on where it was.
+"""
+
+import csv
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.pictures import colour_depth, depth_range, save_picture
+
+COLUMNS = ('image', 'depth', 'fx', 'room', 'kind', 'height', 'pitch', 'roll')
+MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
+
+
+def claim(out, settings):
+    """Make the folder, or find an earlier run with the same settings.
+
+    settings: what decides a frame. Raises OSError where other frames lie there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / 'settings.json'
+    if path.is_file():
+        earlier = json.loads(path.read_text())
+        if earlier != settings:
+            other = ', '.join(key for key in settings if earlier.get(key) != settings[key])
+            raise OSError(f'{out} holds frames that were made with another {other}; give the same, '
+                          'or choose another --out')
+        return
+    if any(out.iterdir()):
+        raise OSError(f'{out} is not empty, and no frames of train.synthetic are in it; choose '
+                      'another --out')
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(settings, indent=2) + '\n')
+    os.replace(partial, path)
+
+
+def room_folder(out, number):
+    return out / f'room_{number:05d}'
+
+
+def missing(out, rooms):
+    """Numbers of the rooms that are still to be made."""
+    return [number for number in range(rooms) if not room_folder(out, number).is_dir()]
+
+
+def write_room(out, number, kind, frames):
+    """Write a room's frames: (picture uint8 RGB, depth m, view, JPEG quality), all or none."""
+    folder = room_folder(out, number)
+    partial = folder.with_suffix('.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    rows = []
+    for i, (picture, depth, view, quality) in enumerate(frames):
+        name = f'{i:02d}'
+        cv2.imwrite(str(partial / f'{name}.jpg'), picture[..., ::-1],
+                    [cv2.IMWRITE_JPEG_QUALITY, quality])
+        millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0).astype(np.uint16)
+        cv2.imwrite(str(partial / f'{name}.png'), millimetres)
+        rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
+                     f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind,
+                     f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))
+    with open(partial / 'frames.csv', 'w', newline='') as file:
+        csv.writer(file).writerows((COLUMNS, *rows))
+    os.replace(partial, folder)
+
+
+def gather(out):
+    """Write ``frames.csv`` of all rooms that are there; returns its rows as dicts."""
+    rows = []
+    for index in sorted(out.glob('room_*/frames.csv')):
+        with open(index, newline='') as file:
+            rows += csv.DictReader(file)
+    partial = out / 'frames.csv.partial'
+    with open(partial, 'w', newline='') as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, out / 'frames.csv')
+    return rows
+
+
+def _read(out, row):
+    picture = cv2.cvtColor(cv2.imread(str(out / row['image'])), cv2.COLOR_BGR2RGB)
+    depth = cv2.imread(str(out / row['depth']), cv2.IMREAD_UNCHANGED) / np.float32(1000)
+    return picture, np.where(depth > 0, depth, np.nan)
+
+
+def contact_sheet(out, rows, count=36, columns=6):
+    """``contact.png``: frames from all over the set, each above its depth."""
+    chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    tiles = []
+    for i in chosen:
+        picture, depth = _read(out, rows[i])
+        tiles.append(np.vstack((picture, colour_depth(depth, *depth_range(depth)))))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    sheet = np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+    height, width = sheet.shape[:2]
+    save_picture(out / 'contact.png', cv2.resize(sheet, (1800, round(1800 * height / width)),
+                                                 interpolation=cv2.INTER_AREA))
+
+
+def distribution(out, rows):
+    """A table of what the frames are: kinds of rooms, heights, lenses, pitch, depth."""
+    sample = rows[::max(1, len(rows) // 300)]
+    depths = np.concatenate([depth[np.isfinite(depth)][::97] for depth in
+                             (_read(out, row)[1] for row in sample)])
+    width = _read(out, rows[0])[0].shape[1]
+    fov = [2 * np.degrees(np.arctan(width / 2 / float(row['fx']))) for row in rows]
+    lines = [f'{len(rows)} frames of {len({row["room"] for row in rows})} rooms']
+    kinds = [row['kind'] for row in rows]
+    lines += [f'  {kind:16}{kinds.count(kind) / len(rows):6.1%}' for kind in sorted(set(kinds))]
+    for title, values, edges, of in (
+            ('camera height (m)', [float(row['height']) for row in rows],
+             (0, .2, .35, .6, 1, 1.4, 9), 'frames'),
+            ('field of view (°)', fov, (0, 50, 60, 70, 80, 90, 180), 'frames'),
+            ('pitch (°, up)', [float(row['pitch']) for row in rows],
+             (-90, -20, -10, 0, 10, 90), 'frames'),
+            ('depth (m)', depths, (0, .5, 1, 2, 3, 5, 8, 99), 'pixels')):
+        counts, _ = np.histogram(values, edges)
+        lines.append(f'{title}, share of {of}; median {np.median(values):.2f}')
+        lines += [f'  {low:>5g} to {high:<5g}{count / max(1, counts.sum()):6.1%}'
+                  for low, high, count in zip(edges, edges[1:], counts)]
+    return '\n'.join(lines)

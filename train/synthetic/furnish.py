@@ -1,0 +1,329 @@
+"""Putting furniture into a room: against walls, around tables, on top, nowhere twice."""
+
+import math
+
+import numpy as np
+
+from train.synthetic.kinds import ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
+from train.synthetic.parts import Box, Piece
+
+
+def footprint(x, y, yaw, low, high):
+    """Corners 4×2 of a thing's outline on the floor; low, high: its bounds in its own frame."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    corners = np.array([(low[0], low[1]), (high[0], low[1]), (high[0], high[1]),
+                        (low[0], high[1])])
+    return corners @ np.array([[c, s], [-s, c]]) + (x, y)
+
+
+def overlap(a, b):
+    """Whether two convex outlines (N×2 corners in order) share more than a border."""
+    for corners in (a, b):
+        for start, end in zip(corners, np.roll(corners, -1, axis=0)):
+            normal = np.array([end[1] - start[1], start[0] - end[0]])
+            one, other = a @ normal, b @ normal
+            slack = 1e-6 * max(1.0, np.abs(normal).max())
+            if one.max() <= other.min() + slack or other.max() <= one.min() + slack:
+                return False
+    return True
+
+
+class Composer:
+    """Furnishes one room: what is where already, and ways to put more into it.
+
+    catalogue: ``bounds(kind, number)`` → (low, high) of a piece in its own frame, m, front along
+    +x; ``variants(kind)``: how many numbers there are of a kind.
+    """
+
+    def __init__(self, room, catalogue, rng):
+        self.room, self.catalogue, self.rng = room, catalogue, rng
+        self.taken = []      # outlines on the floor
+        self.openings = []   # (wall, from, to, lower edge) that tall things must not hide
+
+    # --- choosing
+
+    def draw(self, kind):
+        """A piece of a kind that is placed nowhere yet, and its bounds."""
+        number = int(self.rng.integers(self.catalogue.variants(kind)))
+        low, high = (np.array(side, float) for side in self.catalogue.bounds(kind, number))
+        scale = float(self.rng.uniform(0.94, 1.06))
+        # mostly the colours that Infinigen chose, seldom a lilac table
+        hue = float(self.rng.choice([0.5, self.rng.normal(0.5, 0.04), self.rng.uniform(0, 1)],
+                                    p=[0.5, 0.38, 0.12]))
+        piece = Piece(kind, number, (0, 0, 0), 0.0, scale, hue, float(self.rng.uniform(0.6, 1.3)))
+        return piece, low * scale, high * scale
+
+    def count(self, least, most):
+        return int(self.rng.integers(least, most + 1))
+
+    # --- placing
+
+    def free(self, outline, margin=0.005):
+        """Whether an outline lies inside the walls, clear of everything."""
+        low, high = outline.min(axis=0), outline.max(axis=0)
+        return (min(low) >= margin and high[0] <= self.room.size[0] - margin
+                and high[1] <= self.room.size[1] - margin
+                and not any(overlap(outline, other) for other in self.taken))
+
+    def stand(self, piece, low, high, x, y, yaw, z=0.0, solid=True):
+        """Put a piece down where it is free; False where it isn't. solid: it takes the floor."""
+        outline = footprint(x, y, yaw, low, high)
+        if high[2] - low[2] > self.room.size[2] - 0.02 or (solid and not self.free(outline)):
+            return False
+        piece.position, piece.yaw = (float(x), float(y), float(z - low[2])), float(yaw)
+        self.room.pieces.append(piece)
+        if solid:
+            self.taken.append(outline)
+        return True
+
+    def at_wall(self, wall, along, off):
+        """The point `along` m along a wall and `off` m away from it; the yaw that faces away."""
+        width, depth, _ = self.room.size
+        return (((along, off), math.pi / 2), ((width - off, along), math.pi),
+                ((along, depth - off), -math.pi / 2), ((off, along), 0.0))[wall]
+
+    def length(self, wall):
+        return self.room.size[wall % 2]
+
+    def hides_opening(self, wall, start, end, height):
+        return any(wall == other and start < last and end > first and height > lower
+                   for other, first, last, lower in self.openings)
+
+    def against_wall(self, kind, tries=12, gap=None):
+        """A piece with its back to some wall; returns (piece, low, high, wall, along) or None."""
+        piece, low, high = self.draw(kind)
+        half = (high[1] - low[1]) / 2
+        for _ in range(tries):
+            wall = int(self.rng.integers(4))
+            if 2 * half > self.length(wall) - 0.1:
+                continue
+            along = self.rng.uniform(half + 0.03, self.length(wall) - half - 0.03)
+            if self.hides_opening(wall, along - half, along + half, high[2] - low[2]):
+                continue
+            away = gap if gap is not None else self.rng.choice([0.02, 0.03, 0.06, 0.2],
+                                                               p=[0.4, 0.3, 0.2, 0.1])
+            (x, y), yaw = self.at_wall(wall, along, away - low[0])
+            skew = self.rng.normal(0, 0.06) if self.rng.random() < 0.2 else 0.0
+            if self.stand(piece, low, high, x, y, yaw + skew):
+                return piece, low, high, wall, along
+        return None
+
+    def anywhere(self, kind, tries=15):
+        """A piece somewhere on the floor, turned anyhow."""
+        piece, low, high = self.draw(kind)
+        for _ in range(tries):
+            x, y = (self.rng.uniform(0.3, side - 0.3) for side in self.room.size[:2])
+            if self.stand(piece, low, high, x, y, self.rng.uniform(-math.pi, math.pi)):
+                return piece, low, high
+        return None
+
+    def ahead(self, kind, anchor, low, high, distance, turned=math.pi, aside=0.0, solid=True):
+        """A piece in front of another, `distance` m from front to front; None: no room there."""
+        piece, own_low, own_high = self.draw(kind)
+        reach = high[0] + distance + (own_high[0] if turned else -own_low[0])
+        c, s = math.cos(anchor.yaw), math.sin(anchor.yaw)
+        x = anchor.position[0] + c * reach - s * aside
+        y = anchor.position[1] + s * reach + c * aside
+        skew = self.rng.normal(0, 0.15)
+        if self.stand(piece, own_low, own_high, x, y, anchor.yaw + turned + skew, solid=solid):
+            return piece, own_low, own_high
+        return None
+
+    def on_top(self, kinds, count, below, low, high, facing=0.0):
+        """Small things on a table's top, apart from each other."""
+        spots = []
+        for _ in range(count):
+            piece, own_low, own_high = self.draw(str(self.rng.choice(kinds)))
+            size = (own_high - own_low)[:2]
+            room_for = (high - low)[:2] - size - 0.04
+            if (room_for <= 0).any():
+                continue
+            for _ in range(6):
+                centre = (low + high)[:2] / 2 + self.rng.uniform(-0.5, 0.5, 2) * room_for
+                outline = footprint(*centre, 0.0, -size / 2, size / 2)
+                if not any(overlap(outline, other) for other in spots):
+                    spots.append(outline)
+                    self.lay(piece, own_low, own_high, below, centre, high[2], facing)
+                    break
+
+    def lay(self, piece, own_low, own_high, below, centre, height, facing=0.0):
+        """Put a piece onto another, its middle at `centre` in the other's frame."""
+        middle = (own_low + own_high)[:2] / 2
+        c, s = math.cos(facing), math.sin(facing)
+        offset = np.asarray(centre) - (c * middle[0] - s * middle[1],
+                                       s * middle[0] + c * middle[1])
+        c, s = math.cos(below.yaw), math.sin(below.yaw)
+        x = below.position[0] + c * offset[0] - s * offset[1]
+        y = below.position[1] + s * offset[0] + c * offset[1]
+        z = below.position[2] + height + 0.001
+        self.stand(piece, own_low, own_high, x, y, below.yaw + facing, z, solid=False)
+
+    # --- sets: a table or bed, with what belongs to it
+
+    def set_sofa(self):
+        placed = self.against_wall('Sofa')
+        if placed:
+            sofa, low, high, *_ = placed
+            table = self.rng.choice(['CoffeeTable', 'TableCocktail', 'SideTable'], p=[.6, .2, .2])
+            found = self.ahead(str(table), sofa, low, high, self.rng.uniform(0.25, 0.5))
+            if found:
+                self.on_top(ON_TABLES, self.count(0, 3), *found)
+
+    def set_television(self):
+        placed = self.against_wall('TVStand')
+        if placed:
+            stand, low, high, *_ = placed
+            piece, own_low, own_high = self.draw('TV')
+            self.lay(piece, own_low, own_high, stand, (low + high)[:2] / 2, high[2])
+
+    def set_dining(self, kinds=('Chair',)):
+        placed = self.anywhere('TableDining')
+        if placed:
+            table, low, high = placed
+            chair = str(self.rng.choice(kinds))
+            number = int(self.rng.integers(self.catalogue.variants(chair)))
+            for side in range(4):
+                for aside in ((-0.35, 0.35) if (high - low)[1 - side % 2] > 1.1 else (0.0,)):
+                    if self.rng.random() < 0.75:
+                        self._chair_at(chair, number, table, low, high, side, aside)
+            self.on_top(ON_TABLES, self.count(0, 5), *placed)
+
+    def _chair_at(self, kind, number, table, low, high, side, aside):
+        piece, own_low, own_high = self.draw(kind)
+        piece.number = number
+        own_low, own_high = (np.array(bound, float) * piece.scale
+                             for bound in self.catalogue.bounds(kind, number))
+        # the front of the seat ends a little under, or away from, the table's edge
+        turn = side * math.pi / 2
+        reach = ((high[0], high[1], -low[0], -low[1])[side] + own_high[0]
+                 + self.rng.uniform(0.02, 0.35))
+        local = (math.cos(turn) * reach - math.sin(turn) * aside,
+                 math.sin(turn) * reach + math.cos(turn) * aside)
+        c, s = math.cos(table.yaw), math.sin(table.yaw)
+        x = table.position[0] + c * local[0] - s * local[1]
+        y = table.position[1] + s * local[0] + c * local[1]
+        self.stand(piece, own_low, own_high, x, y,
+                   table.yaw + turn + math.pi + self.rng.normal(0, 0.12))
+
+    def set_meeting(self):
+        self.set_dining(('OfficeChair', 'Chair'))
+
+    def set_desk(self):
+        placed = self.against_wall(str(self.rng.choice(['SimpleDesk', 'SidetableDesk'])))
+        if placed:
+            desk, low, high, *_ = placed
+            if self.rng.random() < 0.7:
+                piece, own_low, own_high = self.draw('Monitor')
+                centre = ((low[0] * 0.7 + high[0] * 0.3), self.rng.uniform(-0.2, 0.2))
+                self.lay(piece, own_low, own_high, desk, centre, high[2])
+            self.on_top(ON_DESKS, self.count(0, 3), desk, low, high)
+            self.ahead(str(self.rng.choice(['OfficeChair', 'Chair'], p=[.8, .2])), desk, low, high,
+                       self.rng.uniform(0.0, 0.4))
+
+    def set_bed(self):
+        placed = self.against_wall('BedFrame', tries=25)
+        if placed:
+            bed, low, high, wall, along = placed
+            piece, own_low, own_high = self.draw('Mattress')
+            # a mattress as long and wide as the frame
+            fit = min(0.96 * (high - low)[0] / (own_high - own_low)[1],
+                      0.96 * (high - low)[1] / (own_high - own_low)[0])
+            piece.scale *= fit
+            self.lay(piece, own_low * fit, own_high * fit, bed, (low + high)[:2] / 2,
+                     0.0, facing=math.pi / 2)
+            for side in (-1, 1):
+                if self.rng.random() < 0.6:
+                    table, t_low, t_high = self.draw('SideTable')
+                    at = along + side * ((high - low)[1] / 2 + (t_high - t_low)[1] / 2 + 0.08)
+                    (x, y), yaw = self.at_wall(wall, at, 0.03 - t_low[0])
+                    if self.stand(table, t_low, t_high, x, y, yaw):
+                        self.on_top(('DeskLamp', 'BookStack', 'Vase', 'Cup'), self.count(0, 2),
+                                    table, t_low, t_high)
+
+    def set_counter(self):
+        """A row of cupboards along a wall, a worktop on it, sometimes cupboards above."""
+        wall = int(self.rng.integers(4))
+        deep, high = self.rng.uniform(0.56, 0.66), self.rng.uniform(0.84, 0.95)
+        run = self.rng.uniform(1.2, max(1.3, min(4.0, self.length(wall) - 0.1)))
+        start = self.rng.uniform(0.02, max(0.03, self.length(wall) - run - 0.02))
+        if run > self.length(wall) - 0.04 or self.hides_opening(wall, start, start + run, high):
+            return
+        middle, yaw = self.at_wall(wall, start + run / 2, deep / 2)
+        outline = footprint(*middle, yaw, (-deep / 2, -run / 2), (deep / 2, run / 2))
+        if not self.free(outline, 0.0):
+            return
+        self.taken.append(outline)
+        units = max(1, round(run / 0.6))
+        self._cupboards(wall, start, run, units, deep - 0.03, 0.1, high - 0.04)
+        self.slab(wall, start, run, deep, high - 0.04, high, 'worktop')
+        self.slab(wall, start, run, deep - 0.09, 0.0, 0.1, 'trim')
+        top = Piece('counter', 0, (*middle, 0.0), yaw)
+        half = np.array([deep / 2, run / 2, 0.0])
+        self.on_top(ON_COUNTERS, self.count(1, 5), top, -half, half + (0, 0, high))
+        if self.rng.random() < 0.6 and not self.hides_opening(wall, start, start + run, 2.1):
+            self._cupboards(wall, start, run, units, 0.33, high + 0.5, min(
+                2.2, self.room.size[2] - 0.1))
+
+    def _cupboards(self, wall, start, run, units, deep, bottom, top):
+        self.slab(wall, start, run, deep - 0.02, bottom, top, 'cupboard')
+        wide = run / units
+        for unit in range(units):
+            left = start + unit * wide
+            self.slab(wall, left + 0.003, wide - 0.006, 0.02, bottom + 0.004, top - 0.004,
+                       'cupboard door', off=deep - 0.02)
+            self.slab(wall, left + wide - 0.06, 0.015, 0.025, (bottom + top) / 2 - 0.07,
+                       (bottom + top) / 2 + 0.07, 'metal', off=deep)
+
+    def slab(self, wall, start, run, deep, bottom, top, surface, off=0.0):
+        (x, y), yaw = self.at_wall(wall, start + run / 2, off + deep / 2)
+        self.room.boxes.append(Box((x, y, (bottom + top) / 2), (deep, run, top - bottom),
+                                   surface, yaw))
+
+    def set_island(self):
+        placed = self.anywhere('KitchenIsland')
+        if placed:
+            self.on_top(ON_COUNTERS, self.count(0, 4), *placed)
+
+    # --- the rest
+
+    def clutter(self, count):
+        """Small things on the floor: boxes, a bin, books, pots."""
+        for _ in range(count):
+            kind = str(self.rng.choice(ON_FLOORS))
+            if kind in ('box', 'bin'):
+                size = self.rng.uniform((0.12, 0.1, 0.06), (0.6, 0.45, 0.45))
+                if kind == 'bin':
+                    size[:2], size[2] = size[0] * 0.5 + 0.1, self.rng.uniform(0.25, 0.5)
+                x, y = (self.rng.uniform(0.2, side - 0.2) for side in self.room.size[:2])
+                yaw = self.rng.uniform(-math.pi, math.pi)
+                outline = footprint(x, y, yaw, -size / 2, size / 2)
+                if self.free(outline):
+                    self.taken.append(outline)
+                    surface = 'cardboard' if kind == 'box' and self.rng.random() < 0.7 else 'trim'
+                    self.room.boxes.append(Box((x, y, size[2] / 2), tuple(size), surface, yaw))
+            else:
+                self.anywhere(kind, tries=6)
+
+    def on_walls(self, count):
+        """Pictures and shelves where a wall is free."""
+        for _ in range(count):
+            kind = str(self.rng.choice(['WallArt', 'WallArt', 'WallShelf']))
+            piece, low, high = self.draw(kind)
+            wall = int(self.rng.integers(4))
+            half = (high[1] - low[1]) / 2
+            if 2 * half > self.length(wall) - 0.4:
+                continue
+            along = self.rng.uniform(half + 0.2, self.length(wall) - half - 0.2)
+            if not self.hides_opening(wall, along - half, along + half, 2.2):
+                (x, y), yaw = self.at_wall(wall, along, 0.01 - low[0])
+                self.stand(piece, low, high, x, y, yaw,
+                           self.rng.uniform(1.25, 1.6) - (high - low)[2] / 2, solid=False)
+                self.openings.append((wall, along - half, along + half, 1.2))
+
+    def rug(self):
+        piece, low, high = self.draw('Rug')
+        fit = min(1.0, 0.75 * self.room.size[0] / (high - low)[0],
+                  0.75 * self.room.size[1] / (high - low)[1])
+        piece.scale *= fit
+        x, y = (side * self.rng.uniform(0.4, 0.6) for side in self.room.size[:2])
+        self.stand(piece, low * fit, high * fit, x, y, 0.0, 0.002, solid=False)

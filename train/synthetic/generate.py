@@ -1,0 +1,96 @@
+"""Room after room, in processes of their own: a Blender that dies costs a room, not the night."""
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from train.synthetic import frames
+from train.synthetic.rooms import compose
+from train.synthetic.views import Lenses, develop, sample_views
+
+ROOMS_PER_PROCESS = 40  # Blender keeps some memory of each room
+
+
+def make_room(number, options):
+    """Compose, render and write one room; returns its number, frames and seconds."""
+    from train.synthetic.library import Library
+    from train.synthetic.scene import build, caster, prepare
+    started = time.monotonic()
+    out, size = Path(options['out']), options['size']
+    folder = out / f'worker_{os.getpid()}'
+    folder.mkdir(exist_ok=True)
+    # the library grows with the rooms, so that the first ones need not wait for all of it
+    library = Library(options['library'], min(options['variants'], 3 + number // 12),
+                      options['seed'])
+    seed = [options['seed'], number]
+    room = compose(seed, library)
+    rng = np.random.default_rng([*seed, 1])
+    bpy = build(room, library, rng)
+    views = sample_views(rng, room.size, options['views'], Lenses(**options['lenses']),
+                         caster(bpy), size[0] / size[1])
+    render = prepare(bpy, size, options['samples'], folder)
+    made = []
+    for view in views:
+        light, depth = render(view)
+        if (depth > 0).mean() > 0.5:
+            made.append((develop(light, rng), depth, view, int(rng.integers(70, 97))))
+    frames.write_room(out, number, room.kind, made)
+    return number, len(made), time.monotonic() - started
+
+
+def _start_worker(log):
+    """Blender talks a lot: into a file. A worker ends with the process that started it."""
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+
+
+def make_rooms(numbers, options, processes, report):
+    """Make rooms in several processes. A room whose process dies twice is given up.
+
+    report(number, frames, seconds, error) is called for each. Returns the numbers given up.
+    """
+    todo, tries, lost = list(numbers), {}, []
+    log = str(Path(options['out']) / 'blender.log')
+    while todo:
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), _start_worker,
+                                   (log,), max_tasks_per_child=ROOMS_PER_PROCESS)
+        running = {}
+        try:
+            while todo or running:
+                while todo and len(running) < processes:
+                    number = todo.pop(0)
+                    tries[number] = tries.get(number, 0) + 1
+                    running[pool.submit(make_room, number, options)] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = running.pop(future)
+                    try:
+                        _, count, seconds = future.result()
+                        report(number, count, seconds, None)
+                    except BrokenProcessPool:
+                        running[future] = number
+                        raise
+                    except Exception as error:
+                        lost.append(number)
+                        report(number, 0, 0.0, error)
+        except BrokenProcessPool:
+            for number in running.values():
+                if tries[number] < 2:
+                    todo.append(number)
+                else:
+                    lost.append(number)
+                    report(number, 0, 0.0, OSError('Blender ended without a word'))
+        finally:
+            pool.shutdown(wait=not sys.exc_info()[0], cancel_futures=True)
+    return lost

@@ -1,0 +1,71 @@
+"""What stands in which kind of room, and which surfaces it has."""
+
+FLOORS = ('floor_wood', 'floor_tile', 'floor_carpet', 'floor_concrete')
+WALLS = ('paint', 'paint', 'paint', 'plaster', 'wall_tile', 'brick')
+
+# What stands in which room. Each entry: how many at least, at most; of which kinds.
+# wall: backs to a wall; middle: anywhere; sets: a table or desk with what belongs to it.
+KINDS: dict[str, dict] = {
+    'living room': {
+        'share': 5, 'sides': ((3.2, 7.0), (3.0, 6.0)),
+        'sets': (((1, 2), 'sofa'), ((0, 1), 'television'), ((0, 1), 'dining')),
+        'wall': (((1, 3), ('SimpleBookcase', 'LargeShelf', 'CellShelf', 'SingleCabinet')),
+                 ((0, 2), ('FloorLamp', 'SnakePlant', 'ArmChair'))),
+        'middle': ((0, 2), ('ArmChair', 'Chair')), 'clutter': (0, 4), 'rug': 0.6},
+    'bedroom': {
+        'share': 4, 'sides': ((2.8, 4.8), (2.8, 4.5)),
+        'sets': (((1, 1), 'bed'), ((0, 1), 'desk'), ((0, 1), 'television')),
+        'wall': (((1, 2), ('SingleCabinet', 'SimpleBookcase', 'KitchenCabinet')),
+                 ((0, 2), ('FloorLamp', 'SnakePlant', 'TriangleShelf'))),
+        'middle': ((0, 1), ('ArmChair',)), 'clutter': (0, 5), 'rug': 0.5},
+    'office': {
+        'share': 4, 'sides': ((2.8, 7.0), (2.8, 6.0)),
+        'sets': (((1, 4), 'desk'), ((0, 1), 'meeting')),
+        'wall': (((1, 4), ('LargeShelf', 'SimpleBookcase', 'CellShelf', 'SingleCabinet')),
+                 ((0, 2), ('SnakePlant', 'FloorLamp'))),
+        'middle': ((0, 2), ('OfficeChair',)), 'clutter': (0, 4), 'rug': 0.15},
+    'kitchen': {
+        'share': 4, 'sides': ((2.4, 5.5), (2.6, 5.0)),
+        'sets': (((1, 2), 'counter'), ((0, 1), 'dining'), ((0, 1), 'island')),
+        'wall': (((1, 2), ('BeverageFridge', 'Oven', 'Dishwasher')),
+                 ((0, 1), ('SingleCabinet', 'LargeShelf'))),
+        'middle': ((0, 2), ('BarChair', 'Chair')), 'clutter': (0, 3), 'rug': 0.15},
+    'dining room': {
+        'share': 2, 'sides': ((3.0, 5.5), (3.0, 5.0)),
+        'sets': (((1, 1), 'dining'),),
+        'wall': (((1, 3), ('SingleCabinet', 'SimpleBookcase', 'CellShelf')),
+                 ((0, 2), ('SnakePlant', 'FloorLamp', 'Chair'))),
+        'middle': ((0, 0), ('Chair',)), 'clutter': (0, 2), 'rug': 0.5},
+    'corridor': {
+        'share': 3, 'sides': ((4.0, 11.0), (1.3, 2.4)),
+        'sets': (), 'wall': (((0, 4), ('SingleCabinet', 'TriangleShelf', 'Chair', 'CellShelf',
+                                       'SnakePlant', 'SimpleBookcase')),),
+        'middle': ((0, 0), ('Chair',)), 'clutter': (0, 3), 'rug': 0.2},
+    'bathroom': {
+        'share': 1, 'sides': ((1.8, 3.4), (1.8, 3.2)),
+        'sets': (), 'wall': (((1, 1), ('Toilet',)), ((1, 1), ('StandingSink',)),
+                             ((0, 1), ('Bathtub',)), ((0, 1), ('SingleCabinet',))),
+        'middle': ((0, 0), ('Chair',)), 'clutter': (0, 2), 'rug': 0.3},
+    'storage room': {
+        'share': 2, 'sides': ((2.6, 6.5), (2.4, 6.0)),
+        'sets': (), 'wall': (((2, 5), ('LargeShelf', 'SimpleBookcase', 'CellShelf')),),
+        'middle': ((0, 3), ('Pallet', 'Chair', 'BarChair')), 'clutter': (3, 10), 'rug': 0.0},
+    'bare room': {
+        'share': 2, 'sides': ((2.5, 8.0), (2.5, 6.0)),
+        'sets': (), 'wall': (((0, 1), ('Chair', 'FloorLamp', 'LargeShelf')),),
+        'middle': ((0, 1), ('Chair', 'OfficeChair', 'BarChair')), 'clutter': (0, 2), 'rug': 0.1},
+}
+ON_TABLES = ('BookStack', 'BookColumn', 'Vase', 'DeskLamp', 'Bottle', 'Bowl', 'Cup', 'Pot',
+             'FoodBox', 'Jar')
+ON_DESKS = ('DeskLamp', 'BookStack', 'BookColumn', 'Cup', 'Vase')
+ON_COUNTERS = ('Microwave', 'Toaster', 'Pot', 'Jar', 'Bottle', 'FoodBox', 'Bowl', 'Pan')
+ON_FLOORS = ('box', 'box', 'box', 'BookStack', 'Vase', 'Pot', 'FoodBox', 'Bottle',
+             'bin', 'BasketBase')
+# every kind that a catalogue must have
+PIECES = sorted({
+    'Sofa', 'ArmChair', 'CoffeeTable', 'SideTable', 'TableCocktail', 'TVStand', 'TV', 'Monitor',
+    'TableDining', 'Chair', 'BarChair', 'OfficeChair', 'SimpleDesk', 'SidetableDesk', 'BedFrame',
+    'Mattress', 'KitchenIsland', 'WallArt', 'WallShelf', 'Rug',
+    *ON_TABLES, *ON_DESKS, *ON_COUNTERS, *(kind for kind in ON_FLOORS if kind[0].isupper()),
+    *(kind for recipe in KINDS.values() for _, kinds in recipe['wall'] for kind in kinds),
+    *(kind for recipe in KINDS.values() for kind in recipe['middle'][1])})

@@ -1,0 +1,86 @@
+"""Furnished rooms, decided by a seed. Nothing here needs Blender: a catalogue knows the sizes."""
+
+import math
+
+import numpy as np
+
+from train.synthetic.furnish import Composer
+from train.synthetic.kinds import FLOORS, KINDS, ON_TABLES, WALLS
+from train.synthetic.parts import Lamp, Room
+from train.synthetic.shell import add_shell, lamp_colour
+
+
+def _lamps(room, rng):
+    """Lamps below the ceiling, so bright that the room is neither black nor burnt out."""
+    width, depth, height = room.size
+    count = max(1, round(width * depth / 12 * rng.uniform(0.5, 1.6)))
+    power = width * depth * rng.uniform(2.5, 9.0) / count
+    across = math.ceil(math.sqrt(count * width / depth))
+    for k in range(count):
+        rows = math.ceil(count / across)
+        x = (k % across + 0.5) / across * width
+        y = (k // across + 0.5) / rows * depth
+        room.lamps.append(Lamp((x, y, height - 0.02), power, float(rng.uniform(0.1, 0.9)),
+                               lamp_colour(rng)))
+    if room.panes and rng.random() < 0.4:
+        pane = room.panes[int(rng.integers(len(room.panes)))]
+        azimuth, down = pane.yaw + rng.uniform(-0.9, 0.9), rng.uniform(0.3, 1.0)
+        room.sun = ((math.cos(azimuth) * math.cos(down), math.sin(azimuth) * math.cos(down),
+                     -math.sin(down)), float(rng.uniform(2, 12)))
+
+
+def _surfaces(kind, rng, variants):
+    """Which floor, paint and wood a room has: name → (kind of surface, number)."""
+    def some(*kinds):
+        return str(rng.choice(kinds)), int(rng.integers(variants))
+    wet = kind in ('bathroom', 'kitchen')
+    chosen = {
+        'floor': some(*(FLOORS if not wet else ('floor_tile', 'floor_tile', 'floor_wood'))),
+        'wall': some(*(WALLS if kind != 'bathroom' else ('wall_tile', 'paint'))),
+        'ceiling': some('paint', 'plaster'),
+        'trim': some('paint', 'wood'), 'door': some('wood', 'paint'),
+        'window frame': some('paint', 'paint', 'wood'), 'curtain': some('fabric'),
+        'cupboard': some('paint', 'wood'), 'cupboard door': some('paint', 'wood'),
+        'worktop': some('wood', 'marble', 'paint'), 'metal': some('metal'),
+        'cardboard': some('cardboard'), 'floor beyond': some(*FLOORS),
+        'wall beyond': some('paint', 'plaster')}
+    if rng.random() < 0.6:
+        chosen['skirting'] = chosen['trim'] if rng.random() < 0.5 else some('paint', 'wood')
+    return chosen
+
+
+def compose(seed, catalogue, kind=None):
+    """The room of a seed (an int or a list of ints).
+
+    catalogue: sizes of the furniture, see :class:`Composer`; ``surface_variants``: how many
+    numbers each kind of surface has. kind: of ``KINDS``; None: drawn by their shares.
+    """
+    rng = np.random.default_rng(seed)
+    shares = np.array([recipe['share'] for recipe in KINDS.values()], float)
+    drawn = str(rng.choice(list(KINDS), p=shares / shares.sum()))
+    kind = kind or drawn
+    recipe = KINDS[kind]
+    sides = [float(rng.uniform(*side)) for side in recipe['sides']]
+    if rng.random() < 0.5:
+        sides.reverse()
+    room = Room(kind, (*sides, float(rng.uniform(2.35, 3.2))))
+    room.surfaces = _surfaces(kind, rng, catalogue.surface_variants)
+    composer = Composer(room, catalogue, rng)
+    add_shell(composer, rng)
+    for (least, most), name in recipe['sets']:
+        for _ in range(composer.count(least, most)):
+            getattr(composer, f'set_{name}')()
+    for (least, most), kinds in recipe['wall']:
+        for _ in range(composer.count(least, most)):
+            placed = composer.against_wall(str(rng.choice(kinds)))
+            if placed and 0.3 < (placed[2] - placed[1])[2] < 1.4 and rng.random() < 0.6:
+                composer.on_top(ON_TABLES, composer.count(1, 3), *placed[:3])
+    (least, most), kinds = recipe['middle']
+    for _ in range(composer.count(least, most)):
+        composer.anywhere(str(rng.choice(kinds)))
+    composer.clutter(composer.count(*recipe['clutter']))
+    composer.on_walls(composer.count(0, 4))
+    if rng.random() < recipe['rug']:
+        composer.rug()
+    _lamps(room, rng)
+    return room
