@@ -1,0 +1,379 @@
+"""Dense depth that agrees with a few distances that were measured: anchors.
+
+Where the network is wrong, its error is smooth: a whole picture too near, a wall that is tilted, an
+object. So the logarithm of measured / predicted depth is taken for a Gaussian process (Rasmussen
+and Williams 2006, chapter 2) over column, row and predicted log depth. Its covariance was fitted to
+the network's errors on held-out pictures; the term that counts most says that what stands in the
+same column at the same predicted depth has the same error: above and below a lidar's plane that is
+the same thing. Outliers lose their weight by what the other anchors predict in their place.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.anchors.smoothing import State, carry
+
+# The covariance of the log of the network's error, in parts. *_SD: its standard deviation; U, V:
+# correlation lengths along columns and rows, in sides of the picture; X: along log depth.
+OFFSET_SD = 1.5      # one scale for all; wide, as other weights in other rooms may be far off
+SLOPE_SD = 0.116     # for each unit of log depth
+SMOOTH_SD, SMOOTH_U, SMOOTH_V = 0.093, 0.214, 0.187
+NEAR_SD, NEAR_U, NEAR_V, NEAR_X = 0.099, 0.068, 0.093, 0.07
+COLUMN_SD, COLUMN_U = 0.123, 0.198  # the same column at the same depth
+ROW_SD, ROW_V = 0.066, 0.171        # the same row at the same depth
+LAYER_X = 0.25                      # what "the same depth" is, for these two
+NOISE_SD = 0.04      # what one pixel of the network differs from those around it
+EDGE_NOISE = 0.25    # and at an outline, as a share of the jump in log depth there
+DAMPING = 0.6        # made is a correction whose square is well above this share of its variance
+
+GRID = 64            # cells along the longer side, in which the correction is computed
+FINE = 48            # cells along that side in which anchors are gathered for the fit, or fewer,
+KNOTS, SPARSE, DENSE = 48, 112, 400  # for SPARSE of them at most; from DENSE anchors on, KNOTS
+UNTHREADED = 1 << 18     # multiplications for which OpenBLAS starts no threads
+THIN = 6000          # anchors that are fitted; all are judged
+BAND = 0.15          # anchors of one cell agree within this, in log depth
+STUDENT = 3.0        # degrees of freedom of the noise: how soon an anchor loses weight
+FAR = 3.0            # standard deviations from which on it has nearly none
+REJECT = 0.2         # log depth off the correction from which an anchor counts as rejected
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Distances that were measured, where they lie in a picture.
+
+    u, v: columns and rows in pixels, (0, 0) the middle of the top-left one. depth: metres along
+    the optical axis (REP 118). sigma: their standard deviations, metres, or None where they are
+    small. 1-D arrays, stored as float32; of what can't be (not finite, depth not above 0, sigma
+    below 0, outside of the picture) no use is made. Raises ValueError where lengths differ.
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    depth: np.ndarray
+    sigma: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name in ('u', 'v', 'depth', 'sigma'):
+            given = getattr(self, name)
+            if given is None and name == 'sigma':
+                continue
+            try:
+                values = np.asarray(given, np.float32)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f'{name} of the anchors is not an array of numbers') from error
+            if values.ndim != 1 or values.size != np.size(self.u):
+                raise ValueError(f'{name} of the anchors has the shape {values.shape}; u, v, depth '
+                                 'and sigma must be 1-D and of one length')
+            object.__setattr__(self, name, values)
+
+    def __len__(self):
+        return self.u.size
+
+    @classmethod
+    def joined(cls, parts):
+        """All anchors of several Anchors, in their order."""
+        parts = list(parts)
+        if not parts:
+            return cls(*np.empty((3, 0), np.float32))
+        sigma = None if all(part.sigma is None for part in parts) else np.concatenate([
+            np.zeros_like(part.u) if part.sigma is None else part.sigma for part in parts])
+        return cls(*(np.concatenate([getattr(part, name) for part in parts])
+                     for name in ('u', 'v', 'depth')), sigma)
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """Corrected depth, and how far to trust it.
+
+    depth: float32 H×W metres; unknown stays unknown. used: bool for each anchor. usable: bool,
+    those that lie in the picture on known depth; ``rejected`` counts those of them that are not
+    used. residuals: float32 for each anchor, log of measured / corrected depth, NaN where not
+    usable; spread: the standard deviation of the used ones' (robust; NaN where there are none),
+    a share of depth. scale: what depth was multiplied by, in the middle (median). state: for the
+    next frame's `previous`.
+    """
+
+    depth: np.ndarray
+    used: np.ndarray
+    usable: np.ndarray
+    residuals: np.ndarray
+    scale: float
+    spread: float
+    state: State
+
+    @property
+    def rejected(self):
+        """How many usable anchors are not used."""
+        return int(np.count_nonzero(self.usable) - np.count_nonzero(self.used))
+
+
+def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, smooth=False):
+    """Depth, corrected so that it agrees with anchors.
+
+    depth: float32 H×W metres; NaN, inf and what is not above 0 is unknown. anchors: Anchors, or
+    None. previous: the result for the same camera's last frame, or its ``state``; None: there is
+    none. stamp: seconds, of the picture; None: 0.1 s after the last. time_constant: seconds over
+    which the correction's shape is averaged, and scale where `smooth` asks for it and no anchor
+    gives it; 0: each frame is by itself. Returns :class:`Anchored`. Raises ValueError where depth
+    is not a 2-D array.
+    """
+    if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
+        raise ValueError('depth must be an array H×W and not empty, got '
+                         f'{getattr(depth, "shape", type(depth).__name__)}')
+    height, width = depth.shape
+    side = max(width, height)
+    columns, rows = (max(1, round(GRID * n / side)) if side > GRID else n
+                     for n in (width, height))
+    places = [((np.arange(n) + 0.5) * (size / n)).astype(np.int32)
+              for n, size in ((rows, height), (columns, width))]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        seen = np.log(depth[places[0][:, None], places[1]], dtype=np.float32)
+    known = np.isfinite(seen)
+    level = np.float32(_median(seen[known])) if known.any() else np.float32(0)
+    seen = np.where(known, seen, level)
+    count = 0 if anchors is None else len(anchors)
+    used, usable = np.zeros(count, bool), np.zeros(count, bool)
+    residuals = np.full(count, np.nan, np.float32)
+    measured = None
+    if count:
+        usable[:] = _inside(anchors, width, height)
+        chosen = np.flatnonzero(usable)
+        u, v, z = (values[chosen] for values in (anchors.u, anchors.v, anchors.depth))
+        column, row = (np.rint(values).astype(np.int32) for values in (u, v))
+        with np.errstate(divide='ignore', invalid='ignore'):
+            predicted = np.log(depth[row, column], dtype=np.float32)
+        good = np.isfinite(predicted)
+        if not good.all():
+            usable[chosen] = good
+            chosen, u, v, z, column, row, predicted = (values[good] for values in (
+                chosen, u, v, z, column, row, predicted))
+        if chosen.size:
+            ratio = np.log(z) - predicted
+            share = (np.zeros_like(z) if anchors.sigma is None else anchors.sigma[chosen] / z)
+            cell = (row * rows // height) * columns + column * columns // width
+            u, v = ((values + np.float32(0.5)) / np.float32(side) for values in (u, v))
+            measured, agrees = _correction(
+                seen - level, u, v, predicted - level, ratio, share, cell,
+                (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns / side),
+                (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows / side))
+            used[chosen] = agrees
+    field, state = carry(previous, seen, measured, np.count_nonzero(used), stamp, time_constant,
+                         smooth)
+    if field is None:  # nothing is known, nothing is changed
+        return Anchored(depth, used, usable, residuals, 1.0, float('nan'), state)
+    spread = float('nan')
+    if count and chosen.size:
+        residuals[chosen] = ratio - field.ravel()[cell]
+        if used.any():
+            spread = 1.4826 * float(_median(np.abs(residuals[used])))
+    factor = cv2.resize(np.exp(field), (width, height))
+    factor *= depth
+    return Anchored(factor, used, usable, residuals, float(np.exp(_median(field.ravel()))), spread,
+                    state)
+
+
+def _inside(anchors, width, height):
+    u, v, depth = anchors.u, anchors.v, anchors.depth
+    inside = (u > -0.5) & (u < width - 0.5) & (v > -0.5) & (v < height - 0.5)
+    inside &= (depth > 1e-3) & (depth < 1e4)
+    if anchors.sigma is not None:
+        inside &= (anchors.sigma >= 0) & (anchors.sigma < np.inf)
+    return inside
+
+
+def _median(values):
+    middle = values.size // 2
+    return np.partition(values, middle)[middle]
+
+
+def _product(a, b):
+    """a @ b, in pieces for which no threads are started: to wait for them on a busy machine takes
+    longer than the product."""
+    rows = max(1, UNTHREADED // b.size)
+    if len(a) <= rows:
+        return a @ b
+    return np.concatenate([a[first:first + rows] @ b for first in range(0, len(a), rows)])
+
+
+def _rbf(a, b, length):
+    """exp(−(a − b)² / 2 length²) of all pairs, float32."""
+    k = np.subtract.outer(a * np.float32(1 / length), b * np.float32(1 / length))
+    k *= k
+    k *= np.float32(-0.5)
+    np.maximum(k, np.float32(-20), k)  # tiny numbers' products would be denormal: slow
+    return np.exp(k, k)
+
+
+def _covariance(a, b):
+    """Of the log errors at a with those at b, each (u, v, x) of 1-D float32 arrays."""
+    (u, v, x), (u2, v2, x2) = a, b
+    k = np.float32(COLUMN_SD ** 2) * _rbf(u, u2, COLUMN_U)
+    k += np.float32(ROW_SD ** 2) * _rbf(v, v2, ROW_V)
+    k *= _rbf(x, x2, LAYER_X)
+    part = _rbf(u, u2, SMOOTH_U)
+    part *= _rbf(v, v2, SMOOTH_V)
+    part *= np.float32(SMOOTH_SD ** 2)
+    k += part
+    part = _rbf(u, u2, NEAR_U)
+    part *= _rbf(v, v2, NEAR_V)
+    part *= _rbf(x, x2, NEAR_X)
+    part *= np.float32(NEAR_SD ** 2)
+    k += part
+    k += np.multiply.outer(np.float32(SLOPE_SD ** 2) * x, x2)
+    k += np.float32(OFFSET_SD ** 2)
+    return k
+
+
+def _mean(u, v, x, knots, weights):
+    """The process's mean on a grid: Σ weights · covariance with the knots, float32 rows×columns.
+
+    Each part of the covariance is a product over u, v and x, so that only one of them needs a
+    number for each pair of cell and knot.
+    """
+    u2, v2, x2 = knots
+    weights = weights.astype(np.float32)
+    lowest, highest = float(x.min()), float(x.max()) + 1e-3
+    levels = min(64, int((highest - lowest) / (0.32 * LAYER_X)) + 2)
+    by_level = _rbf(np.linspace(lowest, highest, levels, dtype=np.float32), x2, LAYER_X).T
+    by_column, by_row = (
+        _product(_rbf(places, others, length) * (np.float32(sd ** 2) * weights), by_level).ravel()
+        for places, others, length, sd in ((u, u2, COLUMN_U, COLUMN_SD), (v, v2, ROW_V, ROW_SD)))
+    between = (x - np.float32(lowest)) * np.float32((levels - 1) / (highest - lowest))
+    below = between.astype(np.int32)
+    between -= below
+    columns = below + np.arange(u.size, dtype=np.int32) * levels
+    rows = below + (np.arange(v.size, dtype=np.int32) * levels)[:, None]
+    mean = by_column[columns]
+    mean += by_row[rows]
+    columns += 1
+    rows += 1
+    above = by_column[columns]
+    above += by_row[rows]
+    above -= mean
+    above *= between
+    mean += above
+    half_u, half_v = (np.linspace(side[0], side[-1], -(-side.size // 2), dtype=np.float32)
+                      for side in (u, v))  # smooth, so every second cell will do
+    smooth = _product(_rbf(half_v, v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
+                      _rbf(half_u, u2, SMOOTH_U).T)
+    mean += _stretched(smooth, u.size, v.size)
+    near = _rbf(x.ravel(), x2, NEAR_X).reshape(*x.shape, -1)
+    near *= _rbf(u, u2, NEAR_U)
+    by_row = _rbf(v, v2, NEAR_V) * (np.float32(NEAR_SD ** 2) * weights)
+    mean += np.einsum('vuk,vk->vu', near, by_row)
+    mean += np.float32(SLOPE_SD ** 2 * float(weights @ x2)) * x
+    mean += np.float32(OFFSET_SD ** 2 * float(weights.sum()))
+    return mean
+
+
+def _stretched(image, columns, rows):
+    """Linear between the corners' middles, which stay where they are."""
+    if image.shape == (rows, columns):
+        return image
+    across, down = ((np.linspace(0, n - 1, size, dtype=np.float32)) for n, size in (
+        (image.shape[1], columns), (image.shape[0], rows)))
+    return cv2.remap(image, np.tile(across, (rows, 1)), np.tile(down[:, None], (1, columns)),
+                     cv2.INTER_LINEAR)
+
+
+def _variance(x, u, v, knots, inverse):
+    """The process's variance on the grid, from every eighth cell."""
+    step = 8 if min(x.shape) >= 16 else 1
+    some = np.s_[step // 2::step]
+    x_some = np.ascontiguousarray(x[some, some])
+    cells = (np.tile(u[some], x_some.shape[0]), np.repeat(v[some], x_some.shape[1]), x_some.ravel())
+    k = _covariance(cells, knots).astype(np.float64)  # a small difference of large numbers
+    explained = _product(k, inverse)
+    explained *= k
+    prior = (OFFSET_SD ** 2 + SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2 + ROW_SD ** 2
+             + SLOPE_SD ** 2 * cells[2] ** 2)
+    variance = np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
+    return cv2.resize(variance.reshape(x_some.shape), x.shape[::-1])
+
+
+def _gathered(u, v, x, ratio, share, jump):
+    """Anchors that lie near each other become one knot, which the median of them decides.
+
+    Returns the knots' (u, v, x), log ratios, the share that agreed, and variance of the noise.
+    """
+    if u.size <= FINE:
+        return (u, v, x), ratio, np.ones(u.size), (
+            NOISE_SD ** 2 + (EDGE_NOISE * jump) ** 2 + share ** 2).astype(np.float64)
+    for across in (FINE, 40, 32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4):
+        cell = (v * across).astype(np.int32) * across + (u * across).astype(np.int32)
+        members = np.bincount(cell)
+        if np.count_nonzero(members) <= (SPARSE if u.size <= DENSE else KNOTS):
+            break
+    cell = (np.cumsum(members > 0, dtype=np.int32) - 1)[cell]
+    members = members[members > 0]
+    order = (cell << 16) | ((ratio + 8) * 4096).clip(0, 65535).astype(np.int32)
+    order.sort()
+    median = (order[np.cumsum(members) - members + (members - 1) // 2] & 65535) / 4096 - 8
+    agrees = np.abs(ratio - median[cell].astype(np.float32)) < BAND
+    weights = agrees / (1 + (share / NOISE_SD) ** 2) + np.float32(1e-6)
+    total = np.bincount(cell, weights)
+    mean = [np.bincount(cell, weights * values) / total
+            for values in (u, v, x, ratio, jump, share)]
+    agreed = np.bincount(cell, agrees).clip(1)
+    noise = ((NOISE_SD ** 2 + mean[5] ** 2) * (0.3 + 0.7 / agreed) + (EDGE_NOISE * mean[4]) ** 2)
+    return tuple(values.astype(np.float32) for values in mean[:3]), mean[3], agreed / members, noise
+
+
+def _correction(seen, u, v, x, ratio, share, cell, grid_u, grid_v):
+    """The field of log corrections and which anchors agree with it.
+
+    seen: float32 rows×columns, log depth on the grid about its median. u, v, x, ratio, share,
+    cell: 1-D, of the anchors: place in sides, log predicted depth as `seen`, log of measured /
+    predicted, standard deviation as a share, cell of the grid. grid_u, grid_v: of the cells.
+    """
+    window = np.ones((5, 5), np.uint8)
+    jump = (cv2.dilate(seen, window) - cv2.erode(seen, window)).ravel()[cell]
+    thin = slice(None, None, -(-u.size // THIN))
+    knots, values, share_agreed, noise = _gathered(*(
+        a[thin] for a in (u, v, x, ratio, share, jump)))
+    covariance = _covariance(knots, knots).astype(np.float64)
+    middle = _median(values)
+    width = max(0.15, 1.5 * float(_median(np.abs(values - middle))))
+    weights = share_agreed / (1 + ((values - middle) / width) ** 2)
+    for turn in range(ROUNDS):
+        noisy = covariance.copy()
+        noisy.ravel()[::values.size + 1] += noise / weights
+        inverse = np.linalg.inv(noisy)
+        solution = np.einsum('ij,j->i', inverse, values)
+        if turn == ROUNDS - 1:
+            break
+        # what the others predict in an anchor's place (Rasmussen and Williams, 5.4.2)
+        own = inverse.diagonal()
+        uncertainty = np.maximum(1 / own - noise / weights, 0) + noise
+        off = (solution / own) ** 2 / uncertainty
+        weights = share_agreed * np.minimum(1, (STUDENT + 1) / (STUDENT + off))
+        weights[off > FAR ** 2] *= 0.02
+        weights = np.maximum(weights, 1e-4)
+    field = _mean(grid_u, grid_v, seen, knots, solution)
+    off = ratio - field.ravel()[cell]
+    agrees = np.abs(off) < REJECT + 2 * share
+    square = field * field
+    # far from all anchors, where little is known, only a large correction is made
+    square *= square
+    doubt = _variance(seen, grid_u, grid_v, knots, inverse)
+    doubt *= np.float32(DAMPING)
+    doubt *= doubt
+    doubt += square
+    doubt += np.float32(1e-12)
+    field *= square
+    field /= doubt
+    field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / NOISE_SD) ** 2), cell,
+                     seen.shape)
+    return field, agrees
+
+
+def _detail(off, weights, cell, shape):
+    """What anchors still say in their own cells, blurred: by normalised convolution."""
+    size = shape[0] * shape[1]
+    sums = np.dstack([np.bincount(cell, values, size).reshape(shape).astype(np.float32)
+                      for values in (weights * off, weights)])
+    sums = cv2.GaussianBlur(sums, (7, 7), 1.2, borderType=cv2.BORDER_CONSTANT)
+    return sums[..., 0] / (sums[..., 1] + np.float32(1.5 / (2 * np.pi * 1.2 ** 2)))

@@ -1,0 +1,88 @@
+"""What a correction learns from the frame before: shape that is averaged, scale that does not jump.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+INTERVAL = 0.1     # seconds between frames that carry no stamps
+GAP = 2.0          # seconds after which the last frame says nothing about this one
+FADE = 5.0         # seconds after which a correction without anchors is down to 1/e
+CUT_JUMP = 0.4     # log depth that a whole picture does not change by from frame to frame
+CUT_CHANGE = 0.07  # nor its cells about that, in the median: a camera that walks through a room
+CUT_RATE = 0.05    # has 0.05 within 0.1 s and 0.1 within 1 s, two rooms mostly more than 0.1
+SURE = 10          # anchors that give scale without the frames before
+
+
+class State(NamedTuple):
+    """What the next frame is told. seen: float32 grid, log depth as the network gave it. field:
+    log correction that the anchors gave, or None. level, rate: log of what smooths the scale,
+    and its change in a second.
+    """
+
+    stamp: float
+    seen: np.ndarray
+    field: np.ndarray | None = None
+    level: float = 0.0
+    rate: float = 0.0
+
+
+def _median(values):
+    middle = values.size // 2
+    return float(np.partition(values.ravel(), middle)[middle])
+
+
+def is_cut(last, seen, passed):
+    """Whether the scene has changed: last, seen: float32 grids of log depth, `passed` s apart."""
+    change = seen - last
+    jump = _median(change)
+    return (abs(jump) > CUT_JUMP or _median(np.abs(change - np.float32(jump)))
+            > CUT_CHANGE + CUT_RATE * passed)
+
+
+def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
+    """The correction for a frame, and what to tell the next one.
+
+    previous: the last result or its State, or None. seen: float32 grid, log depth as the network
+    gave it. measured: the correction that this frame's anchors give, or None; anchors: how many
+    of them agree. stamp, time_constant, smooth: as of ``anchored``. Returns (field or None, State).
+
+    Scale that is measured is taken as it is; only its shape is averaged over `time_constant`,
+    in the picture. A correction without new anchors fades. Where nothing is measured, `smooth`
+    follows the depth of the whole picture with its trend (a fading-memory filter of second order,
+    which has no lag behind steady motion: N. Morrison, Introduction to Sequential Smoothing and
+    Prediction, 1969) and takes what jumps for the network's flicker.
+    """
+    last = getattr(previous, 'state', previous)
+    if last is not None and stamp is None:
+        stamp = last.stamp + INTERVAL
+    elif stamp is None:
+        stamp = 0.0
+    passed = 0.0 if last is None else stamp - last.stamp
+    if (last is None or time_constant <= 0 or last.seen.shape != seen.shape
+            or not 0 < passed <= GAP or is_cut(last.seen, seen, passed)):
+        return measured, State(stamp, seen, measured)
+    kept = float(np.exp(-passed / time_constant))
+    level, rate = 0.0, 0.0
+    if smooth:
+        level = last.level - _median(seen - last.seen) + last.rate * passed
+        rate = last.rate - (1 - kept) ** 2 * level / passed
+        level *= kept ** 2
+    field = last.field
+    if measured is None:
+        if field is not None:
+            field = field * np.float32(np.exp(-passed / FADE))
+    elif field is None:
+        field = measured
+    else:
+        scale, before = _median(measured), _median(field)
+        share = kept * max(0.0, 1 - anchors / SURE)
+        field = (measured - np.float32(scale)) * np.float32(1 - kept) + (
+            field - np.float32(before)) * np.float32(kept)
+        field += np.float32(scale + share * (before - scale))
+    if measured is not None:
+        level, rate = 0.0, 0.0
+    corrected = field
+    if level:
+        corrected = np.full_like(seen, level) if field is None else field + np.float32(level)
+    return corrected, State(stamp, seen, field, level, rate)
