@@ -1,0 +1,200 @@
+"""What sensors measured, as points in their own frame, and as anchors in a camera's picture.
+
+Messages are taken by their fields alone, so that those of rclpy and those out of a recording will
+do. Transforms are 4×4, a sensor's pose in the camera's optical frame (REP 103): they take points
+from the one to the other.
+"""
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.anchors.correction import Anchors
+
+NEAREST = 0.05   # metres along the optical axis; nearer is the robot itself, or the lens
+CELLS = 64       # along the picture's width, in which points hide those behind them
+# A point is hidden where another one near it is shifted by more than this many cells against it,
+# seen from the camera instead of from the sensor.
+SHIFT = 1.2
+ULTRASOUND = 0   # sensor_msgs/Range: its radiation_type
+ULTRASOUND_SD, LIGHT_SD = 0.1, 0.03  # share of the range, of a single one
+# sensor_msgs/PointField: its datatypes
+FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
+
+
+def scan_points(message):
+    """sensor_msgs/LaserScan → float32 3×N metres in its frame, x forward, z = 0.
+
+    Left out is what is no measurement: NaN, inf, outside of range_min…range_max (REP 117).
+    Raises ValueError where angles or limits are no numbers.
+    """
+    ranges = np.asarray(message.ranges, np.float32)
+    first, step = float(message.angle_min), float(message.angle_increment)
+    nearest, farthest = float(message.range_min), float(message.range_max)
+    if not np.isfinite([first, step]).all() or np.isnan([nearest, farthest]).any():
+        raise ValueError(f'the scan starts at {first} rad in steps of {step} rad, from {nearest} '
+                         f'to {farthest} m: have its driver fill these')
+    with np.errstate(invalid='ignore'):
+        good = (ranges >= max(nearest, 1e-3)) & (ranges < np.inf)
+        if farthest > 0:
+            good &= ranges <= farthest
+    angles = first + step * np.flatnonzero(good)
+    ranges = ranges[good]
+    return np.stack((ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges))
+                    ).astype(np.float32)
+
+
+def cloud_points(message):
+    """sensor_msgs/PointCloud2 → float32 3×N metres in its frame; what is not finite is left out.
+
+    Raises ValueError where it has no x, y and z, or not the bytes that it tells of.
+    """
+    fields = {field.name: field for field in message.fields}
+    missing = [axis for axis in 'xyz' if axis not in fields]
+    if missing:
+        raise ValueError(f'the cloud has no field {", ".join(missing)}, only '
+                         f'{", ".join(map(str, fields)) or "none"}; x, y and z are needed')
+    count, step = message.width * message.height, message.point_step
+    order = '>' if message.is_bigendian else '<'
+    formats = [FIELD_TYPES.get(fields[axis].datatype) for axis in 'xyz']
+    for axis, kind in zip('xyz', formats):
+        size = int(kind[1]) if kind else 0
+        if not kind or fields[axis].offset + size > step:
+            raise ValueError(f'the cloud\'s field {axis} has the datatype {fields[axis].datatype} '
+                             f'at byte {fields[axis].offset} of {step}; that is no PointField')
+    row_step = message.row_step or message.width * step
+    data = np.frombuffer(memoryview(message.data).cast('B'), np.uint8)
+    if row_step < message.width * step or data.size < message.height * row_step:
+        raise ValueError(f'the cloud tells of {message.height} rows of {message.width} points of '
+                         f'{step} bytes, and holds {data.size} bytes')
+    if not count:
+        return np.empty((3, 0), np.float32)
+    rows = np.lib.stride_tricks.as_strided(
+        data, (message.height, message.width * step), (row_step, 1))
+    records = np.ascontiguousarray(rows).view(np.dtype({
+        'names': list('xyz'), 'formats': [order + kind for kind in formats],
+        'offsets': [fields[axis].offset for axis in 'xyz'], 'itemsize': step})).ravel()
+    with np.errstate(over='ignore', invalid='ignore'):
+        points = np.stack([records[axis].astype(np.float32) for axis in 'xyz'])
+    good = np.isfinite(points).all(0)
+    return points if good.all() else points[:, good]
+
+
+def project(points, transform, intrinsics):
+    """Points as anchors of a picture: those that lie in it, and that the camera can see.
+
+    points: 3×N metres. transform: 4×4, see above. intrinsics: of the picture. A sensor that
+    looks over a table's edge measures what the table hides from the camera; such points lie
+    beside nearer ones, and far enough from the sensor's own ray, and are left out. Returns
+    :class:`Anchors`. Raises ValueError for a transform that is not 4×4 and finite.
+    """
+    transform = _checked(transform)
+    points = np.asarray(points, np.float32)
+    x, y, z = (transform[:3, :3].astype(np.float32) @ points
+               + transform[:3, 3:].astype(np.float32))
+    ahead = z > NEAREST
+    x, y, z = x[ahead], y[ahead], z[ahead]
+    u = x / z * np.float32(intrinsics.fx) + np.float32(intrinsics.cx)
+    v = y / z * np.float32(intrinsics.fy) + np.float32(intrinsics.cy)
+    inside = ((u > -0.5) & (u < intrinsics.width - 0.5)
+              & (v > -0.5) & (v < intrinsics.height - 0.5))
+    u, v, z = u[inside], v[inside], z[inside]
+    baseline = float(np.hypot(*transform[:2, 3]))
+    seen = _seen(u, v, z, baseline, intrinsics)
+    return Anchors(u[seen], v[seen], z[seen])
+
+
+def _checked(transform):
+    transform = np.asarray(transform, np.float64)
+    if transform.shape != (4, 4) or not np.isfinite(transform).all():
+        raise ValueError(f'a pose must be 4×4 finite numbers, got {transform.shape}')
+    return transform
+
+
+def _seen(u, v, z, baseline, intrinsics):
+    size = intrinsics.width / CELLS
+    if baseline * intrinsics.fx / NEAREST < SHIFT * size or not z.size:
+        return np.ones(z.size, bool)
+    columns, rows = CELLS, int(np.ceil(intrinsics.height / size))
+    cell = ((v + 0.5) / size).astype(np.int32).clip(0, rows - 1) * columns + (
+        (u + 0.5) / size).astype(np.int32).clip(0, columns - 1)
+    inverse = 1 / z
+    nearest = np.zeros(rows * columns, np.float32)
+    np.maximum.at(nearest, cell, inverse)
+    nearest = cv2.dilate(nearest.reshape(rows, columns), np.ones((3, 3), np.uint8)).ravel()
+    return baseline * intrinsics.fx * (nearest[cell] - inverse) < SHIFT * size
+
+
+def range_anchors(message, transform, depth, intrinsics):
+    """sensor_msgs/Range → at most one anchor.
+
+    transform: see above; the sensor looks along its x. depth: float32 H×W metres as predicted,
+    which tells where in its cone the nearest thing is: that is what ultrasound hears. Light, in
+    its narrow cone, measures along the middle. Returns :class:`Anchors`.
+    """
+    transform = _checked(transform)
+    distance, none = float(message.range), Anchors.joined(())
+    if not (max(message.min_range, 1e-3) <= distance <= (message.max_range or np.inf)
+            and distance < np.inf):  # NaN neither
+        return none
+    axis = np.array([1.0, 0, 0])
+    if message.radiation_type != ULTRASOUND:
+        light = project(distance * axis[:, None], transform, intrinsics)
+        return Anchors(light.u, light.v, light.depth, LIGHT_SD * light.depth)
+    step = max(1, intrinsics.width // 80)
+    columns, rows = (np.arange(step // 2, size, step)
+                     for size in (intrinsics.width, intrinsics.height))
+    x = ((columns - intrinsics.cx) / intrinsics.fx)[None, :]
+    y = ((rows - intrinsics.cy) / intrinsics.fy)[:, None]
+    z = depth[rows[:, None], columns].astype(np.float64)
+    offset = np.stack((x * z, y * z, z)) - transform[:3, 3][:, None, None]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        away = np.sqrt((offset * offset).sum(0))
+        cosine = np.tensordot(transform[:3, :3] @ axis, offset, 1) / away
+        heard = ((cosine > np.cos(max(message.field_of_view, np.deg2rad(3)) / 2))
+                 & (z > 0) & (away < np.inf))
+    if not heard.any():
+        return none
+    away = np.where(heard, away, np.inf)
+    # not the very nearest: one wrong pixel would decide
+    nearest = np.partition(away[heard], heard.sum() // 20)[heard.sum() // 20]
+    v, u = np.unravel_index(np.argmin(np.abs(away - nearest)), away.shape)
+    # the ray of that pixel, as far as the sensor says
+    ray = np.array([x[0, u], y[v, 0], 1.0])
+    origin = transform[:3, 3]
+    a, b, c = ray @ ray, ray @ origin, origin @ origin - distance ** 2
+    root = b * b - a * c
+    if root < 0 or b + np.sqrt(root) <= NEAREST * a:
+        return none
+    true = (b + np.sqrt(root)) / a
+    return Anchors([columns[u]], [rows[v]], [true], [ULTRASOUND_SD * distance])
+
+
+def pose_matrix(translation, quaternion):
+    """4×4 float64 of a translation (x, y, z), metres, and a quaternion (x, y, z, w).
+
+    Raises ValueError where they are not finite or the quaternion is 0.
+    """
+    x, y, z, w = np.asarray(quaternion, np.float64)
+    length = np.sqrt(x * x + y * y + z * z + w * w)
+    pose = np.eye(4)
+    pose[:3, 3] = translation
+    if not (np.isfinite(pose).all() and np.isfinite(length) and length > 1e-6):
+        raise ValueError(f'a pose has the translation {tuple(translation)} and the quaternion '
+                         f'{tuple(quaternion)}: they must be numbers, the quaternion of length 1')
+    x, y, z, w = (part / length for part in (x, y, z, w))
+    pose[:3, :3] = [[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                    [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                    [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]]
+    return pose
+
+
+def pose_from_angles(x, y, z, roll, pitch, yaw):
+    """4×4 float64: metres, and radians about the fixed axes x, y, z in that order (REP 103), as
+    static_transform_publisher has them.
+    """
+    cr, sr, cp, sp, cy, sy = (f(angle) for angle in (roll, pitch, yaw) for f in (np.cos, np.sin))
+    pose = np.eye(4)
+    pose[:3] = [[cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr, x],
+                [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr, y],
+                [-sp, cp * sr, cp * cr, z]]
+    return pose
