@@ -1,11 +1,14 @@
 """The six depth error measures of the paper, pooled over all pixels that were scored."""
 
+import cv2
 import numpy as np
 
 # Depth below this is scored as this, so that a predicted 0 has a logarithm.
 MIN_DEPTH = 1e-3
 NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
 BANDS = (0, 1, 2, 4, 10)  # metres of true depth
+OUTLINE_JUMP = 0.1    # an outline: depth changes by this share from one pixel to the next but one
+OUTLINE_REACH = 2     # pixels that an outline may be off
 ALIGNMENTS = ('median', 'scale-shift')
 
 
@@ -58,6 +61,46 @@ class DepthErrors:
         means = self._sums / self.pixels if self.pixels else np.full(6, np.nan)
         rmse, *others = means.tolist()
         return dict(zip(NAMES, (float(np.sqrt(rmse)), *others)))
+
+
+def outlines(depth):
+    """Where depth, float H×W in metres, has an outline: bool H×W. Unknown depth (NaN) has none."""
+    log = np.log(np.maximum(depth, MIN_DEPTH))
+    found = np.zeros(depth.shape, bool)
+    with np.errstate(invalid='ignore'):
+        found[:, 1:-1] |= np.abs(log[:, 2:] - log[:, :-2]) > OUTLINE_JUMP
+        found[1:-1] |= np.abs(log[2:] - log[:-2]) > OUTLINE_JUMP
+    return found
+
+
+class OutlineScores:
+    """Whether predicted outlines stand where the true ones do, pooled over all pixels.
+
+    Outlines as :func:`outlines` finds them, within OUTLINE_REACH pixels (after Hu et al.,
+    *Revisiting Single Image Depth Estimation*, WACV 2019, section 4.2).
+    """
+
+    def __init__(self):
+        self._found = self._true = self._right = self._claimed = 0
+
+    def add(self, predicted, truth):
+        """Add one image: float arrays H×W of one shape, metres, NaN where unknown."""
+        known = np.isfinite(truth) & np.isfinite(predicted)
+        claimed = outlines(np.where(known, predicted, np.nan))
+        true = outlines(np.where(known, truth, np.nan))
+        reach = np.ones((2 * OUTLINE_REACH + 1,) * 2, np.uint8)
+        near_claimed, near_true = (cv2.dilate(mask.astype(np.uint8), reach) > 0
+                                   for mask in (claimed, true))
+        self._true += true.sum()
+        self._found += (true & near_claimed).sum()
+        self._claimed += claimed.sum()
+        self._right += (claimed & near_true).sum()
+
+    def report(self):
+        """``{'found', 'right'}``: the share of the true outlines that is predicted, and of the
+        predicted ones that is true; NaN where there are none."""
+        return {'found': float(self._found / self._true) if self._true else float('nan'),
+                'right': float(self._right / self._claimed) if self._claimed else float('nan')}
 
 
 def align(predicted, truth, how):

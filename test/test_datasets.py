@@ -496,3 +496,16 @@ def test_colour_and_depth_of_other_shapes_are_no_pair(frames, tmp_path):
         read_whole(open_dataset(tmp_path / 'tall'), 0)
     with pytest.raises(OSError, match=r'rgb_00000\.jpg has no depth'):
         read_whole(open_dataset(tmp_path / 'none'), 0)
+
+
+def test_virtual_rooms_at_robots_heights():
+    rooms = open_dataset('room:3-4')
+    assert len(rooms) == 24 and {rooms.number(i) for i in range(24)} == {3, 4}
+    heights = [rooms.height(i) for i in range(12)]
+    assert heights == sorted(heights) and 0.2 <= heights[0] < 0.3 and heights[-1] > 1.3
+    rgb, depth, focal = read_whole(rooms, 5)
+    assert rgb.shape == (264, 352, 3) and depth.shape == (264, 352)
+    assert 0.5 < focal < 1.08
+    again = read_whole(open_dataset('room:3-4'), 5)
+    assert (again[0] == rgb).all() and (again[1] == depth).all()
+    assert len(rooms.numbered([[4, 4]])) == 12

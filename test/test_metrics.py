@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.metrics import DepthErrors, OutlineScores, outlines
 
 
 def test_by_hand():
@@ -55,3 +55,32 @@ def test_a_predicted_zero_has_a_logarithm():
     errors = DepthErrors()
     errors.add(np.zeros((1, 1)), np.ones((1, 1)))
     assert errors.metrics()['log10'] == pytest.approx(3)
+
+
+def step(at, near=1.0, far=2.0):
+    """Two walls, the near one on the left, up to column `at`."""
+    return np.where(np.arange(40) < at, near, far) * np.ones((30, 1))
+
+
+def test_outlines_are_where_depth_jumps():
+    assert set(np.nonzero(outlines(step(20)))[1]) == {19, 20}
+    assert not outlines(step(20, 1.0, 1.08)).any()  # less than a tenth
+    assert not outlines(np.linspace(1, 2, 40)[:, None] * np.ones((1, 30))).any()  # a floor
+    unknown = step(20)
+    unknown[:, 18:22] = np.nan
+    assert not outlines(unknown).any()
+
+
+@pytest.mark.parametrize('off, found, right', [(0, 1.0, 1.0), (2, 1.0, 1.0), (4, 0.0, 0.0)])
+def test_an_outline_counts_within_two_pixels(off, found, right):
+    scores = OutlineScores()
+    scores.add(step(20 + off), step(20))
+    report = scores.report()
+    assert report['found'] == pytest.approx(found) and report['right'] == pytest.approx(right)
+
+
+def test_a_blurred_outline_is_not_found():
+    scores = OutlineScores()
+    scores.add(np.exp(np.interp(np.arange(40), (8, 32), (0, np.log(2)))) * np.ones((30, 1)),
+               step(20))
+    assert scores.report()['found'] == 0 and math.isnan(scores.report()['right'])

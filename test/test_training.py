@@ -30,6 +30,7 @@ from train import (
 from train.augment import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment, paste_window
 from train.data import Samples, make_loader, normalise, to_input
 from train.datasets.nyu import SyncTree
+from train.datasets.pairs import RgbdSet
 from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1
 
@@ -498,6 +499,48 @@ def test_eigen_protocol():
     assert report['rel'] == pytest.approx(0.2, rel=1e-5)
     flipped = evaluate.evaluate_eigen(Constant(), Wall(), flip=True)
     assert flipped['rel'] == pytest.approx(0.0, abs=1e-3)  # the mean of 2.4 and 3.6
+
+
+class Heights(RgbdSet):
+    """Six walls, at 2.4, 4.8, 2.4 … m, seen from 0.3 m and 1.0 m in turn, through NYU's lens."""
+
+    def __len__(self):
+        return 6
+
+    def read(self, i):
+        return np.zeros((60, 80, 3), np.uint8), np.full((60, 80), 2.4 * (1 + i % 2), np.float32)
+
+    def name(self, i):
+        return f'wall {i}'
+
+    def height(self, i):
+        return (0.3, 1.0)[i % 2]
+
+
+def test_whole_pictures_by_height():
+    report = evaluate.evaluate_whole(
+        lambda rgb, fx: np.full(rgb.shape[:2], 2.4 * fx / (518.858 / 640 * 80), np.float32),
+        Heights())
+    assert report['images'] == 6 and report['pixels'] == 6 * 36 * 56
+    low, high = report['heights']
+    assert (low['from'], low['to'], low['images']) == (0.25, 0.45, 3)
+    assert low['delta1'] == 1 and low['ratio'] == pytest.approx(1)
+    assert high['delta1'] == 0 and high['scaled'] == 1 and high['ratio'] == pytest.approx(0.5)
+    assert report['aligned']['rel'] == pytest.approx(0, abs=1e-6)
+    table = evaluate.height_table(report)
+    assert '0.25 to 0.45 m' in table and '0.80 to 1.20 m' in table and 'outlines' in table
+
+
+def test_whole_pictures_of_the_virtual_room(capsys):
+    evaluate.main(['--data', 'room:7', '--protocol', 'whole'])
+    printed = capsys.readouterr().out
+    assert '12 images, whole protocol' in printed and '0.25 to 0.45 m' in printed
+    with pytest.raises(SystemExit):
+        evaluate.main(['--data', 'room:7', '--protocol', 'whole', '--flip'])
+    assert '--flip is of the protocols paper and eigen' in capsys.readouterr().err
+    for name in ('room:', 'room:9-3', 'room:x'):
+        with pytest.raises(SystemExit, match='names no rooms: write room:FIRST-LAST'):
+            evaluate.main(['--data', name, '--protocol', 'whole'])
 
 
 def test_paper_protocol():

@@ -12,20 +12,30 @@ import tqdm
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.evaluate_bag import add_arguments
-from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors, format_metrics
+from hybrid_depth_ros.metrics import (
+    NAMES,
+    BandErrors,
+    DepthErrors,
+    OutlineScores,
+    align,
+    format_metrics,
+)
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.data import centre_crop, normalise
-from train.datasets.pairs import ranges
+from train.datasets.pairs import ranges, read_whole
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
 # Eigen et al. 2014: what of a 640×480 image is scored (rows, columns), and which depths.
 EIGEN_CROP = np.s_[45:471, 41:601]
 EIGEN_RANGE = (1e-3, 10.0)
+BORDER = 12  # pixels at each side of whole pictures that are not scored: NYU's white frame
+HEIGHTS = (0.25, 0.45, 0.8, 1.2)  # m, between the bands of camera heights
+PROTOCOLS = ('paper', 'eigen', 'whole')
 # Metres; the per-distance errors are those of the true depths in each band.
 BANDS = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
 
@@ -122,6 +132,53 @@ def evaluate_eigen(network, dataset, progress=False, flip=False):
     return scores.report()
 
 
+def evaluate_whole(predictor, dataset, progress=False):
+    """Whole pictures as a user's, through a :class:`DepthPredictor`, for any camera and size.
+
+    Returns :meth:`Scores.report`, and ``outlines`` (:class:`OutlineScores`), ``aligned`` (the six
+    metrics at each picture's right scale) and, where cameras' heights are known, ``heights``: for
+    each band ``from``, ``to``, ``images``, the six metrics, ``scaled`` (δ1 at the right scale) and
+    ``ratio`` (median of predicted / true depth).
+    """
+    scores, outlines, aligned = Scores(), OutlineScores(), DepthErrors()
+    heights: dict[int, tuple] = {}
+    for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
+        rgb, truth, focal = read_whole(dataset, i)
+        depth = predictor(rgb, fx=focal * rgb.shape[1])
+        depth = cv2.resize(depth, truth.shape[::-1])
+        truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
+        known = truth > 0
+        scores.add(depth, truth)
+        outlines.add(depth, np.where(known, truth, np.nan))
+        fitted = align(depth[known], truth[known], 'median')
+        aligned.add(fitted, truth[known])
+        if dataset.height(i) is not None:
+            band = int(np.searchsorted(HEIGHTS, dataset.height(i)))
+            errors, scaled, ratios = heights.setdefault(band, (DepthErrors(), DepthErrors(), []))
+            errors.add(depth, truth)
+            scaled.add(fitted, truth[known])
+            ratios.append(float(np.median(depth[known] / truth[known])))
+    return {**scores.report(), 'outlines': outlines.report(), 'aligned': aligned.metrics(),
+            'heights': [{'from': (0, *HEIGHTS)[band], 'to': (*HEIGHTS, None)[band],
+                         'images': len(ratios), **errors.metrics(),
+                         'scaled': scaled.metrics()['delta1'], 'ratio': float(np.median(ratios))}
+                        for band, (errors, scaled, ratios) in sorted(heights.items())]}
+
+
+def height_table(report):
+    """What :func:`evaluate_whole` adds: outlines, the right scale, a line for each height."""
+    lines = [f'at the right scale: {format_metrics(report["aligned"])}',
+             'outlines: {found:.3f} of the true ones found, {right:.3f} of those found are '
+             'true'.format(**report['outlines'])]
+    if report['heights']:
+        lines.append(f'{"camera height":16}{"images":>7}{"δ1":>8}{"REL":>8}{"RMSE":>8}'
+                     f'{"δ1 scaled":>11}{"ratio":>8}')
+    lines += [f'{band["from"]:5.2f} to {band["to"] or 9:4.2f} m {band["images"]:7}'
+              f'{band["delta1"]:8.3f}{band["rel"]:8.3f}{band["rmse"]:8.3f}{band["scaled"]:11.3f}'
+              f'{band["ratio"]:8.2f}' for band in report['heights']]
+    return '\n'.join(lines)
+
+
 def table(name, metrics):
     """The paper's Table 1: what networks were reported to reach, and ours below."""
     lines = [f'{"":34}{"RMSE":>7}{"REL":>7}{"log10":>7}{"δ1":>7}{"δ2":>7}{"δ3":>7}']
@@ -162,12 +219,15 @@ def main(argv=None):
     add_data_arguments(parser, 'test')
     parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
-    parser.add_argument('--protocol', choices=('paper', 'eigen'), default='paper')
+    parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
+                        help='whole: whole pictures, by camera height too')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
     parser.add_argument('--plot', type=Path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=Path, metavar='FOLDER',
                         help='draw the best, median and worst image')
     args = parser.parse_args(argv)
+    if args.flip and args.protocol == 'whole':
+        parser.error('--flip is of the protocols paper and eigen; leave it out')
     try:
         dataset = open_data(args, args.data)
         if args.ranges:
@@ -178,14 +238,20 @@ def main(argv=None):
             path.open('a').close()
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
-        protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
-        report = protocol(network, dataset, progress=True, flip=args.flip)
+        if args.protocol == 'whole':
+            report = evaluate_whole(DepthPredictor(network), dataset, progress=True)
+        else:
+            protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
+            report = protocol(network, dataset, progress=True, flip=args.flip)
         print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
               f'pixels: {format_metrics(report)}')
         print(f'mean over images: {format_metrics(report["per_image"])}')
-        print(table(args.weights, report))
-        if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
-            print('(The published rows are of the 654 test images and their own protocols.)')
+        if args.protocol == 'whole':
+            print(height_table(report))
+        else:
+            print(table(args.weights, report))
+            if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
+                print('(The published rows are of the 654 test images and their own protocols.)')
         if args.json:
             args.json.write_text(json.dumps(
                 {'metrics': {name: report.pop(name) for name in NAMES}, **report,

@@ -12,6 +12,7 @@ from train.datasets.own import BagPairs, PairList
 from train.datasets.raw import RawScenes
 from train.datasets.rooms import INDEX, RenderedRooms
 from train.datasets.store import Store
+from train.datasets.virtual import PREFIX, VirtualRooms
 
 
 def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, depth_topic=None):
@@ -22,6 +23,8 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     metre. image_topic, depth_topic: a bag's.
     Raises OSError saying what was looked for where nothing is recognised.
     """
+    if str(path).startswith(PREFIX):
+        return VirtualRooms(str(path))
     path = Path(path).expanduser()
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
@@ -52,4 +55,5 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         f'{path} is no RGB-D data known here. Looked for: {MAT}; a store of train.prepare '
         '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
         'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
-        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth')
+        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth; '
+        'room:FIRST-LAST')
