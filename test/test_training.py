@@ -24,6 +24,7 @@ from train import (
     nyu,
     optimisation,
     prepare,
+    quantise,
     survival,
     throughput,
 )
@@ -32,7 +33,7 @@ from train.data import Samples, make_loader, normalise, to_input
 from train.datasets.nyu import SyncTree
 from train.datasets.pairs import RgbdSet
 from train.depthwise import speed_up_depthwise
-from train.loss import berhu, log_gradient, log_l1
+from train.loss import berhu, log_gradient, log_l1, scale_free
 
 FX, FY, CX, CY = 518.858, 519.470, 325.582, 253.736
 
@@ -499,6 +500,29 @@ def test_eigen_protocol():
     assert report['rel'] == pytest.approx(0.2, rel=1e-5)
     flipped = evaluate.evaluate_eigen(Constant(), Wall(), flip=True)
     assert flipped['rel'] == pytest.approx(0.0, abs=1e-3)  # the mean of 2.4 and 3.6
+
+
+def test_scale_free_knows_no_scale():
+    target = torch.rand(2, 1, 8, 10) + 1
+    valid = torch.ones_like(target, dtype=torch.bool)
+    valid[0, :, :3] = False
+    scaled = target * torch.tensor([1.7, 0.4]).view(2, 1, 1, 1)  # each picture by its own
+    scaled[0, :, :3] = 99
+    assert scale_free(scaled, target, valid) == pytest.approx(0, abs=1e-6)
+    # half of the second picture's pixels off by a factor e²: each is off by 1 from its mean
+    target[:] = 1
+    half = target.clone()
+    half[1, :, :4] = np.e ** 2
+    pixels = valid.sum().item()
+    assert scale_free(half, target, valid) == pytest.approx(80 / pixels)
+    assert scale_free(half, target, torch.zeros_like(valid)) == 0
+
+
+def test_int8_is_calibrated_on_each_kind_of_picture_alike():
+    a, b = Heights(), Heights()
+    assert len(quantise.equal_shares([a, b], 8)) == 8
+    assert len(quantise.equal_shares([a], 4)) == 4
+    assert len(quantise.equal_shares([a, b], 100)) == 12  # all there are
 
 
 class Heights(RgbdSet):

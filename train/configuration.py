@@ -30,6 +30,7 @@ DEFAULTS = {
     'clip': 0.0,                # gradient norm, 0: as it is
     'berhu': 1.0,               # weights of the loss terms
     'log_l1': 0.0,
+    'scale_free': 0.0,
     'log_gradient': 0.0,
     'ema': 0.0,                 # decay of the weight average, 0: none
     'ema_start': 0.5,           # share of the steps before averaging starts

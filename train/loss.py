@@ -34,6 +34,18 @@ def log_l1(predicted, target, valid):
             / across(valid.sum()).clamp_min(1))
 
 
+def scale_free(predicted, target, valid):
+    """Mean |log d − log t| once each picture's own mean error is taken out: shape, not scale.
+
+    What a single picture can tell, whatever its scale (after Eigen et al. 2014, section 3.2);
+    pictures of rendered rooms teach shape by it without pulling the scale of real ones.
+    """
+    error = _log_error(predicted, target, valid)
+    count = valid.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    free = (error - error.sum((1, 2, 3), keepdim=True) / count) * valid
+    return free.abs().sum() / across(valid.sum()).clamp_min(1)
+
+
 def log_gradient(predicted, target, valid, scales=4):
     """Mean difference of the gradients of log depth, at `scales` halvings.
 
@@ -56,7 +68,8 @@ def log_gradient(predicted, target, valid, scales=4):
     return total / scales
 
 
-TERMS = (berhu, log_l1, log_gradient)  # their weights in a configuration have their names
+# their weights in a configuration have their names
+TERMS = (berhu, log_l1, scale_free, log_gradient)
 
 
 def loss_of(config, predicted, target, valid):

@@ -2,15 +2,14 @@
 
 Post-training: NNCF watches the activations of training pictures in the OpenVINO graph, and
 chooses a scale for each. The result lies beside the weights, and `runtime: openvino` with
-`precision: int8` (or auto) takes it. It is kept only where δ1 on held-out pictures stays.
+`precision: int8` (or auto) takes it. It is kept only where δ1 on held-out pictures of every kind
+stays; where it doesn't, the last layers, which draw the picture, are left in floating point.
 """
 
 import argparse
 import io
 import sys
 from pathlib import Path
-
-import numpy as np
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import write_whole
@@ -26,26 +25,32 @@ from hybrid_depth_ros.runtimes.exports import (
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
-from train.datasets.pairs import ranges
+from train.datasets.pairs import equally_spaced, ranges
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
-MOST_LOSS = 0.005  # of δ1 that int8 may cost
+MOST_LOSS = 0.005  # of δ1 that int8 may cost, on each set
+# What stays in floating point, tried in this order: nothing, then the layers nearest the output.
+LEFT = {'all in int8': [],
+        'head in floating point': ['.*head.*'],
+        'last up-projection and head in floating point': ['.*up_projections[./]3.*',
+                                                          '.*laterals[./]3.*', '.*head.*']}
 
 
-def quantise(model, views):
+def quantise(model, views, left=()):
     """An OpenVINO model in int8.
 
     model: the float32 one. views: uint8 1×H×W×3 pictures as the predictor shows them to the
-    network.
+    network. left: patterns of names of what stays in floating point.
     """
     import nncf
     # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
     return nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
-                         subset_size=len(views), preset=nncf.QuantizationPreset.MIXED)
+                         subset_size=len(views), preset=nncf.QuantizationPreset.MIXED,
+                         ignored_scope=nncf.IgnoredScope(patterns=list(left), validate=False))
 
 
 def errors(predictor, dataset):
-    """DepthErrors of a predictor on the whole pictures but for NYU's frame."""
+    """The six metrics of a predictor on the whole pictures but for NYU's frame."""
     result = DepthErrors()
     for i in range(len(dataset)):
         rgb, truth = dataset.read(i)
@@ -54,13 +59,23 @@ def errors(predictor, dataset):
     return result.metrics()
 
 
+def equal_shares(sets, count):
+    """At most `count` pictures, the same number from all over each set."""
+    each = -(-count // len(sets))
+    return [pairs.read(i)[0] for dataset in sets for pairs in (equally_spaced(dataset, each),)
+            for i in range(len(pairs))]
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
-    parser.add_argument('--data', required=True, help='training pictures')
+    parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
+                        help='training pictures; those to compare on are cut from the first')
     parser.add_argument('--held-out', type=ranges, default=HELD_OUT,
                         metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
                         'calibrate')
+    parser.add_argument('--compare', nargs='*', default=[], metavar='PATH',
+                        help='other data that δ1 is compared on too')
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
     parser.add_argument('--out', type=Path, help='default: beside the weights')
     args = parser.parse_args(argv)
@@ -69,21 +84,29 @@ def main(argv=None):
     try:
         path = weights_path(args.weights)
         out, digest = args.out or path.with_name(path.stem + INT8), weights_digest(path)
-        dataset = open_dataset(args.data, 'train')
-        held_out = dataset.numbered(args.held_out, option=HELD_OUT_OPTION)
-        calibration = dataset.numbered(args.held_out, keep=False, option=HELD_OUT_OPTION)
+        first, *others = (open_dataset(data, 'train') for data in args.data)
+        compared = {args.data[0]: first.numbered(args.held_out, option=HELD_OUT_OPTION),
+                    **{data: open_dataset(data) for data in args.compare}}
+        calibration = first.numbered(args.held_out, keep=False, option=HELD_OUT_OPTION)
         exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
-        which = np.linspace(0, len(calibration) - 1, min(args.count, len(calibration))).astype(int)
-        views = [exact.view(calibration.read(i)[0]).pixels[None] for i in which]
-        graph = pack_model(quantise(openvino_model(path, fuse=True), views), digest, halved=True)
-        before = errors(exact, held_out)
-        exact.runtime = OpenVinoRuntime(read_graph(io.BytesIO(graph), digest), 'int8')
-        after = errors(exact, held_out)
-        print(f'fp32: {format_metrics(before)}')
-        print(f'int8: {format_metrics(after)}')
-        if after['delta1'] < before['delta1'] - MOST_LOSS:
+        views = [exact.view(picture).pixels[None]
+                 for picture in equal_shares([calibration, *others], args.count)]
+        before = {name: errors(exact, dataset) for name, dataset in compared.items()}
+        for name, metrics in before.items():
+            print(f'fp32 on {name}: {format_metrics(metrics)}')
+        for what, left in LEFT.items():
+            graph = pack_model(quantise(openvino_model(path, fuse=True), views, left), digest,
+                               halved=True)
+            exact.runtime = OpenVinoRuntime(read_graph(io.BytesIO(graph), digest), 'int8')
+            after = {name: errors(exact, dataset) for name, dataset in compared.items()}
+            for name, metrics in after.items():
+                print(f'int8 on {name}, {what}: {format_metrics(metrics)}')
+            if all(after[name]['delta1'] >= before[name]['delta1'] - MOST_LOSS
+                   for name in compared):
+                break
+        else:
             sys.exit(f'train.quantise: δ1 falls by more than {MOST_LOSS}: not kept; calibrate with '
-                     'more pictures (--count)')
+                     'more pictures (--count), or of all the kinds that are compared (--data)')
         write_whole(out, graph)
     except ModuleNotFoundError as error:
         sys.exit(f"train.quantise: {error.name} is not installed: pip install -e '.[quantise]'")
