@@ -1,6 +1,14 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
-from hybrid_depth_ros.nodes.launching import COMMON, camera_node, depth_node, description
+from hybrid_depth_ros.nodes.launching import (
+    ANCHORS,
+    COMMON,
+    anchor_parameters,
+    anchor_topics,
+    camera_node,
+    depth_node,
+    description,
+)
 
 ARGUMENTS = (
     ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
@@ -9,6 +17,7 @@ ARGUMENTS = (
     ('image', 'image_raw', "image topic in each camera's namespace"),
     ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
     ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
+    *ANCHORS,
     *COMMON,
 )
 
@@ -25,11 +34,13 @@ def start(given):
         rate = float(given['rate'])
     except ValueError:
         raise RuntimeError(f'rate is {given["rate"]!r}; it must be a number of Hz') from None
-    topics = [(f'{name}/{ours}', f'{name}/{theirs}') for name in cameras for ours, theirs in (
-        ('image', given['image']), ('image/compressed', given['image'] + '/compressed'),
-        ('camera_info', given['camera_info']))]
+    pairs = (('image', given['image']), ('image/compressed', given['image'] + '/compressed'),
+             ('camera_info', given['camera_info']), *anchor_topics(given))
+    topics = [(f'{name}/{ours}', theirs if theirs.startswith('/') else f'{name}/{theirs}')
+              for name in cameras for ours, theirs in pairs]
     return [
-        depth_node(given, ('weights', 'device'), {'cameras': cameras}, remappings=topics),
+        depth_node(given, ('weights', 'device'), {'cameras': cameras, **anchor_parameters(given)},
+                   remappings=topics),
         *(camera_node(
             given, source, {'seed': place, 'rate': rate, 'frame_id': f'{name}_optical_frame'},
             namespace=name, remappings=[('image_raw', given['image']),

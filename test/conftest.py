@@ -62,7 +62,7 @@ def graph(request, tmp_path):
     from graph import Graph
     options = getattr(request, 'param', {})
     graph = Graph(tmp_path / 'log', *options.get('arguments', ()),
-                  seconds=options.get('seconds', 0.0))
+                  seconds=options.get('seconds', 0.0), scale=options.get('scale', 1.0))
     yield graph
     graph.close()
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hybrid_depth_ros.nodes import camera, depth, depth_camera, evaluator, viewer
+from hybrid_depth_ros.nodes import (
+    anchor_topics,
+    camera,
+    depth,
+    depth_camera,
+    evaluator,
+    viewer,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,9 +112,11 @@ def test_the_page_lists_every_topic():
     assert listed == {
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
+        'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image'}
     code = ''.join(Path(module.__file__).read_text()
-                   for module in (depth, depth_camera, camera))
+                   for module in (depth, depth_camera, anchor_topics, camera))
     for topic, kind in listed.items():
         assert kind in code
-        assert f"'{topic.removeprefix('image')}'" in code or f"'{topic}'" in code
+        names = (topic, topic.removeprefix('image'), topic.removeprefix('anchors/'))
+        assert any(f"'{name}'" in code for name in names)

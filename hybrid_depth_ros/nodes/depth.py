@@ -20,6 +20,7 @@ from hybrid_depth_ros.nodes.depth_camera import DepthCamera
 from hybrid_depth_ros.nodes.depth_settings import (
     NETWORK_SETTINGS,
     SETTINGS,
+    check_anchors,
     check_cameras,
     check_ranges,
 )
@@ -27,6 +28,7 @@ from hybrid_depth_ros.nodes.messages import cv_bridge_encodings
 from hybrid_depth_ros.nodes.parameters import declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.nodes.snapshot import Snapshot
+from hybrid_depth_ros.nodes.transforms import Transforms
 from hybrid_depth_ros.predictor import DepthPredictor, free_memory
 
 
@@ -57,14 +59,17 @@ class DepthNode(LifecycleNode):
         self._settings = declare(self, SETTINGS)
         check_cameras(self._settings['cameras'])
         check_ranges(self._settings)
+        check_anchors(self._settings)
         self._stand_in, self._predictor = predictor, None
         self._state, self._reason = 'unconfigured', ''
         self.add_on_set_parameters_callback(self._change_settings)
 
         self._arrived = threading.Condition()
         self._worker, self._closing, self._snapshot = None, False, None
+        self._transforms = Transforms(self)
+        self._transforms.fixed_frame = self._settings['fixed_frame']
         self._cameras = [
-            DepthCamera(self, name, self._settings['image_transport'], self._arrived)
+            DepthCamera(self, name, self._settings, self._arrived, self._transforms)
             for name in self._settings['cameras']]
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # a group of its own: while it waits for frames, the others must go on
@@ -165,6 +170,7 @@ class DepthNode(LifecycleNode):
             except Exception as error:
                 return SetParametersResult(successful=False, reason=explain(error))
         self._settings = settings
+        self._transforms.fixed_frame = settings['fixed_frame']
         return SetParametersResult(successful=True)
 
     # --- the network's thread, and the one that sends ---------------------------------
@@ -233,6 +239,8 @@ class DepthNode(LifecycleNode):
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
                 depth[frame.rectification.unseen] = np.nan
+        depths = [camera.anchor(frame, depth, settings)
+                  for (camera, frame), depth in zip(frames, depths)]
         if self._sent:
             self._sent.result()  # one batch waits at most
         self._sent = self._sender.submit(

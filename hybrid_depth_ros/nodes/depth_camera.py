@@ -17,6 +17,7 @@ from hybrid_depth_ros.encodings import (
 )
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
+from hybrid_depth_ros.nodes.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.messages import (
     camera_info_message,
@@ -43,10 +44,11 @@ class DepthCamera:
     """Topics of one camera; ``image`` and the others stand in the namespace `name`, if any.
 
     ``snapshot`` is None, or called with a frame, its depth and its cloud as soon as there is one.
-    arrived: the condition that guards the mailboxes and wakes the network's thread.
+    settings: the node's, by name. arrived: the condition that guards the mailboxes and wakes the
+    network's thread. transforms: Transforms, for anchors.
     """
 
-    def __init__(self, node, name, image_transport, arrived):
+    def __init__(self, node, name, settings, arrived, transforms):
         self._node, self.name, self._arrived = node, name, arrived
         prefix = f'{name}/' if name else ''
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.
@@ -59,13 +61,15 @@ class DepthCamera:
                                 (PointCloud2, 'depth/points')))
         self.image_topic = node.resolve_topic_name(prefix + 'image')
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
-        self._raw = image_transport == 'raw'
+        self._raw = settings['image_transport'] == 'raw'
         self._inputs = [
             Listener(node, Image, self.image_topic, self._take_image) if self._raw else
             Listener(node, CompressedImage, self.image_topic + '/compressed', self._take_image),
             Listener(node, CameraInfo, self._info_topic, self._take_camera_info)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
         self._complaints = {}
+        self._anchors = AnchorTopics(node, prefix, settings, transforms, self._complain)
+        self._inputs += self._anchors.listeners.values()
         self.reset()
 
     def reset(self):
@@ -78,6 +82,7 @@ class DepthCamera:
         self._latencies = deque(maxlen=300)
         self._heard, self._failure = time.monotonic(), ''
         self._told = None  # of which silence a warning was logged
+        self._anchors.reset()
 
     # --- subscriptions ----------------------------------------------------------------
 
@@ -132,6 +137,14 @@ class DepthCamera:
         if rectification:
             rgb = rectification.apply(rgb)
         return Frame(message.header, rgb, intrinsics, rectification)
+
+    def anchor(self, frame, depth, settings):
+        """Depth of one frame, corrected by its anchors; as it was where that fails."""
+        try:
+            return self._anchors.correct(depth, frame, settings)
+        except Exception as error:  # depth goes on, whatever a sensor says
+            self._complain('anchors', f'anchors are not used: {reason(error)}'[:COMPLAINT_LENGTH])
+            return depth
 
     def publish_depth(self, frame, depth, settings):
         """Send the depth image of one frame, if it is asked for; depth: float32 H×W, metres."""
@@ -222,6 +235,9 @@ class DepthCamera:
         if received and self._camera[1] is None:
             return DiagnosticStatus.WARN, (f'no camera_info that will do on {self._info_topic}: '
                                            'publish it, or set horizontal_fov')
+        level, text = self._anchors.judge()
+        if text:
+            return level, text
         if settings['latency_warning'] and latency_p95 > settings['latency_warning']:
             return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
                                            f'latency_warning {settings["latency_warning"]:g} s')
@@ -243,6 +259,7 @@ class DepthCamera:
             'received': str(self._received),
             'published': str(self._published),
             'dropped': str(self._dropped),
+            **self._anchors.values(),
         }
         return DiagnosticStatus(
             level=level, message=message,

@@ -2,6 +2,7 @@
 
 import re
 
+from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, read_pose
 from hybrid_depth_ros.nodes.parameters import Setting
 from hybrid_depth_ros.predictor import FITS
 from hybrid_depth_ros.runtimes.machine import PRECISIONS, RUNTIMES
@@ -41,6 +42,24 @@ SETTINGS = (
             changeable=True),
     Setting('voxel_size', 0.0, 'one cloud point for each cube of this side, not organised; '
             '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
+    Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor; where '
+            'there are several of a kind, scan/rear and so on'),
+    Setting('anchor_poses', ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, '
+            'degrees; x forward, y left, z up), one text for all or for each; empty: by TF'),
+    Setting('anchor_age', 0.5, "most that an anchor's stamp may lie from the image's",
+            range=(0.0, 60.0), unit='s', changeable=True),
+    Setting('anchor_time_constant', 0.5, 'what corrections are averaged over; 0: each image is by '
+            'itself', range=(0.0, 60.0), unit='s', changeable=True),
+    Setting('temporal_smoothing', False, "take out how the network's scale flickers, where no "
+            'anchor gives it', changeable=True),
+    Setting('fixed_frame', 'odom', 'TF frame that stays while the robot moves between an anchor '
+            'and an image; empty: none', changeable=True),
+    Setting('floor_frame', 'base_footprint', 'TF frame on the floor, for the anchor floor',
+            changeable=True),
+    Setting('camera_height', 0.0, 'of the camera above the floor, for the anchor floor; 0: by TF',
+            range=(0.0, 100.0), unit='m', changeable=True),
+    Setting('camera_pitch', 0.0, 'how far the camera looks down, with camera_height',
+            range=(-90.0, 90.0), unit='degrees', changeable=True),
     Setting('latency_warning', 0.5, 'latency that /diagnostics warns about; 0: none',
             range=(0.0, 3600.0), unit='s', changeable=True),
     Setting('snapshot_folder', '~/.ros/depth_snapshots', '~/snapshot writes a folder in here',
@@ -59,6 +78,31 @@ def check_cameras(names):
                              'and _, starting with a letter')
     if not names or len(set(names)) != len(names):
         raise ValueError(f'parameter cameras is {list(names)}; give each camera one name')
+
+
+def check_anchors(settings):
+    """The sources and their fixed poses, 4×4 or None, as the parameters name them.
+
+    Raises ValueError, naming the parameter, where they will not do.
+    """
+    names = [name for name in settings['anchors'] if name]
+    for name in names:
+        if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)?', name, re.ASCII):
+            raise ValueError(f'parameter anchors has the source {name!r}; it is a kind, or a kind '
+                             'and a name: scan/rear')
+    try:
+        poses = [read_pose(text) for text in settings['anchor_poses']]
+        Anchoring(names, poses)
+    except ValueError as error:
+        raise ValueError(f'parameters anchors and anchor_poses: {error}') from error
+    return names, poses
+
+
+def anchor_settings(settings):
+    """The parameters that say how anchors are used."""
+    return AnchorSettings(
+        settings['anchor_age'], settings['anchor_time_constant'], settings['temporal_smoothing'],
+        settings['camera_height'], settings['camera_pitch'], settings['floor_frame'])
 
 
 def check_ranges(settings):

@@ -20,6 +20,42 @@ COMMON = (  # arguments of every launch file: name, default, what it is for
     ('use_sim_time', 'false', 'follow /clock; true with a bag'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 )
+ANCHORS = (  # arguments of both launch files as well
+    ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
+     'between; empty: as in params_file'),
+    ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
+    ('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
+    ('range', 'range', 'Range topic to listen to with anchors:=range'),
+    ('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, degrees), '
+     'with ; between those of several; empty: by TF, or as in params_file'),
+    ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
+     'params_file'),
+    ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
+)
+
+
+def anchor_parameters(given):
+    """The depth node's parameters for the arguments ``ANCHORS``.
+
+    Raises RuntimeError for what is no number.
+    """
+    parameters = {}
+    if given['anchors']:
+        parameters['anchors'] = [name.strip() for name in given['anchors'].split(',')]
+    if given['anchor_poses']:
+        parameters['anchor_poses'] = [pose.strip() for pose in given['anchor_poses'].split(';')]
+    for name in ('camera_height', 'camera_pitch'):
+        if given[name]:
+            try:
+                parameters[name] = float(given[name])
+            except ValueError:
+                raise RuntimeError(f'{name} is {given[name]!r}; it must be a number') from None
+    return parameters
+
+
+def anchor_topics(given):
+    """Remappings of the depth node's anchors to the topics of the arguments ``ANCHORS``."""
+    return [(f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')]
 
 
 def description(arguments, start):

@@ -1,0 +1,200 @@
+"""A camera's anchors from all its sources, and its depth corrected by them, frame after frame.
+
+Neither knows nor needs ROS: messages are taken by their fields, poses from whoever knows them.
+"""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hybrid_depth_ros.anchors.alignment import Alignment
+from hybrid_depth_ros.anchors.correction import Anchors, anchored
+from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.sensors import (
+    cloud_points,
+    pose_from_angles,
+    project,
+    range_anchors,
+    scan_points,
+)
+
+KINDS = ('scan', 'points', 'range', 'floor')
+KEPT = 50  # messages of a source that may still be the one nearest to a picture
+# from body axes (x forward, y left, z up) to those of an optical frame (REP 103)
+TO_OPTICAL = np.linalg.inv(pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2))
+
+
+class AnchorSettings(NamedTuple):
+    """How anchors are used. age: seconds that a measurement's stamp may lie from the picture's.
+    time_constant, smooth: as of ``anchored``. camera_height: metres above the floor, 0: it is the
+    pose of floor_frame that tells; camera_pitch: degrees that it looks down, with a height.
+    """
+
+    age: float = 0.5
+    time_constant: float = 0.5
+    smooth: bool = False
+    camera_height: float = 0.0
+    camera_pitch: float = 0.0
+    floor_frame: str = 'base_footprint'
+
+
+class View(NamedTuple):
+    """The picture that depth belongs to. stamp: ns. frame: its optical frame. intrinsics or None.
+    """
+
+    stamp: int
+    frame: str
+    intrinsics: Any
+
+
+def source_kind(name):
+    """``scan``, ``points``, ``range`` or ``floor`` of a source's name, ``scan`` or ``scan/rear``.
+
+    Raises ValueError for another one.
+    """
+    kind, _, rest = name.partition('/')
+    if kind not in KINDS or (kind == 'floor' and rest) or name.endswith('/'):
+        raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
+                         'of several of a kind with a name behind it: scan/rear')
+    return kind
+
+
+def read_pose(text):
+    """``x y z roll pitch yaw`` (metres, degrees; a sensor seen from the camera, x forward, y left,
+    z up) → its 4×4 pose in the camera's optical frame; None for an empty text.
+
+    Raises ValueError where these are not six numbers.
+    """
+    if not text.strip():
+        return None
+    try:
+        numbers = [float(part) for part in text.replace(',', ' ').split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        raise ValueError(f'a pose is {text!r}; it must be six numbers, x y z in metres and roll '
+                         "pitch yaw in degrees: '0.1 0 -0.2 0 0 0'")
+    return TO_OPTICAL @ pose_from_angles(*numbers[:3], *np.deg2rad(numbers[3:]))
+
+
+class _Source:
+    def __init__(self, name, pose):
+        self.name, self.kind, self.pose = name, source_kind(name), pose
+        self.messages = deque(maxlen=KEPT)
+        self.reset()
+
+    def reset(self):
+        self.messages.clear()
+        self.received = self.used = self.rejected = 0
+        self.trouble = self.note = ''  # why it isn't used, and why it needn't be
+        self.alignment = Alignment()
+
+
+class Anchoring:
+    """What corrects one camera's depth.
+
+    names: of the sources, see :func:`source_kind`. fixed: a 4×4 pose or None for each, or one for
+    all. poses: where there is None: called with (frame, stamp) of the picture and of the
+    measurement, frames' names and ns, for the pose of the second in the first; raises LookupError,
+    a sentence. Raises ValueError for a name that will not do.
+    """
+
+    def __init__(self, names, fixed=(None,), poses=None):
+        fixed = list(fixed)
+        if len(fixed) not in (1, len(names)):
+            raise ValueError(f'there are {len(fixed)} poses for {len(names)} anchors: give one for '
+                             'all, or one for each')
+        fixed = fixed * len(names) if len(fixed) == 1 else fixed
+        if len(set(names)) != len(names):
+            raise ValueError(f'anchors is {list(names)}; name each source once')
+        self.sources = {name: _Source(name, pose) for name, pose in zip(names, fixed)}
+        self._poses = poses
+        self.reset()
+
+    def reset(self):
+        """Forget measurements, and what was carried from frame to frame."""
+        self._state = self.result = None
+        self.anchors = Anchors.joined(())  # of the last frame, all of them
+        for source in self.sources.values():
+            source.reset()
+
+    def take(self, name, message):
+        """Keep a measurement of a source: a message of its kind."""
+        source = self.sources[name]
+        source.received += 1
+        source.messages.append(message)
+
+    def correct(self, depth, view, settings):
+        """Depth (float32 H×W metres) of a View, corrected; :attr:`result` tells more."""
+        parts = []
+        for source in self.sources.values():
+            source.used = source.rejected = 0
+            source.trouble = source.note = ''
+            try:
+                anchors = self._anchors_of(source, depth, view, settings)
+            except (LookupError, ValueError) as error:
+                source.trouble = ' '.join(str(error.args[0] if error.args else error).split())
+                continue
+            parts.append((source, anchors))
+        joined = Anchors.joined([anchors for _, anchors in parts])
+        self.result = anchored(
+            depth, joined, self._state, stamp=view.stamp / 1e9,
+            time_constant=settings.time_constant, smooth=settings.smooth)
+        self._state = self.result.state
+        first = 0
+        for source, anchors in parts:
+            own = slice(first, first + len(anchors))
+            first += len(anchors)
+            source.used = int(np.count_nonzero(self.result.used[own]))
+            source.rejected = int(np.count_nonzero(self.result.usable[own])) - source.used
+            if source.kind in ('scan', 'points'):
+                source.alignment.add(depth, anchors)
+        self.anchors = joined
+        return self.result.depth
+
+    def misaligned(self):
+        """Names of the sources that seem to look elsewhere than their poses say, each with where
+        they would fit better: (right, down) in shares of the picture's width."""
+        return {name: shift for name, source in self.sources.items()
+                if (shift := source.alignment.shift)}
+
+    def _anchors_of(self, source, depth, view, settings):
+        if view.intrinsics is None:
+            raise LookupError('no camera_info: anchors have no place in the picture')
+        if source.kind == 'floor':
+            return self._floor(source, depth, view, settings)
+        if not source.messages:
+            raise LookupError('nothing came')
+        message = min(tuple(source.messages), key=lambda m: abs(stamp_of(m) - view.stamp))
+        away = abs(stamp_of(message) - view.stamp) / 1e9
+        if away > settings.age:
+            raise LookupError(f'the nearest one is {away:.3g} s away from the picture: see whether '
+                              'it still comes, whether the clocks agree, or allow more age')
+        pose = source.pose
+        if pose is None:
+            pose = self._poses(view.frame, view.stamp, message.header.frame_id, stamp_of(message))
+        if source.kind == 'range':
+            return range_anchors(message, pose, depth, view.intrinsics)
+        points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
+        return project(points, pose, view.intrinsics)
+
+    def _floor(self, source, depth, view, settings):
+        if settings.camera_height > 0:
+            height, down = settings.camera_height, down_from_pitch(settings.camera_pitch)
+        else:
+            pose = self._poses(view.frame, view.stamp, settings.floor_frame, view.stamp)
+            down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up
+            height = float(down @ origin)
+            if not height > 0.01:
+                raise LookupError(f'{view.frame} is {height:.2f} m above {settings.floor_frame}: '
+                                  'that is no camera above a floor; see floor_frame, or set '
+                                  'camera_height')
+        floor = find_floor(depth, view.intrinsics, height, down)
+        source.note = floor.reason
+        return floor.anchors
+
+
+def stamp_of(message):
+    """ns, of a message's header."""
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

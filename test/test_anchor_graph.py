@@ -1,0 +1,201 @@
+"""The depth node with anchors, over DDS: a scene whose depth the network has wrong by a factor."""
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from graph import CAMERA, CHART, Graph
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
+from std_msgs.msg import Header
+from stub_depth_node import (
+    HEIGHT,
+    PLANE_DISTANCE,
+    PLANE_NORMAL,
+    SPHERE_CENTRE,
+    SPHERE_RADIUS,
+    WIDTH,
+    scene_depth,
+)
+
+from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.geometry import POINT
+from hybrid_depth_ros.nodes.messages import cloud_message, rgb_to_image
+
+TRUTH = scene_depth(WIDTH, HEIGHT)
+LIDAR = '-0.05 0.02 -0.1 0 3 -5'  # below the camera, turned a little
+WRONG = 1.4
+
+
+def scene_scan(header, pose=LIDAR, beams=360):
+    """What a lidar at this pose measures all around, LaserScan."""
+    angles = np.linspace(-np.pi, np.pi, beams, endpoint=False)
+    transform = read_pose(pose)
+    rays = transform[:3, :3] @ np.stack((np.cos(angles), np.sin(angles), 0 * angles))
+    origin = transform[:3, 3]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        plane = (PLANE_DISTANCE - PLANE_NORMAL @ origin) / (PLANE_NORMAL @ rays)
+        to_centre = SPHERE_CENTRE - origin
+        b = rays.T @ to_centre
+        root = b ** 2 - (to_centre @ to_centre - SPHERE_RADIUS ** 2)
+        sphere = np.where((root > 0) & (b > 0), b - np.sqrt(np.maximum(root, 0)), np.inf)
+    ranges = np.minimum(np.where(plane > 0, plane, np.inf), sphere)
+    ranges[ranges > 12] = np.inf
+    return LaserScan(header=header, angle_min=-np.pi, angle_max=np.pi,
+                     angle_increment=2 * np.pi / beams, range_min=0.1, range_max=12.0,
+                     ranges=ranges.astype(np.float32).tolist())
+
+
+def moved(header, seconds):
+    """The header of a message from then on."""
+    ns = header.stamp.sec * 10**9 + header.stamp.nanosec + round(seconds * 1e9)
+    return Header(stamp=Time(sec=ns // 10**9, nanosec=ns % 10**9), frame_id='lidar')
+
+
+def depth_of(graph, **options):
+    message = graph.answer('depth/image', rgb_to_image(CHART, graph.header()), **options)
+    return None if message is None else image_to_depth(message)
+
+
+def off(depth, part=np.s_[:]):
+    """How far depth is from the truth, as a share, in the median and for nearly all."""
+    ratio = np.abs(depth / TRUTH - 1)[part]
+    return np.median(ratio), np.percentile(ratio, 95)
+
+
+def scan_graph(*more, anchors='[scan]', poses=f"['{LIDAR}']"):
+    return {'arguments': ('-p', f'anchors:={anchors}', '-p', f'anchor_poses:={poses}',
+                          '-p', 'anchor_time_constant:=0.0', '-p', 'latency_warning:=0.0',
+                          *more), 'scale': WRONG}
+
+
+@pytest.mark.parametrize('graph', [scan_graph()], indirect=True)
+def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
+    graph.listen(Image, 'depth/image')
+    lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', qos_profile_sensor_data)
+    graph.ready()
+    assert off(depth_of(graph))[0] == pytest.approx(WRONG - 1, abs=0.01)  # none came: as it was
+    said = graph.diagnosis(lambda status: 'anchors/scan' in status.message)['depth']
+    assert said.level == DiagnosticStatus.WARN
+    assert 'nothing came on /anchors/scan' in said.message and 'goes on' in said.message
+    graph.ready(lidar)
+
+    header = graph.header()
+    for seconds in (-0.3, 0.2, -0.05, 0.35):  # another rate than the images', out of order
+        lidar.publish(scene_scan(moved(header, seconds)))
+    graph.spin(0.3)
+    graph.answer('depth/image', rgb_to_image(CHART, header))
+    depth = image_to_depth(graph.got['depth/image'][-1])
+    assert off(depth)[0] < 0.02
+    sphere = np.abs(np.linalg.norm(  # where the scene's sphere is
+        np.array([0.3, 0.2, 1.8]) - SPHERE_CENTRE)) < 1 and TRUTH < 1.9
+    assert off(depth, sphere)[0] < 0.02 and off(depth, ~sphere)[0] < 0.02
+    values = {v.key: v.value for v in graph.diagnosis(
+        lambda status: status.level == DiagnosticStatus.OK)['depth'].values}
+    assert int(values['anchors/scan'].split()[0]) > 20
+    assert float(values['anchored scale']) == pytest.approx(1 / WRONG, rel=0.05)
+    assert float(values['anchored spread']) < 0.1
+
+    graph.spin(1.5)  # the lidar is dead
+    assert off(depth_of(graph))[0] == pytest.approx(WRONG - 1, abs=0.01)
+    said = graph.diagnosis(lambda status: 'anchors/scan' in status.message)['depth']
+    assert said.level == DiagnosticStatus.WARN and 'away from the picture' in said.message
+    assert graph.log.read_text().count('anchors/scan: ') == 1  # said once
+
+
+@pytest.mark.parametrize('graph', [scan_graph()], indirect=True)
+def test_scans_that_say_nothing_do_no_harm(graph):
+    graph.listen(Image, 'depth/image')
+    lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', 10)
+    graph.ready()
+    graph.ready(lidar)
+    for change in ({'ranges': []}, {'ranges': [float('inf')] * 360}, {'ranges': [float('nan')] * 9},
+                   {'ranges': [-1.0, 0.0, 1e30] * 50}, {'angle_min': float('nan')},
+                   {'range_max': float('nan')}, {'angle_increment': 0.0}):
+        header = graph.header()
+        scan = scene_scan(header)
+        for name, value in change.items():
+            setattr(scan, name, value)
+        lidar.publish(scan)
+        graph.spin(0.2)
+        graph.answer('depth/image', rgb_to_image(CHART, header))
+        depth = image_to_depth(graph.got['depth/image'][-1])
+        assert np.isfinite(depth).all() and depth.shape == TRUTH.shape, change
+    assert 'Traceback' not in graph.log.read_text()
+    header = graph.header()
+    lidar.publish(scene_scan(header))
+    graph.spin(0.2)
+    graph.answer('depth/image', rgb_to_image(CHART, header))
+    assert off(image_to_depth(graph.got['depth/image'][-1]))[0] < 0.02
+
+
+@pytest.mark.parametrize('graph', [scan_graph(anchors='[points, range/left]',
+                                              poses="['0 0 0 0 0 0']")], indirect=True)
+def test_a_cloud_and_a_range_correct_as_well(graph):
+    graph.listen(Image, 'depth/image')
+    cloud = graph.node.create_publisher(PointCloud2, 'anchors/points', 10)
+    sonar = graph.node.create_publisher(Range, 'anchors/range/left', 10)
+    graph.ready()
+    graph.ready(cloud)
+    rng = np.random.default_rng(0)
+    v, u = rng.integers(0, HEIGHT, 30_000), rng.integers(0, WIDTH, 30_000)
+    z = TRUTH[v, u]
+    points = np.zeros((1, z.size), POINT)  # in a body frame: x forward, y left, z up
+    points['x'], points['y'] = z, -(u - CAMERA.cx) / CAMERA.fx * z
+    points['z'] = -(v - CAMERA.cy) / CAMERA.fy * z
+    header = graph.header()
+    cloud.publish(cloud_message(points, moved(header, -0.1)))
+    graph.spin(0.3)
+    graph.answer('depth/image', rgb_to_image(CHART, header))
+    assert off(image_to_depth(graph.got['depth/image'][-1])) < (0.01, 0.02)
+    graph.spin(1)
+    header = graph.header()  # the cloud is too old now, one range is left
+    middle = float(TRUTH[int(CAMERA.cy), int(CAMERA.cx)])
+    sonar.publish(Range(header=moved(header, 0), radiation_type=1, field_of_view=0.1,
+                        min_range=0.1, max_range=5.0, range=middle))
+    graph.spin(0.3)
+    graph.answer('depth/image', rgb_to_image(CHART, header))
+    assert off(image_to_depth(graph.got['depth/image'][-1]))[0] < 0.1
+
+
+@pytest.mark.parametrize('graph', [scan_graph(poses="['']")], indirect=True)
+def test_without_tf_depth_goes_on_and_the_mend_is_named(graph):
+    graph.listen(Image, 'depth/image')
+    lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', 10)
+    graph.ready()
+    graph.ready(lidar)
+    for _ in range(3):
+        header = graph.header()
+        lidar.publish(scene_scan(moved(header, 0)))
+        graph.spin(0.2)
+        graph.answer('depth/image', rgb_to_image(CHART, header))
+    assert off(image_to_depth(graph.got['depth/image'][-1]))[0] == pytest.approx(
+        WRONG - 1, abs=0.01)
+    said = graph.diagnosis(lambda status: 'anchors/scan' in status.message)['depth']
+    assert 'anchor_poses' in said.message
+    try:
+        import tf2_ros  # noqa: F401
+        assert 'lidar' in said.message
+    except ImportError:
+        assert 'tf2_ros is not installed' in said.message
+    assert graph.log.read_text().count('anchors/scan: ') == 1
+
+
+@pytest.mark.parametrize(('arguments', 'named'), [
+    (('-p', 'anchors:=[lidar]'), "'lidar'"), (('-p', 'anchors:=[scan, scan]'), 'once'),
+    (('-p', 'anchors:=[scan]', '-p', "anchor_poses:=['1 2 3']"), 'six numbers'),
+    (('-p', 'anchors:=[scan]', '-p', "anchor_poses:=['', '']"), 'one for all'),
+    (('-p', 'anchors:=[floor/left]'), 'floor/left'), (('-p', "anchors:=['scan/9 x']"), 'scan/9 x')])
+def test_parameters_that_will_not_do_are_named(arguments, named, tmp_path):
+    graph = Graph(tmp_path / 'log', *arguments)
+    try:
+        assert graph.process.wait(20) == 1
+        text = graph.log.read_text()
+        assert named in text and 'parameter' in text and 'Traceback' not in text
+    finally:
+        graph.process.kill()
+        graph.leave()
