@@ -10,6 +10,7 @@ import numpy as np
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import PRECISIONS, choose_device
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
+from hybrid_depth_ros.upsampling import enlarge
 
 # NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
 NYU_FX_PER_WIDTH = 518.858 / 640
@@ -41,16 +42,18 @@ class DepthPredictor:
         edges repeated up to multiples of 32. ``paper`` is the paper's scale to cover 352×264
         and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).
     focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
+    sharpen: let depth's outlines follow the picture's, see
+        :func:`hybrid_depth_ros.upsampling.enlarge`.
 
     ``runtime`` is what runs the network, ``reason`` why. Raises ValueError for an unknown
     option, and what ``load_runtime`` raises.
     """
 
     def __init__(self, weights='lite-nyu', device='auto', precision='auto', fit='full',
-                 runtime='auto', focal_correction=True):
+                 runtime='auto', focal_correction=True, sharpen=True):
         if fit not in FITS:
             raise ValueError(f'fit {fit!r} is unknown; use one of {", ".join(FITS)}')
-        self.fit, self.focal_correction = fit, focal_correction
+        self.fit, self.focal_correction, self.sharpen = fit, focal_correction, sharpen
         if isinstance(weights, str):
             self.runtime, self.reason = load_runtime(weights, runtime, precision, device)
             return
@@ -109,6 +112,7 @@ class DepthPredictor:
         if fx is not None and not (np.isfinite(fx) and fx > 0):
             raise ValueError(f'fx is {fx}; it must be a number of pixels above 0, or None')
         view = (_FullView if self.fit == 'full' else _PaperView)(image)
+        view.guide = image if self.sharpen else None
         if fx is not None and self.focal_correction:
             view.correction = fx * view.scale / (NYU_FX_PER_WIDTH * NETWORK_WIDTH)
         return view
@@ -127,7 +131,7 @@ def _shrink(image, width, height):
 class _FullView:
     """The whole image at the network's width: what goes in, and how depth comes back."""
 
-    correction = 1.0
+    correction, guide = 1.0, None
 
     def __init__(self, image):
         self.height, self.width = image.shape[:2]
@@ -141,13 +145,13 @@ class _FullView:
 
     def restore(self, output):
         seen = output[:self.seen_height // 2, :self.seen_width // 2]
-        return cv2.resize(seen * np.float32(self.correction), (self.width, self.height))
+        return enlarge(seen * np.float32(self.correction), self.width, self.height, self.guide)
 
 
 class _PaperView:
     """The paper's centre crop: what goes in, and how depth comes back."""
 
-    correction = 1.0
+    correction, guide = 1.0, None
 
     def __init__(self, image):
         self.height, self.width = image.shape[:2]
@@ -168,8 +172,9 @@ class _PaperView:
         width, height = (min(max(1, size), limit) for size, limit in
                          ((width, self.seen_width), (height, self.seen_height)))
         depth = np.full((self.height, self.width), np.nan, np.float32)
-        _centre(depth, width, height)[:] = cv2.resize(
-            output * np.float32(self.correction), (width, height))
+        guide = None if self.guide is None else _centre(self.guide, width, height)
+        _centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
+                                                   width, height, guide)
         return depth
 
 

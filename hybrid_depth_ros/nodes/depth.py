@@ -103,7 +103,7 @@ class DepthNode(LifecycleNode):
 
     def _load(self, settings):
         predictor = DepthPredictor(**{name: settings[name] for name in (
-            *NETWORK_SETTINGS, 'fit', 'focal_correction')})
+            *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')})
         predictor(np.zeros((480, 640, 3), np.uint8))
         self.get_logger().info(f'runtime {predictor.reason}')
         return predictor
@@ -217,6 +217,7 @@ class DepthNode(LifecycleNode):
             return
         predictor.fit = settings['fit']
         predictor.focal_correction = settings['focal_correction']
+        predictor.sharpen = settings['sharpen']
         try:
             depths = predictor([frame.rgb for _, frame in frames],
                                [frame.intrinsics and frame.intrinsics.fx for _, frame in frames])

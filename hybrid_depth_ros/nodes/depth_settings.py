@@ -23,6 +23,7 @@ SETTINGS = (
             choices=FITS, changeable=True),
     Setting('focal_correction', True, "scale depth to the camera's focal length",
             changeable=True),
+    Setting('sharpen', True, "let depth's outlines follow the picture's", changeable=True),
     Setting('image_transport', 'raw', 'listen to image (raw) or image/compressed (compressed)',
             choices=('raw', 'compressed')),
     Setting('depth_encoding', '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or '

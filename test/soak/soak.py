@@ -58,6 +58,7 @@ GOOD = {
     'rectify': lambda: random.choice(('auto', 'always', 'never')),
     'horizontal_fov': lambda: random.uniform(0, 120),
     'focal_correction': lambda: random.random() < 0.5,
+    'sharpen': lambda: random.random() < 0.5,
     'latency_warning': lambda: random.uniform(0, 5),
 }
 DEFAULTS = {setting.name: setting.default for setting in SETTINGS if setting.name in GOOD}
