@@ -4,6 +4,7 @@
 # make soak: the long tests, an hour.
 #
 # VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
+# ANCHORS=scan: depth corrected by the room's lidar, beside what the network alone gives.
 # FOV=DEGREES: the horizontal field of view of your camera.
 # TORCH_INDEX: where pip takes torch from, which the tests and WEIGHTS other than lite-nyu need.
 #   PyPI's x86-64 build is made for CUDA and takes 5 GB;
@@ -36,7 +37,8 @@ RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(VENV)/bin/python
 demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
 		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed)
 	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" --weights "$(WEIGHTS)" \
-	  $(if $(FOV),--horizontal-fov $(FOV)) $(if $(VIEW),--view) --seconds $(DURATION) --out "$(OUT)"
+	  $(if $(FOV),--horizontal-fov $(FOV)) $(if $(VIEW),--view) $(if $(ANCHORS),--anchors $(ANCHORS)) \
+	  --seconds $(DURATION) --out "$(OUT)"
 
 test: lint
 	@$(RUN) -m pytest

@@ -29,8 +29,10 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
+from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.anchors.sensors import quaternion
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
@@ -38,7 +40,9 @@ from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.process import prepare
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
+from hybrid_depth_ros.sources import LIDAR_POSE
 
+ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
     '/image_raw': Image,
     '/camera_info': CameraInfo,
@@ -47,6 +51,10 @@ TOPICS = {
     '/depth/camera_info': CameraInfo,
     '/depth/points': PointCloud2,
 }
+# With anchors: what they are taken from, and depth as the network gave it.
+ANCHOR_TOPICS = {'/scan': LaserScan, f'/{ALONE}/depth/image': Image}
+ANCHOR_ARGUMENTS = ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
+                    '-r', 'anchors/scan:=scan')
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
 PORT = 8080  # of the page that --view opens
@@ -56,22 +64,41 @@ KEPT_FRAMES = 20  # frames waiting for their depth and cloud
 class Recorder(Node):
     """Listens to everything, counts, scores against the room's true depth, records."""
 
-    def __init__(self, bag):
+    def __init__(self, bag, anchors=''):
         super().__init__('demo')
-        self._bag = bag
+        self._bag, self._alone = bag, f'/{ALONE}/depth/image' if anchors else ''
+        topics = {**TOPICS, **ANCHOR_TOPICS} if anchors else TOPICS
         typestore = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {
             topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
                                       typestore=typestore)
-            for topic, kind in TOPICS.items()}
+            for topic, kind in topics.items()}
+        if anchors:
+            self._record_transform(typestore)
         self._frames = OrderedDict()  # stamp in ns → {topic: serialised message}
         self._waiting, self._last_recorded = [], None  # stamps of depth images not kept yet
         self.latencies, self.arrivals, self.recorded = [], [], 0
-        self.errors, self.diagnostics, self.shown = DepthErrors(), {}, {}
-        for topic, kind in TOPICS.items():
+        self.errors, self.alone_errors = DepthErrors(), DepthErrors()
+        self.diagnostics, self.shown = {}, {}
+        for topic, kind in topics.items():
             self.create_subscription(kind, topic, lambda data, topic=topic: self._take(
                 topic, data), QoSProfile(depth=20), raw=True)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
+
+    def _record_transform(self, typestore):
+        # by hand: tf2_ros isn't among PyPI's wheels, and rosbags knows the message
+        kinds = typestore.types
+        pose = read_pose(LIDAR_POSE)
+        stamp = kinds['builtin_interfaces/msg/Time'](sec=0, nanosec=0)
+        transform = kinds['geometry_msgs/msg/TransformStamped'](
+            header=kinds['std_msgs/msg/Header'](stamp=stamp, frame_id='camera_optical_frame'),
+            child_frame_id='camera_lidar', transform=kinds['geometry_msgs/msg/Transform'](
+                translation=kinds['geometry_msgs/msg/Vector3'](*pose[:3, 3].tolist()),
+                rotation=kinds['geometry_msgs/msg/Quaternion'](*quaternion(pose))))
+        kind = 'tf2_msgs/msg/TFMessage'
+        data = typestore.serialize_cdr(kinds[kind](transforms=[transform]), kind)
+        self._bag.write(self._bag.add_connection('/tf_static', kind, typestore=typestore),
+                        self.get_clock().now().nanoseconds, data)
 
     def _take(self, topic, data):
         # CDR: 4 bytes of encapsulation, then the header's stamp
@@ -93,7 +120,10 @@ class Recorder(Node):
         if '/depth_ground_truth' in frame and '/depth/image' in frame:
             self.errors.add(self._depth(frame, '/depth/image'),
                             self._depth(frame, '/depth_ground_truth'))
-        if '/image_raw' in frame:
+        if '/depth_ground_truth' in frame and self._alone in frame:
+            self.alone_errors.add(self._depth(frame, self._alone),
+                                  self._depth(frame, '/depth_ground_truth'))
+        if '/image_raw' in frame and (not self._alone or self._alone in frame):
             self.shown = frame
         now = time.monotonic()
         if self._last_recorded is None or now - self._last_recorded >= RECORD_INTERVAL:
@@ -108,6 +138,8 @@ class Recorder(Node):
 
     def _take_diagnostics(self, message):
         for status in message.status:
+            if status.name.startswith(f'/{ALONE}/'):
+                continue
             self.diagnostics = {value.key: value.value for value in status.values}
 
     def save_shown(self, out):
@@ -117,9 +149,12 @@ class Recorder(Node):
         saved = [out / 'picture.png']
         truth = ('/depth_ground_truth' in self.shown
                  and self._depth(self.shown, '/depth_ground_truth'))
+        depth, anchored = self._depth(self.shown, '/depth/image'), None
+        if self._alone:
+            depth, anchored = self._depth(self.shown, self._alone), depth
         save_picture(saved[0], picture(
-            image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)),
-            self._depth(self.shown, '/depth/image'), truth if truth is not False else None))
+            image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
+            truth if truth is not False else None, anchored))
         if '/depth/points' in self.shown:
             cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
             saved.append(out / 'cloud.ply')
@@ -138,6 +173,8 @@ class Recorder(Node):
             'dropped': int(self.diagnostics.get('dropped', 0)),
             'recorded_frames': self.recorded,
             'metrics': self.errors.metrics() if self.errors.pixels else None,
+            'metrics_without_anchors': (self.alone_errors.metrics() if self.alone_errors.pixels
+                                        else None),
         }
 
 
@@ -170,7 +207,7 @@ def stop(processes):
             process.wait()
 
 
-def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
+def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anchors=''):
     """Run both nodes for `seconds` of depth; returns the exit status.
 
     What is in the folder `out` is replaced, by what was whole in the folder `partial` first.
@@ -188,11 +225,15 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False):
     try:
         prepare()
         rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
-        recorder = Recorder(bag)
+        recorder = Recorder(bag, anchors)
         nodes = [
             start('camera', '-p', f'source:={source}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
-            start('depth', '-p', f'weights:={weights}', '-r', 'image:=image_raw')]
+            start('depth', '-p', f'weights:={weights}', '-r', 'image:=image_raw',
+                  *(ANCHOR_ARGUMENTS if anchors else ()))]
+        if anchors:
+            nodes.append(start('depth', '-p', f'weights:={weights}', '-r', 'image:=/image_raw',
+                               '-r', 'camera_info:=/camera_info', '-r', f'__ns:=/{ALONE}'))
         if view:
             nodes.append(start('viewer', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
             print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
@@ -237,6 +278,9 @@ def report(recorder, out, partial):
     print(f'{summary["frames"]} depth images' + (f' at {rate:.1f} Hz' if rate else '')
           + f', latency median {summary["latency_median_s"] * 1000:.0f} ms, '
           f'p95 {summary["latency_p95_s"] * 1000:.0f} ms, {summary["dropped"]} frames dropped')
+    if summary['metrics_without_anchors']:
+        print("Without anchors, against the virtual room's true depth: "
+              + format_metrics(summary['metrics_without_anchors']))
     if summary['metrics']:
         print("Against the virtual room's true depth: " + format_metrics(summary['metrics']))
     print('Look at: ' + '  '.join(str(path) for path in [*saved, out / 'recording']))
@@ -252,15 +296,19 @@ def main(argv=None):
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--horizontal-fov', type=float, default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
+    parser.add_argument('--anchors', default='', choices=('', 'scan'),
+                        help="scan: correct depth by the room's lidar, and show it without too")
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
+    if args.anchors and args.source != 'room':
+        parser.error('--anchors is for --source room: only there is a lidar')
     if not args.seconds > 0:
         parser.error(f'--seconds is {args.seconds:g}; it must be above 0')
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='partial_', dir=args.out) as partial:
             return run(args.source, args.seconds, args.out, Path(partial), args.weights,
-                       args.horizontal_fov, args.view)
+                       args.horizontal_fov, args.view, args.anchors)
     except OSError as error:
         print(f'demo: {args.out} could not be written: {explain(error)}, or pass another '
               '--out', file=sys.stderr)

@@ -55,13 +55,15 @@ def scale_bar(height, near, far):
     return bar
 
 
-def picture(rgb, depth, truth=None):
-    """RGB | depth (| true depth) | scale in metres, RGB uint8.
+def picture(rgb, depth, truth=None, anchored=None):
+    """RGB | depth (| anchored depth) (| true depth) | scale in metres, RGB uint8.
 
-    rgb: uint8 H×W×3. depth, truth: float H×W metres, on one common scale.
+    rgb: uint8 H×W×3. depth, truth, anchored: float H×W metres, on one common scale.
     """
-    near, far = depth_range(*(d for d in (depth, truth) if d is not None))
+    near, far = depth_range(*(d for d in (depth, truth, anchored) if d is not None))
     panels = [('camera', rgb), ('depth from the network', colour_depth(depth, near, far))]
+    if anchored is not None:
+        panels.append(('anchored', colour_depth(anchored, near, far)))
     if truth is not None:
         panels.append(('true depth', colour_depth(truth, near, far)))
     drawn = []

@@ -7,10 +7,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import Room
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
+
+
+# The virtual room's lidar: 30 cm below the camera, level where the camera looks 11° down as it
+# mostly does. x y z roll pitch yaw seen from the camera (m, degrees; x forward, y left, z up).
+LIDAR_POSE = '0 0 -0.3 0 -11 0'
+LIDAR_ANGLES = np.linspace(-np.pi, np.pi, 360, endpoint=False)
+LIDAR_RANGE, LIDAR_NOISE = (0.12, 3.5), 0.01  # metres, as a TurtleBot3 has it
 
 
 class Frame(NamedTuple):
@@ -26,13 +34,25 @@ class RoomSource:
     def __init__(self, width=640, height=480, horizontal_fov=63.3, seed=0, rate=10.0):
         self.rate = rate
         self.intrinsics = Intrinsics.from_horizontal_fov(width, height, horizontal_fov)
-        self._room, self._count = Room(seed), 0
+        self._room, self._seed, self._count = Room(seed), seed, 0
+        self._lidar = read_pose(LIDAR_POSE)
 
     def read(self):
         """The next Frame; the flight never ends."""
         pose = self._room.camera_pose(self._count / self.rate)
         self._count += 1
         return Frame(*self._room.render(self.intrinsics, pose))
+
+    def scan(self):
+        """What the lidar measures at the moment of the last frame: float32 metres at
+        ``LIDAR_ANGLES``, inf where nothing is within its range."""
+        moment = max(0, self._count - 1)
+        pose = self._room.camera_pose(moment / self.rate) @ self._lidar
+        noise = np.random.default_rng([self._seed, 9, moment]).normal(
+            0, LIDAR_NOISE, LIDAR_ANGLES.size)
+        ranges = (self._room.scan(pose, LIDAR_ANGLES) + noise).astype(np.float32)
+        nearest, farthest = LIDAR_RANGE
+        return np.where((ranges >= nearest) & (ranges <= farthest), ranges, np.float32(np.inf))
 
     def close(self):
         """Nothing to give back."""

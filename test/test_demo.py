@@ -96,3 +96,20 @@ def test_a_source_that_is_not_there(tmp_path):
     assert process.returncode == 1
     assert 'nowhere.mp4: no such device, file or folder' in printed
     assert 'Traceback' not in printed
+
+
+def test_the_demo_with_a_lidar_shows_both(tmp_path):
+    process = start(tmp_path, '--seconds', '6', '--anchors', 'scan')
+    printed = process.communicate(timeout=150)[0]
+    assert process.returncode == 0, printed
+    assert 'Traceback' not in printed
+    assert "Without anchors, against the virtual room's true depth: RMSE" in printed
+    assert "\nAgainst the virtual room's true depth: RMSE" in printed
+    assert cv2.imread(str(tmp_path / 'picture.png')).shape[1] > 4 * 640
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert summary['metrics']['rel'] < summary['metrics_without_anchors']['rel'] + 0.02
+    with AnyReader([tmp_path / 'recording']) as reader:
+        assert {*TOPICS, '/scan', '/tf_static', '/alone/depth/image'} == {
+            connection.topic for connection in reader.connections}
+    process = start(tmp_path, '--source', 'clip.mp4', '--anchors', 'scan')
+    assert 'only there is a lidar' in process.communicate(timeout=60)[0]

@@ -113,7 +113,8 @@ def test_the_page_lists_every_topic():
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
-        '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image'}
+        '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
+        'scan': 'LaserScan'}
     code = ''.join(Path(module.__file__).read_text()
                    for module in (depth, depth_camera, anchor_topics, camera))
     for topic, kind in listed.items():

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid_depth_ros.sources import open_source
+from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.anchors.sensors import project
+from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_POSE, LIDAR_RANGE, open_source
 
 
 def test_room_has_exact_depth():
@@ -65,3 +67,20 @@ def test_what_is_not_there_is_named(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match=said):
         open_source(name)
+
+
+def test_the_lidar_measures_what_the_camera_sees():
+    source = open_source('room', width=320, height=240)
+    frame, ranges = source.read(), source.scan()
+    assert ranges.shape == LIDAR_ANGLES.shape and ranges.dtype == np.float32
+    nearest, farthest = LIDAR_RANGE
+    hit = np.isfinite(ranges)
+    assert 0.5 < hit.mean() < 1 and ranges[hit].min() >= nearest and ranges[hit].max() <= farthest
+    rays = np.stack((np.cos(LIDAR_ANGLES), np.sin(LIDAR_ANGLES), 0 * LIDAR_ANGLES))[:, hit]
+    anchors = project(rays * ranges[hit], read_pose(LIDAR_POSE), source.intrinsics)
+    seen = frame.depth[np.rint(anchors.v).astype(int), np.rint(anchors.u).astype(int)]
+    assert len(anchors) > 40
+    assert np.median(np.abs(anchors.depth / seen - 1)) < 0.01
+    assert (source.scan() == ranges).all()
+    source.read()
+    assert (source.scan() != ranges).any()

@@ -188,6 +188,14 @@ def pose_matrix(translation, quaternion):
     return pose
 
 
+def quaternion(pose):
+    """x, y, z, w of the rotation in a 4×4 pose."""
+    vector = cv2.Rodrigues(np.ascontiguousarray(pose[:3, :3]))[0].ravel()
+    angle = np.linalg.norm(vector)
+    axis = vector / angle if angle else vector
+    return (*(axis * np.sin(angle / 2)).tolist(), float(np.cos(angle / 2)))
+
+
 def pose_from_angles(x, y, z, roll, pitch, yaw):
     """4×4 float64: metres, and radians about the fixed axes x, y, z in that order (REP 103), as
     static_transform_publisher has them.

@@ -5,9 +5,10 @@ import sys
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
 
+from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.messages import (
@@ -18,7 +19,14 @@ from hybrid_depth_ros.nodes.messages import (
 )
 from hybrid_depth_ros.nodes.parameters import Setting, declare
 from hybrid_depth_ros.nodes.process import run
-from hybrid_depth_ros.sources import VideoSource, open_source
+from hybrid_depth_ros.nodes.transforms import publish_static
+from hybrid_depth_ros.sources import (
+    LIDAR_ANGLES,
+    LIDAR_POSE,
+    LIDAR_RANGE,
+    VideoSource,
+    open_source,
+)
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
 
@@ -41,7 +49,8 @@ SETTINGS = (
 
 
 class CameraNode(Node):
-    """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth``.
+    """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
+    ``scan``, of a lidar whose static transform is sent where tf2_ros is installed.
 
     Raises ValueError or OSError for a parameter or a source that will not do.
     ``exit_status`` is None while frames come.
@@ -59,19 +68,24 @@ class CameraNode(Node):
             horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
             loop=values['loop'])
         overrides = QoSOverridingOptions.with_default_policies()
-        self._info_publisher, self._image_publisher, self._truth_publisher = (
+        self._outputs = (
+            self._info_publisher, self._image_publisher, self._truth_publisher,
+            self._scan_publisher) = tuple(
             self.create_publisher(kind, topic, QoSProfile(depth=2),
                                   qos_overriding_options=overrides)
-            if topic != 'depth_ground_truth' or values['source'] == 'room' else None
-            for kind, topic in ((CameraInfo, 'camera_info'), (Image, 'image_raw'),
-                                (Image, 'depth_ground_truth')))
+            if not truth or values['source'] == 'room' else None
+            for kind, topic, truth in (
+                (CameraInfo, 'camera_info', False), (Image, 'image_raw', False),
+                (Image, 'depth_ground_truth', True), (LaserScan, 'scan', True)))
+        self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
+        self._transform = self._scan_publisher and publish_static(
+            self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
         rate = values['rate'] or self._source.rate
         self.create_timer(1 / rate, self._publish)
         self.get_logger().info(f'{values["source"]} at {rate:g} Hz')
 
     def _listeners(self):
-        publishers = (self._image_publisher, self._info_publisher, self._truth_publisher)
-        return sum(p.get_subscription_count() for p in publishers if p)
+        return sum(p.get_subscription_count() for p in self._outputs if p)
 
     def _publish(self):
         # A file waits for its first listener; a device's frames must not pile up.
@@ -94,11 +108,21 @@ class CameraNode(Node):
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         height, width = frame.rgb.shape[:2]
-        # first, so that it is known when the image comes
+        # first, so that both are known when the image comes
+        if self._scan_publisher and self._scan_publisher.get_subscription_count():
+            self._scan_publisher.publish(self._scan(header.stamp))
         self._info_publisher.publish(self._camera_info(width, height, header))
         self._image_publisher.publish(rgb_to_image(frame.rgb, header))
         if self._truth_publisher and self._truth_publisher.get_subscription_count():
             self._truth_publisher.publish(depth_to_image(frame.depth, header, '32FC1'))
+
+    def _scan(self, stamp):
+        nearest, farthest = LIDAR_RANGE
+        return LaserScan(
+            header=Header(stamp=stamp, frame_id=self._lidar_frame),
+            angle_min=float(LIDAR_ANGLES[0]), angle_max=float(LIDAR_ANGLES[-1]),
+            angle_increment=float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]),
+            range_min=nearest, range_max=farthest, ranges=self._source.scan().tolist())
 
     def _camera_info(self, width, height, header):
         if self._calibration is not None:

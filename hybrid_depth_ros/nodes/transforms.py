@@ -2,10 +2,27 @@
 
 from importlib import import_module
 
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.time import Time
 
-from hybrid_depth_ros.anchors.sensors import pose_matrix
+from hybrid_depth_ros.anchors.sensors import pose_matrix, quaternion
+
+
+def publish_static(node, parent, child, pose):
+    """Send the 4×4 pose of a frame in its parent on /tf_static; returns what must be kept, or None
+    where tf2_ros is not installed."""
+    try:
+        tf2_ros = import_module('tf2_ros')
+    except ImportError:
+        return None
+    transform = TransformStamped(child_frame_id=child)
+    transform.header.stamp, transform.header.frame_id = node.get_clock().now().to_msg(), parent
+    transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
+    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    broadcaster = tf2_ros.StaticTransformBroadcaster(node)
+    broadcaster.sendTransform(transform)
+    return broadcaster
 
 
 class Transforms:

@@ -90,6 +90,19 @@ class Room:
         rgb += np.resize(self._noise[offset:], rgb.size).reshape(rgb.shape)
         return np.clip(rgb, 0, 255).astype(np.uint8), depth
 
+    def scan(self, pose, angles):
+        """What a 2-D lidar measures: float32 N metres along rays at `angles` (rad) in its plane.
+
+        pose: 4×4, its frame (x forward, y left, z up) → world, inside the room. Exact.
+        """
+        eye = pose[:3, 3]
+        rays = (pose[:3, :3] @ np.stack((np.cos(angles), np.sin(angles), np.zeros_like(angles)))
+                ).astype(np.float32)
+        rays[np.abs(rays) < 1e-7] = 1e-7
+        walls = np.where(rays > 0, self.size[:, None] - eye[:, None], -eye[:, None]) / rays
+        return np.min([walls.min(0), *(item.hit(eye, list(rays)) for item in self.objects)],
+                      0).astype(np.float32)
+
     def _shade(self, eye, rays, depth, seen, footprint):
         """float32 H×W×3, 0…255; footprint: metres per pixel at 1 m."""
         rgb = np.empty((depth.size, 3), np.float32)
