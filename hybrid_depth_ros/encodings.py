@@ -1,6 +1,7 @@
-"""What the bytes of images in ROS messages mean; needs no ROS itself.
+"""What the bytes of images and clouds in ROS messages mean; needs no ROS itself.
 
-A message here is anything with the fields of sensor_msgs/Image, CompressedImage or CameraInfo:
+A message here is anything with the fields of sensor_msgs/Image, CompressedImage, CameraInfo or
+PointCloud2:
 rclpy's own, or one that rosbags read from a recording. Encodings are named in
 sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules, depth images follow
 REP 118.
@@ -38,6 +39,8 @@ _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
 
 DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
 PNG = b'\x89PNG\r\n\x1a\n'
+# sensor_msgs/PointField: its datatypes
+FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 MOST_PIXELS = 2**25  # of a compressed picture: 8K, 100 MB unpacked
 
 
@@ -217,6 +220,38 @@ def compressed_to_depth(message):
             depth = np.where(values > 0, np.float32(a) / (depth - np.float32(b)),
                              np.float32(np.nan))
     return _known(depth)
+
+
+def cloud_array(message):
+    """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
+
+    A structured array H×W of x, y, z and, where there is one, rgb as uint32 (0x00RRGGBB); empty
+    where there is no point. Raises ValueError where it has no x, y and z, a field is not inside a
+    point, or the data do not fill the rows.
+    """
+    fields = {field.name: field for field in message.fields}
+    if missing := [axis for axis in 'xyz' if axis not in fields]:
+        raise ValueError(f'the cloud has no field {", ".join(missing)}, only '
+                         f'{", ".join(map(str, fields)) or "none"}; x, y and z are needed')
+    names = [name for name in (*'xyz', 'rgb') if name in fields]
+    kinds = {name: 'u4' if name == 'rgb' else FIELD_TYPES.get(fields[name].datatype, '')
+             for name in names}
+    height, width, step = message.height, message.width, message.point_step
+    # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
+    if odd := [name for name, kind in kinds.items()
+               if not kind or fields[name].offset + int(kind[1]) > step]:
+        raise ValueError(f'the cloud has points of {step} bytes, which end before their fields '
+                         f'{", ".join(odd)}, or PointField does not know their datatypes')
+    row_step, size = message.row_step or width * step, memoryview(message.data).nbytes
+    if row_step < width * step or size < height * row_step:
+        raise ValueError(f'the cloud is truncated: it tells of {height} rows of {width} points of '
+                         f'{step} bytes in {row_step}, and holds {size} bytes')
+    order = '>' if message.is_bigendian else '<'
+    kind = np.dtype({'names': names, 'formats': [order + kinds[name] for name in names],
+                     'offsets': [fields[name].offset for name in names], 'itemsize': step})
+    if not width or not height:
+        return np.empty((0, 0), kind)
+    return np.ndarray((height, width), kind, message.data, 0, (row_step, step))
 
 
 def is_depth(message):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors.correction import Anchors
+from hybrid_depth_ros.encodings import cloud_array
 
 NEAREST = 0.05   # metres along the optical axis; nearer is the robot itself, or the lens
 CELLS = 64       # along the picture's width, in which points hide those behind them
@@ -17,8 +18,6 @@ CELLS = 64       # along the picture's width, in which points hide those behind 
 SHIFT = 1.2
 ULTRASOUND = 0   # sensor_msgs/Range: its radiation_type
 ULTRASOUND_SD, LIGHT_SD = 0.1, 0.03  # share of the range, of a single one
-# sensor_msgs/PointField: its datatypes
-FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 
 
 def scan_points(message):
@@ -48,33 +47,9 @@ def cloud_points(message):
 
     Raises ValueError where it has no x, y and z, or not the bytes that it tells of.
     """
-    fields = {field.name: field for field in message.fields}
-    missing = [axis for axis in 'xyz' if axis not in fields]
-    if missing:
-        raise ValueError(f'the cloud has no field {", ".join(missing)}, only '
-                         f'{", ".join(map(str, fields)) or "none"}; x, y and z are needed')
-    count, step = message.width * message.height, message.point_step
-    order = '>' if message.is_bigendian else '<'
-    formats = [FIELD_TYPES.get(fields[axis].datatype) for axis in 'xyz']
-    for axis, kind in zip('xyz', formats):
-        size = int(kind[1]) if kind else 0
-        if not kind or fields[axis].offset + size > step:
-            raise ValueError(f'the cloud\'s field {axis} has the datatype {fields[axis].datatype} '
-                             f'at byte {fields[axis].offset} of {step}; that is no PointField')
-    row_step = message.row_step or message.width * step
-    data = np.frombuffer(memoryview(message.data).cast('B'), np.uint8)
-    if row_step < message.width * step or data.size < message.height * row_step:
-        raise ValueError(f'the cloud tells of {message.height} rows of {message.width} points of '
-                         f'{step} bytes, and holds {data.size} bytes')
-    if not count:
-        return np.empty((3, 0), np.float32)
-    rows = np.lib.stride_tricks.as_strided(
-        data, (message.height, message.width * step), (row_step, 1))
-    records = np.ascontiguousarray(rows).view(np.dtype({
-        'names': list('xyz'), 'formats': [order + kind for kind in formats],
-        'offsets': [fields[axis].offset for axis in 'xyz'], 'itemsize': step})).ravel()
+    cloud = cloud_array(message)
     with np.errstate(over='ignore', invalid='ignore'):
-        points = np.stack([records[axis].astype(np.float32) for axis in 'xyz'])
+        points = np.stack([cloud[axis].ravel().astype(np.float32) for axis in 'xyz'])
     good = np.isfinite(points).all(0)
     return points if good.all() else points[:, good]
 

@@ -8,9 +8,9 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2
 
-from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.messages import image_to_rgb
@@ -34,37 +34,20 @@ def cloud_points(message, most):
     """sensor_msgs/PointCloud2 → points float32 N×3, metres, and colours uint8 N×3.
 
     Every n-th row and column, so that N is not above `most`; points that are not finite are left
-    out. Without rgb (0x00RRGGBB) the depth gives the colour. Raises ValueError where x, y or z
-    is not FLOAT32, a field is not inside a point, or the data do not fill the rows.
+    out. Without rgb the depth gives the colour. Raises what :func:`cloud_array` raises.
     """
-    fields = {field.name: field for field in message.fields}
-    for axis in 'xyz':
-        if axis not in fields or fields[axis].datatype != PointField.FLOAT32:
-            raise ValueError(f'the cloud has no field {axis} of type FLOAT32: its fields are '
-                             + (', '.join(fields) or 'none'))
-    height, width, order = message.height, message.width, '>' if message.is_bigendian else '<'
-    if message.row_step < width * message.point_step or len(message.data) < (
-            height * message.row_step):
-        raise ValueError(f'the cloud of {width}×{height} is truncated: it holds '
-                         f'{len(message.data)} bytes in rows of {message.row_step}')
-    kinds = {**dict.fromkeys('xyz', 'f4'), 'rgb': 'u4'}
-    names = [name for name in kinds if name in fields]
-    # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
-    if outside := [name for name in names if fields[name].offset + 4 > message.point_step]:
-        raise ValueError(f'the cloud has points of {message.point_step} bytes, which end before '
-                         f'their fields {", ".join(outside)}')
-    cloud = np.ndarray((height, width), np.dtype({
-        'names': names, 'formats': [order + kinds[name] for name in names],
-        'offsets': [fields[name].offset for name in names], 'itemsize': message.point_step,
-    }), message.data, 0, (message.row_step, message.point_step))
+    cloud = cloud_array(message)
+    height, width = cloud.shape
     step = 1
     while len(range(0, width, step)) * len(range(0, height, step)) > most:
         step += 1
     cloud = cloud[::step, ::step]
-    points = np.stack([cloud[axis] for axis in 'xyz'], axis=-1).reshape(-1, 3)
+    with np.errstate(over='ignore', invalid='ignore'):
+        points = np.stack([cloud[axis].astype(np.float32) for axis in 'xyz'], axis=-1)
+    points = points.reshape(-1, 3)
     seen = np.isfinite(points).all(axis=1)
-    points = points[seen].astype(np.float32, copy=False)
-    if 'rgb' in fields:
+    points = points[seen]
+    if 'rgb' in cloud.dtype.names:
         packed = cloud['rgb'].reshape(-1)[seen]
         colours = np.stack([packed >> shift & 255 for shift in (16, 8, 0)], axis=-1)
         return points, colours.astype(np.uint8)
