@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -24,8 +25,6 @@ def make_room(number, options):
     from train.synthetic.scene import build, caster, prepare
     started = time.monotonic()
     out, size = Path(options['out']), options['size']
-    folder = out / f'worker_{os.getpid()}'
-    folder.mkdir(exist_ok=True)
     # the library grows with the rooms, so that the first ones need not wait for all of it
     library = Library(options['library'], min(options['variants'], 3 + number // 12),
                       options['seed'])
@@ -35,12 +34,13 @@ def make_room(number, options):
     bpy = build(room, library, rng)
     views = sample_views(rng, room.size, options['views'], Lenses(**options['lenses']),
                          caster(bpy), size[0] / size[1])
-    render = prepare(bpy, size, options['samples'], folder)
     made = []
-    for view in views:
-        light, depth = render(view)
-        if (depth > 0).mean() > 0.5:
-            made.append((develop(light, rng), depth, view, int(rng.integers(70, 97))))
+    with tempfile.TemporaryDirectory() as folder:
+        render = prepare(bpy, size, options['samples'], Path(folder))
+        for view in views:
+            light, depth = render(view)
+            if (depth > 0).mean() > 0.5:
+                made.append((develop(light, rng), depth, view, int(rng.integers(70, 97))))
     frames.write_room(out, number, room.kind, made)
     return number, len(made), time.monotonic() - started
 
