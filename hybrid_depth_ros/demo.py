@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
-from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.encodings import header_stamp, image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
@@ -101,9 +100,7 @@ class Recorder(Node):
                         self.get_clock().now().nanoseconds, data)
 
     def _take(self, topic, data):
-        # CDR: 4 bytes of encapsulation, then the header's stamp
-        seconds, nanoseconds = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)
-        stamp = seconds * 1_000_000_000 + nanoseconds
+        stamp = header_stamp(data)
         self._frames.setdefault(stamp, {})[topic] = data
         while len(self._frames) > KEPT_FRAMES:
             self._frames.popitem(last=False)

@@ -222,6 +222,12 @@ def compressed_to_depth(message):
     return _known(depth)
 
 
+def header_stamp(raw):
+    """The stamp in the header of a serialised message, ns. raw: bytes of CDR, not fewer than 12."""
+    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
+    return seconds * 1_000_000_000 + nanoseconds
+
+
 def cloud_array(message):
     """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
 

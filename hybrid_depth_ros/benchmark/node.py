@@ -6,7 +6,6 @@
 import contextlib
 import itertools
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from hybrid_depth_ros.benchmark.pictures import room_picture
 from hybrid_depth_ros.benchmark.stages import milliseconds
+from hybrid_depth_ros.encodings import header_stamp
 
 RATE = 30.0                            # Hz, of all cameras together
 NODE_TIMEOUT = 30.0                    # seconds for a node to start and its depth to come
@@ -78,8 +78,7 @@ def measure_node(weights, names, seconds):
     depths, latencies, processes = [], [], []
 
     def take_cloud(data):
-        sec, nanosec = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)  # CDR: the stamp
-        latencies.append((time.time_ns() - nanosec) / 1e9 - sec)
+        latencies.append((time.time_ns() - header_stamp(data)) / 1e9)
 
     def listen(timeout, until=lambda: False):
         end = time.monotonic() + timeout

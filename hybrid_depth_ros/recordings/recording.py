@@ -1,7 +1,6 @@
 """A rosbag2 recording, read by rosbags: a folder, an .mcap or a .db3 file. Needs no ROS."""
 
 import os
-import struct
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from hybrid_depth_ros.encodings import (
     compressed_to_depth,
     compressed_to_rgb,
+    header_stamp,
     image_pixels,
     image_to_depth,
     is_depth,
@@ -171,10 +171,7 @@ class Recording:
                 raise OSError(f'{self.path}: a message on {connection.topic} is not CDR; where '
                               'messages are compressed one by one, name the folder instead of '
                               'the file')
-            # CDR: 4 bytes of encapsulation, then the header's stamp
-            seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
-            yield (connection.topic,
-                   Message(seconds * 1_000_000_000 + nanoseconds, recorded), raw)
+            yield connection.topic, Message(header_stamp(raw), recorded), raw
 
     def _message(self, name, raw):
         kind = next(c.msgtype for c in self._connections(name))

@@ -6,7 +6,6 @@
 
 import argparse
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.benchmark.node import create_cameras, usage
+from hybrid_depth_ros.encodings import header_stamp
 from hybrid_depth_ros.nodes.process import run
 
 NAMES = ('front', 'rear', 'left', 'right')
@@ -69,8 +69,7 @@ def main():
     got = {name: [] for name in NAMES}
 
     def take(name, data):
-        seconds, nanoseconds = struct.unpack_from('<iI', data, 4)  # CDR: the header's stamp
-        got[name].append((time.monotonic(), time.time() - seconds - nanoseconds / 1e9))
+        got[name].append((time.monotonic(), (time.time_ns() - header_stamp(data)) / 1e9))
     for name in NAMES:
         node.create_subscription(Image, f'/{name}/depth/image', partial(take, name),
                                  QoSProfile(depth=5), raw=True)
