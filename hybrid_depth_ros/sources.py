@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tif
 # mostly does. x y z roll pitch yaw seen from the camera (m, degrees; x forward, y left, z up).
 LIDAR_POSE = '0 0 -0.3 0 -11 0'
 LIDAR_ANGLES = np.linspace(-np.pi, np.pi, 360, endpoint=False)
-LIDAR_RANGE, LIDAR_NOISE = (0.12, 3.5), 0.01  # metres, as a TurtleBot3 has it
+LIDAR_RANGE, LIDAR_NOISE = (0.12, 5.0), 0.01  # metres
 
 
 class Frame(NamedTuple):
