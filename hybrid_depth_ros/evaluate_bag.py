@@ -11,8 +11,10 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES
+from hybrid_depth_ros.recordings.anchors import RecordedAnchors
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
@@ -21,6 +23,16 @@ from hybrid_depth_ros.recordings.pairs import PairedRecording
 def _load_predictor(args):
     from hybrid_depth_ros.predictor import DepthPredictor
     return DepthPredictor(args.weights, args.device)
+
+
+def _anchors(args, pairs):
+    topics = {kind: getattr(args, f'anchor_{kind}') for kind in ('scan', 'points', 'range')}
+    if not any(topics.values()) and not args.anchor_floor and not args.temporal_smoothing:
+        return None
+    return RecordedAnchors(
+        pairs.recording, pairs.seen, topics, args.anchor_floor, read_pose(args.anchor_pose),
+        AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
+                       args.camera_height, args.camera_pitch, args.floor_frame), args.fixed_frame)
 
 
 def _open(path, stack):
@@ -45,7 +57,8 @@ def evaluate(args, predictor=None):
         json_file = args.json and _open(args.json, stack)
         csv_file = args.csv and _open(args.csv, stack)
         print(f'{args.bag}: {len(pairs)} pairs of {pairs.seen} and {pairs.truth}', flush=True)
-        evaluation = Evaluation(pairs, predictor, args.align)
+        anchors = _anchors(args, pairs)
+        evaluation = Evaluation(pairs, predictor, args.align, anchors)
         writer = csv_file and csv.DictWriter(csv_file, ('stamp', 'pixels', *NAMES))
         if writer:
             writer.writeheader()
@@ -62,11 +75,17 @@ def evaluate(args, predictor=None):
         if predictor and pairs.without_camera:
             print(f"{pairs.without_camera}; depth is taken to be from a camera like NYU's",
                   file=sys.stderr)
+        if anchors:
+            for sentence in anchors.said():
+                print(sentence, file=sys.stderr)
+            print(f'without anchors: {evaluation.before.table()}\n\nwith anchors: ', end='')
         print(evaluation.scores.table())
         if json_file:
             json.dump({**evaluation.scores.report(), 'damaged': len(pairs.damaged),
                        'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
-                       'weights': None if args.predicted else args.weights}, json_file, indent=2)
+                       'weights': None if args.predicted else args.weights,
+                       **({'without_anchors': evaluation.before.report()} if anchors else {})},
+                      json_file, indent=2)
             json_file.write('\n')
         if args.plots and evaluation.rows:
             evaluation.plot(args.plots / 'errors.png')
@@ -80,6 +99,28 @@ def add_arguments(parser):
     """What every evaluation is told: the weights, and where the figures go."""
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write the figures here too')
+
+
+def add_anchor_arguments(parser):
+    """What corrects depth; names and defaults are those of the depth node's parameters."""
+    defaults = AnchorSettings()
+    for kind, what in (('scan', 'LaserScan'), ('points', 'PointCloud2'), ('range', 'Range')):
+        parser.add_argument(f'--anchor-{kind}', nargs='+', default=(), metavar='TOPIC',
+                            help=f'correct depth by these topics of {what}')
+    parser.add_argument('--anchor-floor', action='store_true',
+                        help="correct depth by the camera's height above the floor")
+    parser.add_argument('--anchor-pose', default='', metavar='"X Y Z ROLL PITCH YAW"',
+                        help='of the sensors seen from the camera (m, degrees); default: by /tf')
+    parser.add_argument('--camera-height', type=float, default=defaults.camera_height, metavar='M',
+                        help='default: by /tf')
+    parser.add_argument('--camera-pitch', type=float, default=defaults.camera_pitch,
+                        metavar='DEGREES', help='down, with --camera-height')
+    parser.add_argument('--anchor-age', type=float, default=defaults.age, metavar='S')
+    parser.add_argument('--anchor-time-constant', type=float, default=defaults.time_constant,
+                        metavar='S')
+    parser.add_argument('--temporal-smoothing', action='store_true')
+    parser.add_argument('--floor-frame', default=defaults.floor_frame, metavar='FRAME')
+    parser.add_argument('--fixed-frame', default='odom', metavar='FRAME')
 
 
 def main(argv=None, predictor=None):
@@ -103,6 +144,7 @@ def main(argv=None, predictor=None):
     parser.add_argument('--csv', type=Path, metavar='OUT', help='write the errors of each frame')
     parser.add_argument('--plots', type=Path, metavar='FOLDER',
                         help='draw errors, and the best, median and worst frame')
+    add_anchor_arguments(parser)
     args = parser.parse_args(argv)
     try:
         return evaluate(args, predictor)

@@ -75,7 +75,7 @@ def test_the_lidar_measures_what_the_camera_sees():
     assert ranges.shape == LIDAR_ANGLES.shape and ranges.dtype == np.float32
     nearest, farthest = LIDAR_RANGE
     hit = np.isfinite(ranges)
-    assert 0.5 < hit.mean() and ranges[hit].min() >= nearest and ranges[hit].max() <= farthest
+    assert hit.mean() > 0.5 and ranges[hit].min() >= nearest and ranges[hit].max() <= farthest
     rays = np.stack((np.cos(LIDAR_ANGLES), np.sin(LIDAR_ANGLES), 0 * LIDAR_ANGLES))[:, hit]
     anchors = project(rays * ranges[hit], read_pose(LIDAR_POSE), source.intrinsics)
     seen = frame.depth[np.rint(anchors.v).astype(int), np.rint(anchors.u).astype(int)]

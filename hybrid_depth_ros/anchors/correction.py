@@ -26,7 +26,7 @@ ROW_SD, ROW_V = 0.066, 0.171        # the same row at the same depth
 LAYER_X = 0.25                      # what "the same depth" is, for these two
 NOISE_SD = 0.04      # what one pixel of the network differs from those around it
 EDGE_NOISE = 0.25    # and at an outline, as a share of the jump in log depth there
-DAMPING = 0.6        # made is a correction whose square is well above this share of its variance
+DAMPING = 0.4        # made is a correction whose square is well above this share of its variance
 
 GRID = 64            # cells along the longer side, in which the correction is computed
 FINE = 48            # cells along that side in which anchors are gathered for the fit, or fewer,

@@ -1,11 +1,13 @@
 """Depth of a recording's frames against their true depth: scores, plots, pictures."""
 
+import cv2
 import numpy as np
 import tqdm
 
 from hybrid_depth_ros.metrics import BandErrors, RecordingScores
 from hybrid_depth_ros.pictures import picture, save_picture
 
+CORRECTION = (64, 48)  # pixels in which what anchors did to a frame is kept
 FINE_EDGES = tuple(np.arange(0, 10.5, 0.5).tolist())  # metres, of the plot
 
 
@@ -33,11 +35,13 @@ class Evaluation:
     """Depth of a recording's frames against their true depth, frame by frame.
 
     pairs: a PairedRecording. predictor: as DepthPredictor; None: what `pairs` sees is depth.
-    ``scores``: RecordingScores; ``rows``: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
+    anchors: RecordedAnchors that correct it, or None. ``scores``: RecordingScores; ``before``:
+    those without anchors; ``rows``: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
     """
 
-    def __init__(self, pairs, predictor=None, alignments=()):
-        self.pairs, self.predictor = pairs, predictor
+    def __init__(self, pairs, predictor=None, alignments=(), anchors=None):
+        self.pairs, self.predictor, self.anchors = pairs, predictor, anchors
+        self.before, self._corrections = RecordingScores(alignments), {}
         self.scores, self.distances, self.rows = (
             RecordingScores(alignments), BandErrors(FINE_EDGES), [])
 
@@ -49,14 +53,27 @@ class Evaluation:
 
     def run(self, row_written=lambda row: None):
         """Score all frames; row_written is called with each row."""
+        self._recorded = {self.pairs.stamp(i): self.pairs.recorded(i)
+                          for i in range(len(self.pairs))}
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
             depth = self.predict(pair)
+            if self.anchors:
+                self.before.add(depth, pair.truth)
+                depth = self._anchored(pair, depth)
             # stamps as people read them, exact: a float has no room for nanoseconds
             row = {'stamp': f'{pair.stamp // 10**9}.{pair.stamp % 10**9:09d}',
                    **self.scores.add(depth, pair.truth)}
             self.distances.add(depth, pair.truth)
             self.rows.append(row)
             row_written(row)
+
+    def _anchored(self, pair, depth):
+        corrected = self.anchors.correct(depth, pair.stamp, self._recorded[pair.stamp], pair.camera)
+        # for pictures of it later on: frames can only be gone through once
+        with np.errstate(divide='ignore', invalid='ignore'):
+            factor = cv2.resize(corrected, CORRECTION) / cv2.resize(depth, CORRECTION)
+        self._corrections[pair.stamp] = np.nan_to_num(factor, nan=1.0, posinf=1.0)
+        return corrected
 
     def plot(self, path):
         """Draw error against distance and error over time on one page."""
@@ -73,7 +90,7 @@ class Evaluation:
         figure.savefig(path)
 
     def save_pictures(self, folder):
-        """Write RGB | depth | true depth of the best, median and worst frame by REL.
+        """Write RGB | depth (| anchored) | true depth of the best, median and worst frame by REL.
 
         Yields a sentence about each. Without a colour topic the first panel is black.
         """
@@ -85,5 +102,8 @@ class Evaluation:
             pair = self.pairs.read(places[row['stamp']])
             rgb = (pair.seen if pair.seen.ndim == 3 else
                    np.zeros((*pair.seen.shape, 3), np.uint8))
-            save_picture(folder / f'{name}.png', picture(rgb, self.predict(pair), pair.truth))
+            depth, anchored = self.predict(pair), None
+            if pair.stamp in self._corrections:
+                anchored = depth * cv2.resize(self._corrections[pair.stamp], depth.shape[::-1])
+            save_picture(folder / f'{name}.png', picture(rgb, depth, pair.truth, anchored))
             yield f'{folder / name}.png: the frame of {row["stamp"]} s, REL {row["rel"]:.3f}'

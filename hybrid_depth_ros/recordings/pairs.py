@@ -119,6 +119,10 @@ class PairedRecording:
         """ns, of pair i."""
         return self._stamps[0][self.pairs[i][0]].stamp
 
+    def recorded(self, i):
+        """ns, when the seen frame of pair i was recorded."""
+        return self._stamps[0][self.pairs[i][0]].time
+
     def __iter__(self):
         place = {(topic, number): (i, side) for i, pair in enumerate(self.pairs)
                  for side, (topic, number) in enumerate(zip((self.seen, self.truth), pair))}

@@ -17,6 +17,9 @@ from hybrid_depth_ros.encodings import (
 from hybrid_depth_ros.errors import reason
 
 TYPES = {f'sensor_msgs/msg/{name}': name for name in ('Image', 'CompressedImage', 'CameraInfo')}
+# What anchors are taken from: read where it is named, otherwise passed by.
+ANCHOR_TYPES = {*(f'sensor_msgs/msg/{name}' for name in ('LaserScan', 'PointCloud2', 'Range')),
+                'tf2_msgs/msg/TFMessage'}
 KIND_NAMES = {'image': 'colour images', 'depth': 'depth images', 'camera_info': 'camera infos'}
 
 
@@ -137,7 +140,8 @@ class Recording:
 
     def _connections(self, *names):
         return [connection for connection in self._open().connections
-                if connection.msgtype in TYPES and (not names or connection.topic in names)]
+                if (connection.topic in names and connection.msgtype in ANCHOR_TYPES)
+                or (connection.msgtype in TYPES and (not names or connection.topic in names))]
 
     def _kind(self, name, kind):
         if kind == 'CameraInfo':
@@ -145,7 +149,7 @@ class Recording:
         found = 'image'
         for topic, _, raw in self.messages(name):  # by the first that can be read
             try:
-                return 'depth' if is_depth(self._message(topic, raw)) else 'image'
+                return 'depth' if is_depth(self.message(topic, raw)) else 'image'
             except OSError:
                 found = 'damaged'
         return found
@@ -167,13 +171,17 @@ class Recording:
             if got is None:
                 return
             connection, recorded, raw = got
+            if connection.msgtype.startswith('tf2_msgs/'):  # it has no header of its own
+                yield connection.topic, Message(recorded, recorded), raw
+                continue
             if len(raw) < 12 or raw[0] or raw[1] > 11:
                 raise OSError(f'{self.path}: a message on {connection.topic} is not CDR; where '
                               'messages are compressed one by one, name the folder instead of '
                               'the file')
             yield connection.topic, Message(header_stamp(raw), recorded), raw
 
-    def _message(self, name, raw):
+    def message(self, name, raw):
+        """A message as rosbags has it, by its fields. Raises OSError naming the topic."""
         kind = next(c.msgtype for c in self._connections(name))
         try:
             return self._types.deserialize_cdr(raw, kind)
@@ -194,7 +202,7 @@ class Recording:
 
         Raises OSError naming the topic.
         """
-        topic, message = self.topics[name], self._message(name, raw)
+        topic, message = self.topics[name], self.message(name, raw)
         try:
             if topic.kind == 'depth':
                 return (image_to_depth if topic.type == 'Image' else compressed_to_depth)(message)
@@ -204,11 +212,21 @@ class Recording:
         except ValueError as error:
             raise OSError(f'{self.path}: {name}: {error}') from error
 
+    def require(self, name, kind, option):
+        """Raise OSError where a topic has no messages of this kind of sensor_msgs."""
+        held = {connection.topic: connection.msgtype.rpartition('/')[2]
+                for connection in self._open().connections if connection.msgcount}
+        if held.get(name) != kind:
+            others = ', '.join(topic for topic, other in held.items() if other == kind)
+            raise OSError(f'{self.path}: {option} {name}: ' + (
+                f'that topic holds {held[name]}, not {kind}' if name in held else
+                'there is no such topic') + f'; with {kind} in it: {others or "none"}')
+
     def camera_info(self, name):
         """The first CameraInfo on a topic; None where there is none."""
         if name not in self.topics:
             return None
-        return next((self._message(name, raw) for _, _, raw in self.messages(name)), None)
+        return next((self.message(name, raw) for _, _, raw in self.messages(name)), None)
 
     def choose(self, kind, wanted, option, besides=()):
         """The topic of a kind: the one wanted, or else the only one there is.

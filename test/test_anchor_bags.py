@@ -1,0 +1,206 @@
+"""Recordings with anchors: evaluated offline as the live nodes do it, by their own /tf."""
+
+import json
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+rosbags = pytest.importorskip('rosbags')
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from graph import CAMERA, CHART, Graph
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, Image, LaserScan
+from std_msgs.msg import Header
+from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
+from test_anchor_graph import LIDAR, WRONG, scene_scan
+
+from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.anchors.frames import FrameTree
+from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
+from hybrid_depth_ros.evaluate_bag import main
+from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
+from hybrid_depth_ros.nodes.messages import camera_info_message, depth_to_image, rgb_to_image
+
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+START = 1_700_000_000_000_000_000
+
+
+def header(ns, frame):
+    return Header(stamp=Time(sec=ns // 10**9, nanosec=ns % 10**9), frame_id=frame)
+
+
+def transform(parent, child, pose, ns=0):
+    message = TransformStamped(header=header(ns, parent), child_frame_id=child)
+    message.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
+    message.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    return message
+
+
+def messages(frames=8):
+    """[(topic, kind, message, ns of recording)] of a camera and a slower lidar."""
+    rng = np.random.default_rng(0)
+    truth = scene_depth(WIDTH, HEIGHT)
+    recorded = []
+    for number in range(frames):
+        ns = START + number * 100_000_000
+        if number % 2 == 0:
+            scan = scene_scan(header(ns - 30_000_000, 'lidar'))
+            scan.ranges = (np.array(scan.ranges) + rng.normal(0, 0.01, 360)).tolist()
+            recorded.append(('/scan', LaserScan, scan, ns - 20_000_000))
+        head = header(ns, 'optical')
+        recorded += [('/camera_info', CameraInfo, camera_info_message(CAMERA, head), ns),
+                     ('/image', Image, rgb_to_image(CHART, head), ns),
+                     ('/truth', Image, depth_to_image(truth, head, '32FC1'), ns + 1000)]
+    return recorded
+
+
+def record(path, recorded, transforms=()):
+    with Writer(path, version=9) as bag:
+        kinds, connections = TYPES.types, {}
+        if transforms:
+            def rebuilt(name, message):
+                fields = {}
+                for field, kind in message.get_fields_and_field_types().items():
+                    value = getattr(message, field)
+                    fields[field] = (rebuilt(kind.replace('/', '/msg/'), value) if '/' in kind
+                                     else value)
+                return kinds[name](**fields)
+            kind = 'tf2_msgs/msg/TFMessage'
+            data = TYPES.serialize_cdr(kinds[kind](transforms=[
+                rebuilt('geometry_msgs/msg/TransformStamped', t) for t in transforms]), kind)
+            bag.write(bag.add_connection('/tf_static', kind, typestore=TYPES), START, data)
+        for topic, kind, message, ns in recorded:
+            if topic not in connections:
+                connections[topic] = bag.add_connection(
+                    topic, f'sensor_msgs/msg/{kind.__name__}', typestore=TYPES)
+            bag.write(connections[topic], ns, serialize_message(message))
+    return str(path)
+
+
+ARGUMENTS = ['--image', '/image', '--depth', '/truth']
+
+
+def evaluated(tmp_path, bag, *arguments):
+    out = tmp_path / 'figures.json'
+    assert main([bag, *ARGUMENTS, '--json', str(out), *arguments],
+                predictor=lambda rgb, fx: ScenePredictor(0, WRONG)([rgb], [fx])[0]) == 0
+    return json.loads(out.read_text())
+
+
+def test_before_and_after_by_the_recordings_own_tf(tmp_path, capsys):
+    base = pose_from_angles(0.1, 0, 0.3, 0, 0, 0.3)
+    links = [transform('base', 'optical', base),
+             transform('base', 'lidar', base @ read_pose(LIDAR))]
+    bag = record(tmp_path / 'bag', messages(), links)
+    figures = evaluated(tmp_path, bag, '--anchor-scan', '/scan', '--plots', str(tmp_path / 'plots'))
+    printed = capsys.readouterr().out
+    assert 'without anchors: 8 frames' in printed and 'with anchors: 8 frames' in printed
+    assert figures['without_anchors']['metrics']['rel'] == pytest.approx(WRONG - 1, abs=0.01)
+    assert figures['metrics']['rel'] < 0.05
+    fixed = evaluated(tmp_path, bag, '--anchor-scan', '/scan', '--anchor-pose', LIDAR)
+    assert fixed['metrics']['rel'] == pytest.approx(figures['metrics']['rel'], abs=1e-5)
+    assert (tmp_path / 'plots' / 'median.png').is_file()
+
+
+def test_offline_and_live_agree_to_the_last_digit(tmp_path):
+    recorded = messages()
+    bag = record(tmp_path / 'bag', recorded)
+    offline = evaluated(tmp_path, bag, '--anchor-scan', '/scan', '--anchor-pose', LIDAR)
+    graph = Graph(tmp_path / 'log', '-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR}']",
+                  scale=WRONG)
+    try:
+        evaluator = EvaluatorNode(context=graph.context, cli_args=[
+            '--ros-args', '-r', 'depth_ground_truth:=/truth'])
+        graph.executor.add_node(evaluator)
+        lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', 10)
+        truth = graph.node.create_publisher(Image, 'truth', 10)
+        graph.listen(Image, 'depth/image')
+        for publisher in (graph.image, lidar, truth):
+            graph.ready(publisher)
+        publishers = {'/scan': lidar, '/truth': truth, '/image': graph.image,
+                      '/camera_info': graph.info}
+        for topic, _, message, _ in recorded:
+            count = len(graph.got['depth/image'])
+            publishers[topic].publish(message)
+            if topic == '/image':
+                assert graph.spin(10, lambda n=count: len(graph.got['depth/image']) > n)
+            else:
+                graph.spin(0.2)
+        graph.spin(0.5)
+        live = evaluator.scores.report()
+        evaluator.destroy_node()
+    finally:
+        graph.close()
+    assert live['frames'] == 8
+    assert live['metrics'] == offline['metrics'] and live['bands'] == offline['bands']
+
+
+@pytest.mark.parametrize(('arguments', 'named'), [
+    (('--anchor-scan', '/nowhere'), 'there is no such topic; with LaserScan in it: /scan'),
+    (('--anchor-points', '/scan'), 'holds LaserScan, not PointCloud2'),
+    (('--anchor-scan', '/scan', '--anchor-pose', '1 2'), 'six numbers')])
+def test_what_is_not_in_the_recording_is_named(tmp_path, arguments, named):
+    bag = record(tmp_path / 'bag', messages(2))
+    with pytest.raises(SystemExit, match=named):
+        evaluated(tmp_path, bag, *arguments)
+
+
+def test_a_recording_without_transforms_goes_on_without(tmp_path, capsys):
+    bag = record(tmp_path / 'bag', messages(3))
+    figures = evaluated(tmp_path, bag, '--anchor-scan', '/scan')
+    assert figures['metrics'] == figures['without_anchors']['metrics']
+    assert 'no transform leads from lidar to optical' in capsys.readouterr().err
+
+
+# --- frames -------------------------------------------------------------------------------
+
+class Tf:
+    def __init__(self, *transforms):
+        self.transforms = transforms
+
+
+def test_frames_are_found_through_their_parents_and_between_stamps():
+    tree = FrameTree()
+    lidar, camera = pose_from_angles(1, 0, 0.5, 0, 0, 0), pose_from_angles(0, 2, 0, 0, 0, np.pi / 2)
+    tree.add(Tf(transform('base', 'lidar', lidar), transform('/base', 'camera', camera)), True)
+    np.testing.assert_allclose(tree.pose('camera', 'lidar'), np.linalg.inv(camera) @ lidar,
+                               atol=1e-12)
+    np.testing.assert_allclose(tree.pose('base', 'base'), np.eye(4))
+    for ns, x, yaw in ((2 * 10**9, 2.0, 1.0), (10**9, 1.0, 0.0), (3 * 10**9, 3.0, 1.0)):
+        tree.add(Tf(transform('odom', 'base', pose_from_angles(x, 0, 0, 0, 0, yaw), ns)), False)
+    np.testing.assert_allclose(tree.pose('odom', 'base', 1_500_000_000),
+                               pose_from_angles(1.5, 0, 0, 0, 0, 0.5), atol=1e-9)
+    np.testing.assert_allclose(tree.pose('odom', 'base', 3 * 10**9)[0, 3], 3)
+    # the robot drove half a metre between scan and picture
+    moved = tree.pose_over_time('camera', 2_500_000_000, 'lidar', 2 * 10**9, 'odom')
+    expected = (np.linalg.inv(pose_from_angles(2.5, 0, 0, 0, 0, 1) @ camera)
+                @ pose_from_angles(2, 0, 0, 0, 0, 1) @ lidar)
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+    still = tree.pose_over_time('camera', 9 * 10**9, 'lidar', 8 * 10**9, 'odom')  # not known then
+    np.testing.assert_allclose(still, np.linalg.inv(camera) @ lidar, atol=1e-12)
+    for stamp in (0, 4 * 10**9):
+        with pytest.raises(LookupError, match=r'known from 1\.000 to 3\.000 s'):
+            tree.pose('odom', 'base', stamp)
+
+
+def test_frames_that_do_not_meet_are_named():
+    tree = FrameTree()
+    tree.add(Tf(transform('base', 'lidar', np.eye(4)), transform('rig', 'camera', np.eye(4))), True)
+    with pytest.raises(LookupError, match='from lidar to camera: they hang in two trees, of base '
+                                          'and of rig'):
+        tree.pose('camera', 'lidar')
+    with pytest.raises(LookupError, match='sonar is in no transform'):
+        tree.pose('camera', 'sonar')
+    tree.add(Tf(transform('a', 'b', np.eye(4)), transform('b', 'a', np.eye(4))), True)
+    with pytest.raises(LookupError):
+        tree.pose('a', 'camera')  # a circle is no tree
+    bad = transform('base', 'broken', np.eye(4))
+    bad.transform.rotation.w = 0.0
+    tree.add(Tf(bad), True)
+    with pytest.raises(LookupError, match='broken is in no transform'):
+        tree.pose('base', 'broken')
