@@ -1,5 +1,4 @@
-"""What a correction learns from the frame before: shape that is averaged, scale that does not jump.
-"""
+"""What a correction learns from the frame before: it does not jump, is carried on, and fades."""
 
 from typing import NamedTuple
 
@@ -11,7 +10,10 @@ FADE = 5.0         # seconds after which a correction without anchors is down to
 CUT_JUMP = 0.4     # log depth that a whole picture does not change by from frame to frame
 CUT_CHANGE = 0.07  # nor its cells about that, in the median: a camera that walks through a room
 CUT_RATE = 0.05    # has 0.05 within 0.1 s and 0.1 within 1 s, two rooms mostly more than 0.1
-SURE = 10          # anchors that give scale without the frames before
+# Anchors that need no frames before them: what the network changes from frame to frame they have
+# seen, and the frames before have not. With 5 points averaging takes off 40 % of the flicker, with
+# 100 beams it would add 30 %.
+SURE = 40
 
 
 class State(NamedTuple):
@@ -47,8 +49,8 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     gave it. measured: the correction that this frame's anchors give, or None; anchors: how many
     of them agree. stamp, time_constant, smooth: as of ``anchored``. Returns (field or None, State).
 
-    Scale that is measured is taken as it is; only its shape is averaged over `time_constant`,
-    in the picture. A correction without new anchors fades. Where nothing is measured, `smooth`
+    What a few anchors measure is averaged over `time_constant`; what many do is taken as it is. A
+    correction without new anchors fades. Where nothing is measured, `smooth`
     follows the depth of the whole picture with its trend (a fading-memory filter of second order,
     which has no lag behind steady motion: N. Morrison, Introduction to Sequential Smoothing and
     Prediction, 1969) and takes what jumps for the network's flicker.
@@ -75,11 +77,8 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     elif field is None:
         field = measured
     else:
-        scale, before = _median(measured), _median(field)
         share = kept * max(0.0, 1 - anchors / SURE)
-        field = (measured - np.float32(scale)) * np.float32(1 - kept) + (
-            field - np.float32(before)) * np.float32(kept)
-        field += np.float32(scale + share * (before - scale))
+        field = measured + np.float32(share) * (field - measured)
     if measured is not None:
         level, rate = 0.0, 0.0
     corrected = field
