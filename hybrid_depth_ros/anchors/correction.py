@@ -30,8 +30,9 @@ DAMPING = 0.4        # made is a correction whose square is well above this shar
 
 GRID = 64            # cells along the longer side, in which the correction is computed
 FINE = 48            # cells along that side in which anchors are gathered for the fit, or fewer,
-KNOTS, SPARSE, DENSE = 48, 112, 400  # for SPARSE of them at most; from DENSE anchors on, KNOTS
-UNTHREADED = 1 << 18     # multiplications for which OpenBLAS starts no threads
+KNOTS, SPARSE, DENSE = 48, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
+UNTHREADED, UNTHREADED_SIDE = 1 << 18, 112  # multiplications, and the side of a matrix to invert,
+# for which OpenBLAS starts no threads: on a busy machine they take longer than the work
 THIN = 6000          # anchors that are fitted; all are judged
 BAND = 0.15          # anchors of one cell agree within this, in log depth
 STUDENT = 3.0        # degrees of freedom of the noise: how soon an anchor loses weight
@@ -190,12 +191,24 @@ def _median(values):
 
 
 def _product(a, b):
-    """a @ b, in pieces for which no threads are started: to wait for them on a busy machine takes
-    longer than the product."""
+    """a @ b, in pieces that are ``UNTHREADED``."""
     rows = max(1, UNTHREADED // b.size)
     if len(a) <= rows:
         return a @ b
     return np.concatenate([a[first:first + rows] @ b for first in range(0, len(a), rows)])
+
+
+def _inverse(matrix):
+    """Of a symmetric matrix, by blocks (Schur's complement) where it is large."""
+    half = len(matrix) // 2
+    if len(matrix) <= UNTHREADED_SIDE:
+        return np.linalg.inv(matrix)
+    first = _inverse(matrix[:half, :half])
+    between = _product(np.ascontiguousarray(matrix[half:, :half]), first)
+    second = _inverse(matrix[half:, half:] - _product(between, matrix[:half, half:]))
+    corner = -_product(second, between)
+    return np.block([[first - _product(np.ascontiguousarray(between.T), corner), corner.T],
+                     [corner, second]])
 
 
 def _rbf(a, b, length):
@@ -341,7 +354,7 @@ def _correction(seen, u, v, x, ratio, share, cell, grid_u, grid_v):
     for turn in range(ROUNDS):
         noisy = covariance.copy()
         noisy.ravel()[::values.size + 1] += noise / weights
-        inverse = np.linalg.inv(noisy)
+        inverse = _inverse(noisy)
         solution = np.einsum('ij,j->i', inverse, values)
         if turn == ROUNDS - 1:
             break
