@@ -1,6 +1,8 @@
 """Exceptions as people read them: what happened, to what, what to do."""
 
+import contextlib
 import errno
+import sys
 
 # What can be done about an error of the system's; for others their own text says it.
 MENDS = {
@@ -16,11 +18,36 @@ MENDS = {
 }
 
 
+def print_anything():
+    """A terminal whose encoding lacks a sign, as Latin-1 does δ, gets ``\\u03b4`` from here on.
+
+    To be called by each command before it prints: no name and no sign ends it with a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # none there, or closed
+            stream.reconfigure(errors='backslashreplace')
+
+
+def printable(text):
+    """Text that UTF-8 can hold: bytes of a file's name that are not UTF-8 become ``\\xe9``."""
+    try:
+        return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+    except UnicodeEncodeError:  # half of a pair that no name has
+        return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def reason(error):
     """What happened, to what, on one line: ``/a/b: No such file or directory``.
 
-    The class is named only where nothing else says what kind of trouble it is.
+    The class is named only where nothing else says what kind of trouble it is. A log takes it,
+    whatever the name of a file is made of.
     """
+    return printable(_reason(error))
+
+
+def _reason(error):
+    if isinstance(error, UnicodeEncodeError):  # of a library that takes names in UTF-8 alone
+        return f'{error.object} is not UTF-8; give the file and its folders other names'
     if isinstance(error, OSError) and error.strerror:
         path = error.filename2 or error.filename
         return f'{path}: {error.strerror}' if path else error.strerror

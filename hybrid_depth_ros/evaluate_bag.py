@@ -8,11 +8,12 @@ import argparse
 import csv
 import json
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import number, user_path
+from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES
 from hybrid_depth_ros.recordings.anchors import RecordedAnchors
 from hybrid_depth_ros.recordings.evaluation import Evaluation
@@ -35,8 +36,16 @@ def _anchors(args, pairs):
                        args.camera_height, args.camera_pitch, args.floor_frame), args.fixed_frame)
 
 
-def _open(path, stack):
-    return stack.enter_context(open(path, 'w', newline='', encoding='utf-8'))
+@contextmanager
+def _rows_written(path):
+    """What writes a frame's errors into the CSV file at `path`, or nowhere for None."""
+    if not path:
+        yield lambda row: None
+        return
+    with result(path) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, ('stamp', 'pixels', *NAMES))
+        writer.writeheader()
+        yield writer.writerow
 
 
 def evaluate(args, predictor=None):
@@ -54,20 +63,30 @@ def evaluate(args, predictor=None):
                 import matplotlib  # noqa: F401
             except ImportError as error:
                 raise OSError('--plots needs matplotlib: pip install matplotlib') from error
-        json_file = args.json and _open(args.json, stack)
-        csv_file = args.csv and _open(args.csv, stack)
+        for file in filter(None, (args.json, args.csv)):
+            check_result(file)
         print(f'{args.bag}: {len(pairs)} pairs of {pairs.seen} and {pairs.truth}', flush=True)
         anchors = _anchors(args, pairs)
-        evaluation = Evaluation(pairs, predictor, args.align, anchors)
-        writer = csv_file and csv.DictWriter(csv_file, ('stamp', 'pixels', *NAMES))
-        if writer:
-            writer.writeheader()
-        interrupted = False
+        evaluation, trouble = Evaluation(pairs, predictor, args.align, anchors), None
         try:
-            evaluation.run(writer.writerow if writer else lambda row: None)
-        except KeyboardInterrupt:
-            interrupted = True
-            print(f'\nInterrupted: {len(evaluation.rows)} of {len(pairs)} frames were scored.',
+            with _rows_written(args.csv) as write_row:
+                try:
+                    evaluation.run(write_row)
+                except (Exception, KeyboardInterrupt) as error:  # what was scored is kept
+                    trouble = error
+            if args.json and (evaluation.rows or not trouble):
+                with result(args.json) as file:
+                    file.write_text(json.dumps(
+                        {**evaluation.scores.report(), 'damaged': len(pairs.damaged),
+                         'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
+                         'weights': None if args.predicted else args.weights,
+                         **({'without_anchors': evaluation.before.report()} if anchors else {})},
+                        indent=2) + '\n')
+        except OSError as error:
+            trouble = error
+        if trouble:
+            print('\nInterrupted' if isinstance(trouble, KeyboardInterrupt) else '\nEnded early',
+                  f': {len(evaluation.rows)} of {len(pairs)} frames were scored.', sep='',
                   file=sys.stderr)
         if pairs.damaged:
             print(f'{len(pairs.damaged)} frames left out; the first: {pairs.damaged[0]}',
@@ -80,25 +99,20 @@ def evaluate(args, predictor=None):
                 print(sentence, file=sys.stderr)
             print(f'without anchors: {evaluation.before.table()}\n\nwith anchors: ', end='')
         print(evaluation.scores.table())
-        if json_file:
-            json.dump({**evaluation.scores.report(), 'damaged': len(pairs.damaged),
-                       'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
-                       'weights': None if args.predicted else args.weights,
-                       **({'without_anchors': evaluation.before.report()} if anchors else {})},
-                      json_file, indent=2)
-            json_file.write('\n')
+        if trouble and not isinstance(trouble, KeyboardInterrupt):
+            raise trouble
         if args.plots and evaluation.rows:
             evaluation.plot(args.plots / 'errors.png')
             print(f'{args.plots / "errors.png"}: error against distance and over time')
             for sentence in evaluation.save_pictures(args.plots):
                 print(sentence)
-    return 130 if interrupted else 0
+    return 130 if trouble else 0
 
 
 def add_arguments(parser):
     """What every evaluation is told: the weights, and where the figures go."""
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
-    parser.add_argument('--json', type=Path, metavar='OUT', help='write the figures here too')
+    parser.add_argument('--json', type=user_path, metavar='OUT', help='write the figures here too')
 
 
 def add_anchor_arguments(parser):
@@ -125,6 +139,7 @@ def add_anchor_arguments(parser):
 
 def main(argv=None, predictor=None):
     """The command line; predictor stands in for the one that --weights names."""
+    print_anything()
     parser = argparse.ArgumentParser(prog='evaluate_bag', description=__doc__)
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--image', metavar='TOPIC', help='colour; needed where there are several')
@@ -133,7 +148,7 @@ def main(argv=None, predictor=None):
     parser.add_argument('--camera-info', metavar='TOPIC',
                         help="the colour camera's; default: camera_info beside its images")
     parser.add_argument('--depth-camera-info', metavar='TOPIC', help="the depth camera's, likewise")
-    parser.add_argument('--slop', type=float, default=SLOP * 1000, metavar='MS',
+    parser.add_argument('--slop', type=number(0), default=SLOP * 1000, metavar='MS',
                         help='most that the stamps of a pair may differ (default: %(default)g)')
     add_arguments(parser)
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
@@ -141,8 +156,9 @@ def main(argv=None, predictor=None):
                         help='score this depth topic instead of running the network')
     parser.add_argument('--align', nargs='+', choices=ALIGNMENTS, default=(),
                         help='score depth that is fitted to the truth of each frame too')
-    parser.add_argument('--csv', type=Path, metavar='OUT', help='write the errors of each frame')
-    parser.add_argument('--plots', type=Path, metavar='FOLDER',
+    parser.add_argument('--csv', type=user_path, metavar='OUT',
+                        help='write the errors of each frame')
+    parser.add_argument('--plots', type=user_path, metavar='FOLDER',
                         help='draw errors, and the best, median and worst frame')
     add_anchor_arguments(parser)
     args = parser.parse_args(argv)

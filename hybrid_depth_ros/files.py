@@ -1,5 +1,6 @@
-"""Files and folders that are written whole or not at all, and where they are kept."""
+"""Files as people name them, read by any library, and written whole or not at all."""
 
+import contextlib
 import os
 import shutil
 from contextlib import contextmanager
@@ -33,6 +34,60 @@ def whole(path, folder=False, shared=False):
         raise
 
 
+@contextmanager
+def result(path):
+    """:func:`whole` for a file of results that the user named: a link is written through, and what
+    is no file, as ``/dev/stdout``. Raises OSError, at the start where nothing can be written there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        with open(path, 'ab'):
+            pass
+        yield path
+        return
+    with whole(path) as partial:
+        with open(partial, 'wb'):
+            pass
+        yield partial
+
+
+def check_result(path):
+    """Raise OSError where :func:`result` can't write; before long work, not after it."""
+    with contextlib.suppress(_Tried), result(path):
+        raise _Tried
+
+
+class _Tried(Exception):
+    pass
+
+
+@contextmanager
+def readable_name(path):
+    """A name of a file that any library opens, OpenCV too, whatever bytes its own is made of.
+
+    The absolute path, or while the block runs another name where it is not UTF-8: libraries that
+    take UTF-8 alone crash or refuse. Raises OSError where the file is not there.
+    """
+    with open(path, 'rb') as file:
+        name = os.path.abspath(path)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            name = f'/proc/self/fd/{file.fileno()}'
+        yield name
+
+
+def expanded(path):
+    """A Path whose ``~`` is a home folder. Raises OSError where that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        home = Path(path).parts[0]
+        raise OSError(f'{path}: '
+                      + (f'no user {home[1:]} is known here' if home[1:] else
+                         'this user has no home folder')
+                      + '; write the path from / on') from error
+
+
 def write_whole(path, data):
     """Write bytes by :func:`whole`; other processes may do the same at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +100,7 @@ def cache_folder():
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     folder = os.environ.get('HYBRID_DEPTH_CACHE') or f'{base}/hybrid_depth_ros'
     try:
-        return Path(folder).expanduser()
-    except RuntimeError as error:
-        raise OSError(f'no folder {folder} for downloads: set HYBRID_DEPTH_CACHE') from error
+        return expanded(folder)
+    except OSError as error:
+        raise OSError(f'no folder {folder} for downloads and exports: set '
+                      'HYBRID_DEPTH_CACHE') from error

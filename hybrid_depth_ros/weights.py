@@ -2,14 +2,13 @@
 
 import copy
 import difflib
-import os
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import cache_folder, whole
+from hybrid_depth_ros.files import cache_folder, expanded, readable_name, whole
 
 DATA = Path(__file__).parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
@@ -74,7 +73,12 @@ def weights_path(name_or_path):
     Raises OSError where it is not there or cannot be downloaded.
     """
     entry = REGISTRY.get(name_or_path)
-    path = entry.path if entry else Path(os.path.expanduser(name_or_path))
+    if not str(name_or_path):
+        raise FileNotFoundError('weights have no name: pass a registered one '
+                                f'({", ".join(REGISTRY)}) or the path of a file')
+    path = entry.path if entry else expanded(name_or_path)
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
     if not path.exists():
         if entry and entry.address:
             _download(entry)
@@ -117,8 +121,6 @@ def load_network(name_or_path):
 
 def _load_file(path, suffix=None):
     suffix = suffix or path.suffix
-    if path.is_dir():
-        raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
     if suffix not in ('.safetensors', *PICKLES):
         raise ValueError(f'{path}: a weights file ends in .safetensors, {", ".join(PICKLES)}')
     if not path.is_file():  # a pipe, which would be waited for without end, or a device
@@ -142,7 +144,7 @@ def _load_file(path, suffix=None):
 def _read_safetensors(path):
     import safetensors
     try:
-        with safetensors.safe_open(path, 'pt') as file:
+        with readable_name(path) as name, safetensors.safe_open(name, 'pt') as file:
             return ({name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
                     file.metadata() or {})
     except safetensors.SafetensorError as error:

@@ -59,11 +59,11 @@ def test_video(tmp_path):
 
 @pytest.mark.parametrize(('name', 'said'), [
     ('57', 'device 57'), ('/dev/video57', 'device 57'), ('nowhere.mp4', 'nowhere.mp4'),
-    ('empty', 'no image'), ('broken.mp4', 'broken.mp4'), ('one.png', 'folder')])
+    ('empty', 'no image'), ('broken.mp4', 'broken.mp4'), ('/dev/v4l/by-id/none', 'no such device'),
+    ('', 'source is empty')])
 def test_what_is_not_there_is_named(name, said, tmp_path, monkeypatch):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'broken.mp4').write_bytes(b'x' * 100)
-    cv2.imwrite(str(tmp_path / 'one.png'), np.zeros((4, 6, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match=said):
         open_source(name)
@@ -84,3 +84,30 @@ def test_the_lidar_measures_what_the_camera_sees():
     assert (source.scan() == ranges).all()
     source.read()
     assert (source.scan() != ranges).any()
+
+
+def test_a_film_without_an_index_loops(tmp_path):
+    """opencv#9053: OpenCV can't seek in a raw .mjpeg; loop:=true ended after one pass."""
+    path = tmp_path / 'camera.mjpeg'
+    path.write_bytes(b''.join(
+        cv2.imencode('.jpg', np.full((48, 64, 3), 60 * i, np.uint8))[1].tobytes()
+        for i in range(4)))
+    source = open_source(str(path), loop=True)
+    levels = [int(source.read().rgb.mean()) for _ in range(12)]
+    assert levels[:4] == levels[4:8] == levels[8:]
+    assert levels[3] - levels[0] > 150
+    once = open_source(str(path), loop=False)
+    assert [once.read() is None for _ in range(5)] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize(('claimed', 'rate'), [(1000.0, 30), (25.0, 25), (120.0, 120), (0.2, 30)])
+def test_a_rate_that_no_camera_has_is_not_believed(claimed, rate, tmp_path):
+    """opencv#9053's kind: a video that claims 1000 fps was played at 1000 Hz."""
+    path = str(tmp_path / 'video.avi')
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), claimed, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    source = open_source(path)
+    assert source.rate == pytest.approx(rate)
+    assert ('set rate' in source.remark) == (claimed != rate)
+    assert not open_source(path, rate=1000.0).remark

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hybrid_depth_ros.arguments import user_path
 from train.datasets import open_dataset
 from train.datasets.pairs import SPLIT_NAMES, above_0
 
@@ -28,13 +29,13 @@ def add_training_arguments(parser, **data):
 
     data: options of --data that differ.
     """
-    parser.add_argument('--config', type=Path, default=Path('config/lite.yaml'))
+    parser.add_argument('--config', type=user_path, default=Path('config/lite.yaml'))
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='change keys of the configuration')
     parser.add_argument('--data', nargs='+', metavar='PATH', **{
         'required': True, 'help': 'RGB-D data in any form (train/datasets), or a store of '
         'train.prepare; validation is cut from the first', **data})
-    parser.add_argument('--shares', nargs='+', type=float, help='how often each is drawn')
+    parser.add_argument('--shares', nargs='+', type=above_0, help='how often each is drawn')
 
 
 def check_shares(parser, args):

@@ -7,12 +7,12 @@ of the mean, so they are measured anew on training samples.
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 import tqdm
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
@@ -64,11 +64,12 @@ def inputs(loader):
 
 
 def main(argv=None):
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
-    parser.add_argument('--out', type=Path, required=True, help='.safetensors to write')
+    parser.add_argument('--out', type=user_path, required=True, help='.safetensors to write')
     add_training_arguments(parser)
     args = parser.parse_args(argv)
     check_shares(parser, args)

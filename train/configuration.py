@@ -78,6 +78,7 @@ def load_config(path, overrides=()):
             with contextlib.suppress(ValueError):  # the next lines say what is wrong
                 loaded[key] = value = float(value)  # YAML reads 8e-4, without a point, as text
         fits = (isinstance(value, (int, float)) and not isinstance(value, bool)
+                and abs(value) < float('inf')
                 if isinstance(default, float) else type(value) is type(default))
         if not fits:
             raise ValueError(f'{path}: {key} is {value!r}; it must be like {default!r}')
@@ -104,10 +105,11 @@ def _augments(name, value):
     """Whether it is of train.augment.AUGMENTATION, and fits."""
     if isinstance(AUGMENTATION.get(name), tuple):
         return _pairs([value], int, float)
-    return name in AUGMENTATION and isinstance(value, (int, float))
+    return name in AUGMENTATION and isinstance(value, (int, float)) and abs(value) < float('inf')
 
 
 def _pairs(value, *kinds):
     """Whether it is a list of pairs of numbers of these kinds."""
     return all(isinstance(pair, list) and len(pair) == 2
-               and all(type(number) in kinds for number in pair) for pair in value)
+               and all(type(number) in kinds and abs(number) < float('inf') for number in pair)
+               for pair in value)

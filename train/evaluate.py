@@ -3,15 +3,16 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import tqdm
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.evaluate_bag import add_arguments
+from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import (
     NAMES,
     BandErrors,
@@ -204,15 +205,16 @@ def save_gallery(network, dataset, rel_per_image, out):
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
 
-def save_plot(bands, out):
-    """Draw REL and the share of pixels against true distance."""
+def save_plot(bands, out, form=None):
+    """Draw REL and the share of pixels against true distance. form: png, pdf …; by the name."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 4), layout='constrained')
     plot_distances(figure.add_subplot(), bands)
-    figure.savefig(out)
+    figure.savefig(out, format=form)
 
 
 def main(argv=None):
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
@@ -222,8 +224,8 @@ def main(argv=None):
     parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
                         help='whole: whole pictures, by camera height too')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
-    parser.add_argument('--plot', type=Path, metavar='OUT', help='draw error against distance')
-    parser.add_argument('--pictures', type=Path, metavar='FOLDER',
+    parser.add_argument('--plot', type=user_path, metavar='OUT', help='draw error against distance')
+    parser.add_argument('--pictures', type=user_path, metavar='FOLDER',
                         help='draw the best, median and worst image')
     args = parser.parse_args(argv)
     if args.flip and args.protocol == 'whole':
@@ -234,8 +236,8 @@ def main(argv=None):
             dataset = dataset.numbered(args.ranges)
         network = load_network(args.weights)
         # before the long work: what can't be written must not be found out after it
-        for path in filter(None, (args.json, args.plot)):
-            path.open('a').close()
+        for file in filter(None, (args.json, args.plot)):
+            check_result(file)
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
         if args.protocol == 'whole':
@@ -243,6 +245,13 @@ def main(argv=None):
         else:
             protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
             report = protocol(network, dataset, progress=True, flip=args.flip)
+        if args.json:
+            with result(args.json) as file:
+                file.write_text(json.dumps(
+                    {'metrics': {name: report[name] for name in NAMES},
+                     **{key: value for key, value in report.items() if key not in NAMES},
+                     'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
+                     'data': str(args.data)}, indent=2) + '\n')
         print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
               f'pixels: {format_metrics(report)}')
         print(f'mean over images: {format_metrics(report["per_image"])}')
@@ -252,13 +261,9 @@ def main(argv=None):
             print(table(args.weights, report))
             if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
                 print('(The published rows are of the 654 test images and their own protocols.)')
-        if args.json:
-            args.json.write_text(json.dumps(
-                {'metrics': {name: report.pop(name) for name in NAMES}, **report,
-                 'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
-                 'data': str(args.data)}, indent=2) + '\n')
         if args.plot:
-            save_plot(report['bands'], args.plot)
+            with result(args.plot) as file:
+                save_plot(report['bands'], file, args.plot.suffix[1:] or None)
         if args.pictures:
             save_gallery(network, dataset, report['rel_per_image'], args.pictures)
     except (OSError, ValueError) as error:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.errors import explain, print_anything
 from train.arguments import (
     add_data_arguments,
     add_training_arguments,
@@ -188,11 +189,12 @@ def interval(text):
 
 
 def main(argv=None):
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
-    parser.add_argument('--out', type=Path, default=Path('runs/nyu'))
+    parser.add_argument('--out', type=user_path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
     parser.add_argument('--checkpoint-every', type=interval, default='600s', metavar='N[s]',
                         help='write OUT/last.pt every N steps, or N seconds (600s), and at the '

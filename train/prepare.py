@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.errors import explain, print_anything
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
 from train.datasets.nyu import LabeledMat
@@ -164,16 +165,18 @@ def _finish(dataset, folder, out):
 
 
 def main(argv=None):
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--data', type=Path, required=True, help='any form of RGB-D data')
-    parser.add_argument('--out', type=Path, required=True, help='the store, a new folder')
+    parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
+    parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')
     add_data_arguments(parser, 'train')
     parser.add_argument('--count', type=int, help='keep this many, equally spaced '
                         f'(raw NYU: {PAPER_COUNT:,}, the paper\'s; others: all)')
     parser.add_argument('--size', default='352x264', metavar='WxH')
     parser.add_argument('--workers', type=int, help='processes; default: one for each core')
-    parser.add_argument('--labeled', type=Path, metavar='MAT', help='nyu_depth_v2_labeled.mat: '
-                        'leave out raw scenes that a test image shows')
+    parser.add_argument('--labeled', type=user_path, metavar='MAT',
+                        help='nyu_depth_v2_labeled.mat: leave out raw scenes that a test image '
+                        'shows')
     args = parser.parse_args(argv)
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
     if not size or not all(int(side) for side in size.groups()):

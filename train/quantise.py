@@ -9,9 +9,9 @@ stays; where it doesn't, the last layers, which draw the picture, are left in fl
 import argparse
 import io
 import sys
-from pathlib import Path
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.files import write_whole
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
@@ -67,6 +67,7 @@ def equal_shares(sets, count):
 
 
 def main(argv=None):
+    print_anything()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
@@ -77,7 +78,7 @@ def main(argv=None):
     parser.add_argument('--compare', nargs='*', default=[], metavar='PATH',
                         help='other data that δ1 is compared on too')
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
-    parser.add_argument('--out', type=Path, help='default: beside the weights')
+    parser.add_argument('--out', type=user_path, help='default: beside the weights')
     args = parser.parse_args(argv)
     if args.count < 1:
         parser.error(f'--count is {args.count}; it must be at least 1')

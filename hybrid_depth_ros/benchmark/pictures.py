@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.picture_files import read_pixels
 from hybrid_depth_ros.room import Room
 from hybrid_depth_ros.weights import HELD_OUT
 
@@ -28,7 +29,7 @@ def nyu_pictures(folder):
     pairs = []
     for path in sorted([*Path(folder).glob('rgb_*.jpg'), *Path(folder).glob('*/rgb_*.jpg')]):
         number, depth = path.stem[4:], path.with_name(f'sync_depth_{path.stem[4:]}.png')
-        if number.isdigit() and depth.exists() and any(
+        if number.isdecimal() and depth.exists() and any(
                 first <= int(number) <= last for first, last in HELD_OUT):
             pairs.append((path, depth))
     if not pairs:
@@ -39,8 +40,5 @@ def nyu_pictures(folder):
 
 
 def _read(colour, depth):
-    bgr, millimetres = cv2.imread(str(colour)), cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
-    for path, pixels in ((colour, bgr), (depth, millimetres)):
-        if pixels is None:
-            raise OSError(f'{path} is not a readable image; copy it again')
+    bgr, millimetres = read_pixels(colour), read_pixels(depth, cv2.IMREAD_UNCHANGED)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), millimetres / np.float32(1000)

@@ -24,15 +24,16 @@ from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
     LIDAR_POSE,
     LIDAR_RANGE,
+    SOURCES,
     VideoSource,
     open_source,
+    without_password,
 )
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
 
 SETTINGS = (
-    Setting('source', 'room', 'room (the virtual room), a device number, a video file or a '
-            'folder of images', any_type=True),
+    Setting('source', 'room', SOURCES, any_type=True),
     Setting('rate', 0.0, "frames per second; 0: the source's own", range=(0.0, 1000.0),
             unit='Hz'),
     Setting('loop', True, 'start a video or folder again at its end'),
@@ -82,7 +83,9 @@ class CameraNode(Node):
             self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
         rate = values['rate'] or self._source.rate
         self.create_timer(1 / rate, self._publish)
-        self.get_logger().info(f'{values["source"]} at {rate:g} Hz')
+        self.get_logger().info(f'{without_password(values["source"])} at {rate:g} Hz')
+        if self._source.remark:
+            self.get_logger().warning(self._source.remark)
 
     def _listeners(self):
         return sum(p.get_subscription_count() for p in self._outputs if p)
@@ -96,9 +99,11 @@ class CameraNode(Node):
         try:
             frame = self._source.read()
         except OSError as error:
-            if isinstance(self._source, VideoSource):
+            if not self._source.comes_back:
                 self.get_logger().fatal(explain(error))
                 self.exit_status = 1
+            elif isinstance(self._source, VideoSource):
+                self.get_logger().error(explain(error), throttle_duration_sec=5.0)
             else:
                 self.get_logger().error(explain(error))
             return

@@ -15,7 +15,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.errors import explain, reason
+from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.nodes.depth_camera import DepthCamera
 from hybrid_depth_ros.nodes.depth_settings import (
     NETWORK_SETTINGS,
@@ -88,13 +89,15 @@ class DepthNode(LifecycleNode):
     def _start(self):
         good = TransitionCallbackReturn.SUCCESS
         if self.trigger_configure() != good or self.trigger_activate() != good:
-            self.exit_status = 1
+            self.exit_status = 1 if self.context.ok() else 0
 
     def on_configure(self, state):
         try:
             self._predictor = self._stand_in or self._load(self._settings)
             cv_bridge_encodings()  # its first look is slow, as the network's first run is
         except Exception as error:  # rclpy would swallow it
+            if not self.context.ok():  # told to end meanwhile
+                return TransitionCallbackReturn.FAILURE
             self._reason = f'cannot configure: {explain(error)}'
             self.get_logger().error(self._reason)
             return TransitionCallbackReturn.FAILURE
@@ -267,11 +270,10 @@ class DepthNode(LifecycleNode):
                                 f'the node is {self._state}: activate it first')
             return response
         try:
-            folder = Path(self._settings['snapshot_folder']).expanduser() / time.strftime(
+            folder = expanded(self._settings['snapshot_folder']) / time.strftime(
                 f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
-        except RuntimeError:  # ~somebody who is not known here
-            response.message = (f'snapshot_folder {self._settings["snapshot_folder"]} is no '
-                                'folder known here; set it to a path from /')
+        except OSError as error:  # ~somebody who is not known here
+            response.message = f'snapshot_folder is {reason(error)}'
             return response
         self._snapshot = Snapshot(self._cameras, folder)
         try:

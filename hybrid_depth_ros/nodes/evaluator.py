@@ -3,7 +3,6 @@
 import json
 import sys
 from functools import partial
-from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -12,6 +11,7 @@ from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.files import check_result, expanded, result
 from hybrid_depth_ros.metrics import RecordingScores
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.parameters import Setting, declare
@@ -38,9 +38,9 @@ class EvaluatorNode(Node):
     def __init__(self, **options):
         super().__init__('evaluator_node', **options)
         values = declare(self, SETTINGS)
-        self._json = values['json'] and Path(values['json'])
+        self._json = values['json'] and expanded(values['json'])
         if self._json:
-            self._json.open('a').close()  # not at the end is it found out that it can't be written
+            check_result(self._json)
         self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
         self._pairing = StampPairing(round(values['slop'] * 1e6))
         self._inputs = [Listener(self, Image, topic, partial(self._take, side), QUEUE)
@@ -101,18 +101,19 @@ class EvaluatorNode(Node):
         self._diagnostics_publisher.publish(message)
 
     def destroy_node(self):
-        """Score what still waits, print the table, write `json`."""
+        """Score what still waits, write `json`, print the table."""
         self._score(self._pairing.finish())
+        try:
+            if self._json:
+                with result(self._json) as file:
+                    file.write_text(json.dumps(
+                        {**self.scores.report(), 'damaged': self._damaged,
+                         'seen': self._topics[0], 'truth': self._topics[1]}, indent=2) + '\n')
+        except OSError as error:
+            print(f'evaluator_node: {explain(error)}', file=sys.stderr, flush=True)
         print(self.scores.table(), flush=True)
         if self._pairing.unpaired:
             print(f'{self._pairing.unpaired} frames found no partner within slop', flush=True)
-        try:
-            if self._json:
-                self._json.write_text(json.dumps(
-                    {**self.scores.report(), 'damaged': self._damaged, 'seen': self._topics[0],
-                     'truth': self._topics[1]}, indent=2) + '\n')
-        except OSError as error:
-            print(f'evaluator_node: {explain(error)}', file=sys.stderr, flush=True)
         super().destroy_node()
 
 

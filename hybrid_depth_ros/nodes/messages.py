@@ -18,6 +18,7 @@ import yaml
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from hybrid_depth_ros.encodings import DEPTH_TYPES, NV, TO_RGB, image_pixels, pixels_to_rgb
+from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.geometry import POINT
 
 
@@ -142,7 +143,7 @@ def camera_info_from_yaml(path):
     Raises OSError where the file can't be read, ValueError naming the file and the key that is
     missing or wrong.
     """
-    with open(path, 'rb') as file:
+    with open(expanded(path), 'rb') as file:
         try:
             entries = yaml.safe_load(file)
         except yaml.YAMLError as error:

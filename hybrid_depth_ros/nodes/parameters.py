@@ -46,6 +46,9 @@ class Setting(NamedTuple):
 
     def refusal(self, value):
         """Why `value` can't be taken, or None when it can."""
+        if self.any_type and type(value) not in (str, int):  # what YAML makes of no, 1e5, [x]
+            return (f'parameter {self.name} is {value!r}, {type(value).__name__} to YAML; write it '
+                    f'in quotes for the shell and for YAML: {self.name}:="\'…\'"')
         if self.choices and value not in self.choices:
             return (f'parameter {self.name} is {value!r}; it must be one of: '
                     + ', '.join(map(str, self.choices)))
@@ -67,8 +70,10 @@ def declare(node, settings):
             given = node._parameter_overrides[setting.name].value
             raise ValueError(f'parameter {setting.name} is {given!r}; it must be '
                              f'{setting.wanted()}') from error
-        values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
-        reason = setting.refusal(values[setting.name])
+        if parameter.value is None:  # of no type to YAML, as [] is
+            raise ValueError(f'parameter {setting.name} is empty; it must be {setting.wanted()}')
+        reason = setting.refusal(parameter.value)
         if reason:
             raise ValueError(reason)
+        values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
     return values

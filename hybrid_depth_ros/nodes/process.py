@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.errors import explain, print_anything, printable
+from hybrid_depth_ros.nodes import leave
 
+PATIENCE = 2.0  # seconds that what a node does may go on for once it was told to end
 FAST_DDS_PROFILE = Path(__file__).parent.parent / 'data' / 'fastdds.xml'
 # What a user may have set instead; the first two name a file of profiles, by Fast DDS's version.
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE',
@@ -40,9 +44,59 @@ def prepare():
         libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD
 
 
+def log_arguments():
+    """What rclpy is told where it can't write log files, instead of giving up: there are none.
+
+    Its folder is ROS_LOG_DIR, log in ROS_HOME, or ~/.ros/log; a container may have no HOME.
+    """
+    folder = os.environ.get('ROS_LOG_DIR') or os.path.join(
+        os.environ.get('ROS_HOME') or os.path.join(os.environ.get('HOME') or '~', '.ros'), 'log')
+    with suppress(OSError, ValueError):
+        if os.environ.get('HOME') or not folder.startswith('~'):
+            folder = os.path.expanduser(folder)
+            os.makedirs(folder, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return []
+    return ['--ros-args', '--disable-external-lib-logs', '--']
+
+
 def _said(error):
     """What rclpy's own errors say, without where in its sources."""
     return ' '.join(re.sub(r', at \S+:\d+', '', str(error)).split())
+
+
+class _Asked:
+    """What Python does about SIGINT and SIGTERM besides rclpy: next to nothing.
+
+    rclpy's handlers, which call these, shut its context down, and that ends the spinning. An
+    exception, raised anywhere, would be taken for a fault of what happens to run: an import makes
+    an ImportError of it. A start that goes on for PATIENCE all the same, as a download does, is
+    left where it is; and a Ctrl-C that long after the first interrupts whatever keeps the node.
+    To be made before rclpy.init: Python's handlers would replace rclpy's.
+    """
+
+    def __init__(self):
+        self.phase, self._first = 'before', None
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._take)
+
+    def _take(self, number, frame):
+        if self.phase == 'before':
+            leave()
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            if self.phase == 'start':
+                threading.Thread(target=self._lose_patience, daemon=True).start()
+        elif number == signal.SIGINT and now - self._first > PATIENCE and self.phase != 'end':
+            raise KeyboardInterrupt
+
+    def _lose_patience(self):
+        time.sleep(PATIENCE)
+        if self.phase == 'start':
+            leave()
 
 
 def run(name, create, args=None):
@@ -52,36 +106,47 @@ def run(name, create, args=None):
     ValueError or OSError is logged in one line, as by `name`. Ctrl-C comes twice, from the
     terminal and from launch: the second doesn't cut the ending short.
     """
+    print_anything()
     prepare()
+    asked = _Asked()
+    args = list(sys.argv if args is None else args)
+    for argument in args:
+        if printable(argument) != argument:
+            print(f'{name}: {printable(argument)} is not UTF-8, which ROS wants of a name: rename '
+                  'the file, or put a link to it', file=sys.stderr)
+            return 1
     try:
-        rclpy.init(args=args)
+        rclpy.init(args=args + log_arguments())
     except Exception as error:
         print(f'{name}: {_said(error)}; check the environment, and what stands behind --ros-args',
               file=sys.stderr)
         return 1
     node = None
     try:
+        asked.phase = 'start'
         node = create()
+        asked.phase = 'run'
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while rclpy.ok() and getattr(node, 'exit_status', None) is None:
             executor.spin_once()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (OSError, ValueError) as error:
-        rclpy.logging.get_logger(name).fatal(explain(error))
-        return 1
     except Exception as error:
+        if not rclpy.ok():
+            return 0  # shut down in the middle of a call to rclpy
+        if isinstance(error, (OSError, ValueError)):
+            rclpy.logging.get_logger(name).fatal(explain(error))
+            return 1
         if node is None and isinstance(error, rclpy_implementation.RCLError):
             text = _said(error)
             if os.environ.get('ROS_SECURITY_ENABLE') == 'true' and text.startswith('Failed to'):
                 text += "; see that the policy of the node's enclave grants its topics"
             rclpy.logging.get_logger(name).fatal(text)
             return 1
-        if rclpy.ok():
-            raise
-        # shut down in the middle of a call to rclpy
+        raise
     finally:
+        asked.phase = 'end'
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.SIG_IGN)
         if node:

@@ -15,6 +15,7 @@ from hybrid_depth_ros.encodings import (
     pixels_to_rgb,
 )
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import expanded
 
 TYPES = {f'sensor_msgs/msg/{name}': name for name in ('Image', 'CompressedImage', 'CameraInfo')}
 # What anchors are taken from: read where it is named, otherwise passed by.
@@ -50,7 +51,7 @@ class Recording:
     """
 
     def __init__(self, path):
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self._process = self._reader = self._types = None
         self.topics = {}
         kinds = {}

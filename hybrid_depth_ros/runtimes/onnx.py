@@ -24,7 +24,9 @@ class OnnxRuntime:
             providers = [('TensorrtExecutionProvider', {
                 'trt_fp16_enable': precision == 'fp16', 'trt_engine_cache_enable': True,
                 'trt_engine_cache_path': str(engines)}), 'CUDAExecutionProvider', *providers]
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # not by name, which must be UTF-8
+        self._session = onnxruntime.InferenceSession(path.read_bytes(), options,
+                                                     providers=providers)
 
     def __call__(self, pixels):
         return self._session.run(None, {'pixels': pixels})[0]

@@ -21,8 +21,9 @@ class OpenVinoRuntime:
             precision = next((p for p in ('bf16', 'fp16') if p in openvino_precisions()), 'fp32')
         self._options = {'INFERENCE_PRECISION_HINT': arithmetic[precision],
                          'PERFORMANCE_HINT': 'LATENCY'}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeEncodeError):  # it takes names of UTF-8 alone
             folder = cache_folder() / 'openvino'
+            str(folder).encode()
             folder.mkdir(parents=True, exist_ok=True)
             self._options['CACHE_DIR'] = str(folder)
 

@@ -5,8 +5,7 @@
 :class:`~train.datasets.store.Store`, which training reads fastest.
 """
 
-from pathlib import Path
-
+from hybrid_depth_ros.files import expanded
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
 from train.datasets.own import BagPairs, PairList
 from train.datasets.raw import RawScenes
@@ -25,7 +24,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     """
     if str(path).startswith(PREFIX):
         return VirtualRooms(str(path))
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
 

@@ -1,33 +1,16 @@
 """Colour and depth out of picture files, whole or refused."""
 
-import contextlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-
-def _decode(path, flags):
-    """An image file's pixels; OSError where they are not all there."""
-    data = Path(path).read_bytes()
-    if not _cut_short(data):
-        with contextlib.suppress(cv2.error):  # more pixels than OpenCV takes
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            if pixels is not None:
-                return pixels
-    raise _unreadable(path)
-
-
-def _cut_short(data):
-    """Whether the end of a JPEG or PNG file is not there, which OpenCV 4 shows as grey."""
-    if data.startswith(b'\xff\xd8'):
-        return b'\xff\xd9' not in data[data.rfind(b'\xff\xda'):]
-    return not data or (data.startswith(b'\x89PNG') and b'IEND' not in data[-64:])
+from hybrid_depth_ros.picture_files import read_pixels
 
 
 def read_colour(path):
     """An image file → uint8 H×W×3 RGB; OSError where it isn't a whole one."""
-    bgr = _decode(path, cv2.IMREAD_COLOR)
+    bgr = read_pixels(path, cv2.IMREAD_COLOR)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
 
 
@@ -40,9 +23,10 @@ def read_depth(path, scale, kinds='uif'):
         try:
             depth = np.load(path)
         except (OSError, ValueError, EOFError) as error:
-            raise _unreadable(path) from error
+            raise OSError(f'{path} is not a readable image; remove the pair or copy it '
+                          'again') from error
     else:
-        depth = _decode(path, cv2.IMREAD_UNCHANGED)
+        depth = read_pixels(path, cv2.IMREAD_UNCHANGED)
     if depth.ndim != 2 or (depth.dtype.kind not in kinds and depth.dtype.name not in kinds):
         raise OSError(f'{path} is not a depth picture: it is {depth.dtype} of shape {depth.shape}; '
                       f'{"numbers" if kinds == "uif" else kinds[0]} of one channel are wanted')
@@ -57,7 +41,3 @@ def metres(depth, scale=1):
     if depth.dtype.kind == 'f':
         values = np.nan_to_num(values, copy=False, nan=0, posinf=0, neginf=0)
     return values if depth.dtype.kind == 'u' else np.maximum(values, 0, out=values)
-
-
-def _unreadable(path):
-    return OSError(f'{path} is not a readable image; remove the pair or copy it again')

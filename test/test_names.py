@@ -1,0 +1,310 @@
+"""Names and values as people have them: not UTF-8, ~, empty, no number, no home folder."""
+
+import io
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hybrid_depth_ros import evaluate_bag
+from hybrid_depth_ros.arguments import number, user_path
+from hybrid_depth_ros.errors import printable, reason
+from hybrid_depth_ros.files import cache_folder, check_result, expanded, result
+from hybrid_depth_ros.sources import open_source
+from hybrid_depth_ros.weights import DATA, load_network, weights_path
+
+PICTURE = np.full((48, 64, 3), 100, np.uint8)
+
+
+def write_video(path, frames=5):
+    """A Motion-JPEG film in an .avi at `path`, a str."""
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 12.0, (64, 48))
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
+    writer.release()
+
+
+# --- names that are not UTF-8 -------------------------------------------------------------
+
+def test_names_that_are_not_utf8_are_read(tmp_path):
+    """opencv#4292, opencv-python#700: OpenCV ended in a segmentation fault.
+
+    In a process of its own, which may.
+    """
+    folder = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
+    os.mkdir(folder)
+    pictures = Path(folder) / os.fsdecode(b'\xff')
+    pictures.mkdir()
+    (pictures / os.fsdecode(b'\xe9.png')).write_bytes(cv2.imencode('.png', PICTURE)[1].tobytes())
+    write_video(str(tmp_path / 'plain.avi'))
+    (tmp_path / 'plain.avi').rename(Path(folder) / os.fsdecode(b'v\xe9.avi'))
+    weights = Path(folder) / 'w.safetensors'
+    weights.write_bytes((DATA / 'lite-nyu.safetensors').read_bytes())
+    code = '''
+import os, sys
+from pathlib import Path
+from hybrid_depth_ros.sources import open_source
+from hybrid_depth_ros.picture_files import read_pixels
+folder = Path(sys.argv[1])
+for name in (b'\\xff', b'\\xff/\\xe9.png', b'v\\xe9.avi'):
+    source = open_source(str(folder / os.fsdecode(name)))
+    assert all(source.read().rgb.shape == (48, 64, 3) for _ in range(12))
+try:
+    read_pixels(folder / os.fsdecode(b'v\\xe9.avi'))
+except OSError as error:
+    from hybrid_depth_ros.errors import explain
+    explain(error).encode()
+else:
+    raise AssertionError
+'''
+    done = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode(errors='replace')
+    assert load_network(str(weights)).encoder_name == load_network('lite-nyu').encoder_name
+
+
+def test_what_is_said_of_a_name_can_be_logged():
+    """opencv#4292: rclpy takes UTF-8 alone."""
+    name = os.fsdecode(b'/a/caf\xe9.png')
+    assert reason(FileNotFoundError(2, 'No such file', name)) == '/a/caf\\xe9.png: No such file'
+    assert reason(OSError(f'{name} is no image')) == '/a/caf\\xe9.png is no image'
+    assert printable('δ1 \ud83d') == 'δ1 \\ud83d'
+    with pytest.raises(ValueError, match='surrogates') as raised:
+        name.encode()
+    assert reason(raised.value) == (
+        '/a/caf\\xe9.png is not UTF-8; give the file and its folders other names')
+
+
+def test_a_name_for_ros_that_is_not_utf8_is_named():
+    """opencv#4292: said by rclpy as the codec's error at a place in a text."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p',
+         b'source:=v\xe9.avi'], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith('camera_node: source:=v\\xe9.avi is not UTF-8')
+
+
+# --- terminals without a sign ------------------------------------------------------------
+
+def test_figures_are_kept_where_the_terminal_lacks_a_sign(tmp_path, monkeypatch):
+    """meshtastic/python#535: under Latin-1 an hour's figures were lost at the δ."""
+    from test_bags import CAMERA, predict, recording, write
+
+    from hybrid_depth_ros.room import Room
+    room = Room(1)
+    path = tmp_path / 'bag'
+    write(path, recording([room.render(CAMERA, room.camera_pose(0.0))] * 2))
+    terminal = io.TextIOWrapper(io.BytesIO(), 'latin-1')
+    monkeypatch.setattr(sys, 'stdout', terminal)
+    assert evaluate_bag.main([str(path), '--json', str(tmp_path / 'out.json'), '--csv',
+                              str(tmp_path / 'out.csv')], predict) == 0
+    terminal.flush()
+    assert b'\\u03b41' in terminal.buffer.getvalue()
+    assert json.loads((tmp_path / 'out.json').read_text())['frames'] == 2
+    assert len((tmp_path / 'out.csv').read_text().splitlines()) == 3
+
+
+def test_a_print_that_fails_leaves_whole_files(tmp_path, monkeypatch):
+    """meshtastic/python#535: the JSON had 0 bytes. And what fails half-way keeps its start."""
+    from test_bags import CAMERA, predict, recording, write
+
+    from hybrid_depth_ros.metrics import RecordingScores
+    from hybrid_depth_ros.room import Room
+    room = Room(1)
+    path, out = tmp_path / 'bag', tmp_path / 'out.json'
+    write(path, recording([room.render(CAMERA, room.camera_pose(0.0))] * 3))
+
+    def fail(*_):
+        raise OSError('the terminal is gone')
+    monkeypatch.setattr(RecordingScores, 'table', fail)
+    arguments = [str(path), '--json', str(out), '--csv', str(tmp_path / 'out.csv')]
+    with pytest.raises(SystemExit, match='the terminal is gone'):
+        evaluate_bag.main(arguments, predict)
+    assert json.loads(out.read_text())['frames'] == 3
+    monkeypatch.undo()
+    seen = []
+
+    def tire(rgb, fx=None):
+        seen.append(fx)
+        if len(seen) == 3:
+            raise ValueError('no such instruction')
+        return predict(rgb, fx)
+    with pytest.raises(SystemExit, match='no such instruction'):
+        evaluate_bag.main(arguments, tire)
+    assert json.loads(out.read_text())['frames'] == 2
+    assert len((tmp_path / 'out.csv').read_text().splitlines()) == 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['bag', 'out.csv', 'out.json']
+
+
+def test_results_are_written_whole_or_through(tmp_path):
+    path, link = tmp_path / 'a.json', tmp_path / 'link.json'
+    path.write_text('old')
+    check_result(path)
+    assert path.read_text() == 'old'
+    with pytest.raises(KeyError), result(path) as partial:
+        partial.write_text('half')
+        raise KeyError
+    assert path.read_text() == 'old'
+    link.symlink_to(path)
+    with result(link) as through:
+        through.write_text('new')
+    assert link.is_symlink()
+    assert path.read_text() == 'new'
+    os.mkfifo(tmp_path / 'pipe')
+    for wrong in (tmp_path, tmp_path / 'none' / 'a.json'):
+        with pytest.raises(OSError, match='directory'):
+            check_result(wrong)
+
+
+# --- values that a parser lets through ---------------------------------------------------
+
+def test_digits_that_are_no_numbers_in_names(tmp_path):
+    """rclpy#912's kind: int('²') ended the camera node."""
+    for name in ('5²3.png', '5²10.png', '5²3½.png', '٣.png'):
+        (tmp_path / name).write_bytes(cv2.imencode('.png', PICTURE)[1].tobytes())
+    source = open_source(str(tmp_path), loop=False)
+    assert [file.name for file in source._files][:2] == ['٣.png', '5²3.png']
+    assert all(source.read() for _ in range(4))
+
+
+@pytest.mark.parametrize('text', ['nan', 'inf', '-inf', '-1', '', 'x', '1e999', '²'])
+@pytest.mark.parametrize('kind', [int, float])
+def test_numbers_of_a_command_line_are_numbers(text, kind):
+    """rclpy#912's kind: --slop nan."""
+    with pytest.raises(Exception, match=r'is not a (whole )?number of at least 0'):
+        number(0, kind=kind)(text)
+
+
+def test_slop_is_a_number(capsys):
+    for text in ('nan', '-1', 'inf'):
+        with pytest.raises(SystemExit):
+            evaluate_bag.main(['x', '--slop', text])
+        assert f"--slop: '{text}' is not a number of at least 0" in capsys.readouterr().err
+
+
+def test_a_home_folder_that_is_not_known_is_named():
+    """rclpy#912's kind: a traceback, 'Could not determine home directory'."""
+    from hybrid_depth_ros.recordings.recording import Recording
+    from train.datasets import open_dataset
+    for opened in (expanded, open_source, Recording, open_dataset, weights_path, user_path):
+        with pytest.raises(Exception, match=r'~nobodyhere/x: no user nobodyhere is known here; '
+                                            'write the path from / on'):
+            opened('~nobodyhere/x')
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('', 'weights have no name'), ('.', 'is a folder'), ('/', 'is a folder')])
+def test_weights_that_are_no_file(name, said):
+    """rclpy#912's kind: PosixPath('.') has an empty name."""
+    from hybrid_depth_ros.predictor import DepthPredictor
+    with pytest.raises(OSError, match=said):
+        DepthPredictor(name)
+
+
+@pytest.mark.parametrize(('node', 'argument', 'said'), [
+    ('depth', 'cameras:=[]', 'parameter cameras is empty; it must be a list of texts'),
+    ('camera', 'source:=[]', 'parameter source is empty; it must be a text'),
+    ('camera', 'source:=no', 'parameter source is False, bool to YAML; write it in quotes'),
+    ('camera', 'source:=99999999999', 'no such device, file or folder'),
+    ('camera', "source:=''", 'source is empty'),
+    ('camera', 'calibration:=~nobodyhere/x', 'no user nobodyhere is known'),
+    ('evaluator', 'json:=~nobodyhere/x', 'no user nobodyhere is known')])
+def test_parameters_that_yaml_lets_through(node, argument, said):
+    """rclpy#912: [] has no type, and ended in a traceback."""
+    rclpy = pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.camera import CameraNode
+    from hybrid_depth_ros.nodes.depth import DepthNode
+    from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
+    create = {'depth': lambda **options: DepthNode(print, **options), 'camera': CameraNode,
+              'evaluator': EvaluatorNode}[node]
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        with pytest.raises((ValueError, OSError), match=said):
+            create(context=context, cli_args=['--ros-args', '-p', argument])
+    finally:
+        rclpy.shutdown(context=context)
+
+
+# --- no home, no name --------------------------------------------------------------------
+
+def test_without_a_home_it_goes_on(monkeypatch):
+    """vllm#10185: containers with a user's number alone."""
+    for name in ('HOME', 'XDG_CACHE_HOME', 'HYBRID_DEPTH_CACHE', 'ROS_HOME', 'ROS_LOG_DIR'):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(_):
+        raise KeyError('uid not found')
+    monkeypatch.setattr(pwd, 'getpwuid', unknown)
+    with pytest.raises(OSError, match='set HYBRID_DEPTH_CACHE'):
+        cache_folder()
+    with pytest.raises(OSError, match='this user has no home folder; write the path from /'):
+        expanded('~/x')
+    from hybrid_depth_ros.predictor import DepthPredictor
+    assert DepthPredictor(device='cpu', runtime='openvino')(PICTURE).shape == (48, 64)
+
+
+def test_log_files_are_done_without_where_there_is_no_place(tmp_path, monkeypatch):
+    """vllm#10185's kind: rclpy gave up, 'Failed to get logging directory'."""
+    pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.process import log_arguments
+    for name in ('HOME', 'ROS_HOME', 'ROS_LOG_DIR'):
+        monkeypatch.delenv(name, raising=False)
+    assert '--disable-external-lib-logs' in log_arguments()
+    monkeypatch.setenv('HOME', '/proc/none')
+    assert '--disable-external-lib-logs' in log_arguments()
+    monkeypatch.setenv('ROS_HOME', str(tmp_path))
+    assert log_arguments() == []
+    done = subprocess.run(
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'source:=57'],
+        capture_output=True, text=True, timeout=60,
+        env={**{name: value for name, value in os.environ.items() if name != 'ROS_HOME'},
+             'HOME': '/proc/none'})
+    assert 'camera device 57 cannot be opened' in done.stderr
+
+
+# --- told to end in the first second -----------------------------------------------------
+
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('loaded', ['_multiarray_umath', 'libfastrtps|libfastdds', 'cv2.abi'])
+def test_a_node_that_is_told_to_end_while_it_starts(stop, loaded):
+    """rclcpp#1704, rclpy#253: FATAL 'context is invalid' and 1, or a traceback. It ends with 0.
+
+    loaded: what the process has mapped when it is told.
+    """
+    process = subprocess.Popen([sys.executable, '-m', 'hybrid_depth_ros.nodes.camera'],
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 30
+    while not any(name in Path(f'/proc/{process.pid}/maps').read_text()
+                  for name in loaded.split('|')):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(stop)
+    printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 0
+    assert not [word for word in ('FATAL', 'ERROR', 'Traceback', 'invalid') if word in printed]
+
+
+def test_a_start_that_goes_on_is_left_where_it_is():
+    """rclpy#253's kind: a download of minutes."""
+    pytest.importorskip('rclpy')
+    code = '''
+import sys, time
+from hybrid_depth_ros.nodes.process import run
+def create():
+    print('started', flush=True)
+    time.sleep(60)
+sys.exit(run('camera_node', create))
+'''
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'started\n'
+    process.terminate()
+    assert process.wait(10) == 0
