@@ -31,21 +31,26 @@ endif
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # Where ROS packages are sourced, their pytest plugins would load too.
 RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(VENV)/bin/python
+# As they were given, through the environment: a name may hold what make and the shell would read.
+export AS_SOURCE = $(value SOURCE)
+export AS_WEIGHTS = $(value WEIGHTS)
+export AS_OUT = $(value OUT)
+export AS_DATA = $(value DATA)
 
 .PHONY: demo test lint bench soak clean
 
 demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
 		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed)
-	@$(RUN) -m hybrid_depth_ros.demo --source "$(SOURCE)" --weights "$(WEIGHTS)" \
-	  $(if $(FOV),--horizontal-fov $(FOV)) $(if $(VIEW),--view) $(if $(ANCHORS),--anchors $(ANCHORS)) \
-	  --seconds $(DURATION) --out "$(OUT)"
+	@$(RUN) -m hybrid_depth_ros.demo --source="$$AS_SOURCE" --weights="$$AS_WEIGHTS" \
+	  $(if $(FOV),--horizontal-fov="$(FOV)") $(if $(VIEW),--view) \
+	  $(if $(ANCHORS),--anchors="$(ANCHORS)") --seconds="$(DURATION)" --out="$$AS_OUT"
 
 test: lint
 	@$(RUN) -m pytest
 
 bench: $(VENV)/test.installed
-	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(filter-out lite-nyu,$(WEIGHTS)),--weights $(WEIGHTS)) \
-	  $(if $(DATA),--data "$(DATA)")
+	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(filter-out lite-nyu,$(WEIGHTS)),--weights "$$AS_WEIGHTS") \
+	  $(if $(DATA),--data="$$AS_DATA")
 
 soak: $(VENV)/test.installed
 	@for script in hostile faults training soak; do \
@@ -81,4 +86,4 @@ $(VENV)/test.installed: setup.py $(VENV)/torch.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) build install log *.egg-info
+	rm -rf "$(VENV)" "$$AS_OUT" build install log *.egg-info

@@ -32,14 +32,16 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
+from hybrid_depth_ros.arguments import number, user_path
 from hybrid_depth_ros.encodings import header_stamp, image_to_depth
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.errors import explain, print_anything, printable
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
-from hybrid_depth_ros.nodes.process import prepare
+from hybrid_depth_ros.nodes.parameters import as_yaml
+from hybrid_depth_ros.nodes.process import log_arguments, prepare
 from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
-from hybrid_depth_ros.sources import LIDAR_POSE
+from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES
 
 ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
@@ -221,16 +223,17 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
     bag.open()
     try:
         prepare()
-        rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
+        rclpy.init(args=log_arguments(), signal_handler_options=rclpy.SignalHandlerOptions.NO)
         recorder = Recorder(bag, anchors)
         nodes = [
-            start('camera', '-p', f'source:={source}',
+            start('camera', '-p', f'source:={as_yaml(source)}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
-            start('depth', '-p', f'weights:={weights}', '-r', 'image:=image_raw',
+            start('depth', '-p', f'weights:={as_yaml(weights)}', '-r', 'image:=image_raw',
                   *(ANCHOR_ARGUMENTS if anchors else ()))]
         if anchors:
-            nodes.append(start('depth', '-p', f'weights:={weights}', '-r', 'image:=/image_raw',
-                               '-r', 'camera_info:=/camera_info', '-r', f'__ns:=/{ALONE}'))
+            nodes.append(start('depth', '-p', f'weights:={as_yaml(weights)}',
+                               '-r', 'image:=/image_raw', '-r', 'camera_info:=/camera_info',
+                               '-r', f'__ns:=/{ALONE}'))
         if view:
             nodes.append(start('viewer', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
             print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
@@ -287,16 +290,21 @@ def report(recorder, out, partial):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog='make demo', description=__doc__)
     parser.add_argument('--source', default='room',
-                        help='room, a device number, a video file or a folder of images')
+                        help=SOURCES)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
-    parser.add_argument('--out', type=Path, default=Path('demo_out'))
+    parser.add_argument('--out', type=user_path, default=Path('demo_out'))
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
-    parser.add_argument('--horizontal-fov', type=float, default=ROOM_FOV, metavar='DEGREES',
+    parser.add_argument('--horizontal-fov', type=number(0), default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
     parser.add_argument('--anchors', default='', choices=('', 'scan'),
                         help="scan: correct depth by the room's lidar, and show it without too")
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
+    print_anything()
     args = parser.parse_args(argv)
+    for name in (args.source, args.weights):
+        if printable(name) != name:
+            parser.error(f'{printable(name)} is not UTF-8, which ROS wants of a name: rename the '
+                         'file, or put a link to it')
     if args.anchors and args.source != 'room':
         parser.error('--anchors is for --source room: only there is a lidar')
     if not args.seconds > 0:

@@ -19,8 +19,8 @@ from hybrid_depth_ros.nodes.launching import (
 ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
 
 ARGUMENTS = (
-    ('camera', 'room', 'room (the virtual room), a device number, a video file, a folder of '
-     'images, or none: another driver publishes'),
+    ('camera', 'room', "room (the virtual room), a device (its number or file), a video, a "
+     "stream's URL, an image or a folder of images, or none: another driver publishes"),
     ('image', 'image', 'image topic to listen to with camera:=none or a bag'),
     ('camera_info', 'camera_info', 'camera_info topic to listen to'),
     ('image_transport', '', 'raw or compressed; empty: as in params_file'),

@@ -12,8 +12,8 @@ from hybrid_depth_ros.nodes.launching import (
 
 ARGUMENTS = (
     ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
-    ('sources', 'room,room,room,room', 'what each camera node reads (room, device number, video, '
-     'folder), or none: other drivers publish'),
+    ('sources', 'room,room,room,room', 'what each camera node reads (room, device, video, URL, '
+     'image, folder), or none: other drivers publish'),
     ('image', 'image_raw', "image topic in each camera's namespace"),
     ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
     ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),

@@ -308,3 +308,53 @@ sys.exit(run('camera_node', create))
     assert process.stdout.readline() == 'started\n'
     process.terminate()
     assert process.wait(10) == 0
+
+
+# --- names on their way through make and YAML --------------------------------------------
+
+FILMS = ('my film #2.avi', 'Teil: 1.avi', '[clip] 1.avi', '{a}.avi', '%d.avi', 'no', '1e5',
+         '-x.avi', "it's.avi",
+         'say "hi".avi', 'back\\slash.avi', 'tab\t.avi', 'line\nbreak.avi', '&a.avi',
+         '*a.avi', '!a.avi', '`date`.avi', '$HOME.avi', 'film 🎬.avi', 'a:=b.avi', ' edge .avi')
+
+
+def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
+    """launch#508: a value went to ROS unquoted, and came as a map, a comment, False or 100000."""
+    rclpy = pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.parameters import as_yaml
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = rclpy.create_node('taker', context=context, cli_args=[
+            '--ros-args', *(word for i, name in enumerate(FILMS)
+                            for word in ('-p', f'name{i}:={as_yaml(name)}'))],
+            automatically_declare_parameters_from_overrides=True)
+        assert [node.get_parameter(f'name{i}').value for i in range(len(FILMS))] == list(FILMS)
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    write_video(str(tmp_path / 'plain.avi'))
+    monkeypatch.chdir(tmp_path)
+    for name in FILMS:
+        (tmp_path / 'plain.avi').rename(tmp_path / name)
+        assert open_source(name, loop=False).read().rgb.shape == (48, 64, 3)
+        (tmp_path / name).rename(tmp_path / 'plain.avi')
+
+
+def test_make_hands_names_on_as_they_are(tmp_path):
+    """launch#508's kind: make and the shell read what a name holds."""
+    root = Path(__file__).resolve().parent.parent
+    (tmp_path / 'bin').mkdir()
+    python = tmp_path / 'bin' / 'python'
+    python.write_text('#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done\n')
+    python.chmod(0o755)
+    for name in ('demo', 'torch', 'test'):
+        (tmp_path / f'{name}.installed').touch()
+    for name in ('my film #2.avi', 'say "hi" `date` $HOME $(x).avi', "it's", '-x.avi', '~/f.avi'):
+        done = subprocess.run(
+            ['make', '-s', 'demo', f'VENV={tmp_path}', f'SOURCE={name}', f'WEIGHTS={name}',
+             f'OUT={name}', 'FOV=70'], cwd=root, capture_output=True, text=True, timeout=60,
+            env={**os.environ, 'ROS_DISTRO': ''})
+        assert done.stdout.split('\0')[2:-1] == [
+            f'--source={name}', f'--weights={name}', '--horizontal-fov=70', '--seconds=20',
+            f'--out={name}'], done.stderr

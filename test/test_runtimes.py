@@ -232,3 +232,32 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
     for size in range(1, 10):
         runtime(np.zeros((size, 32, 32, 3), np.uint8))
     assert len(runtime._graphs) == kept.KEPT_SHAPES
+
+
+def test_openvino_does_not_telephone_home(tmp_path):
+    """openvino#34588: at each import it looked up an analytics host and wrote into the home.
+
+    No look-up, no connection, no process and no file is allowed.
+    """
+    code = '''
+import sys
+def watch(event, arguments):
+    if event in ('socket.getaddrinfo', 'socket.gethostbyname', 'socket.connect', 'os.fork',
+                 'subprocess.Popen', 'os.posix_spawn'):
+        print(event, arguments, flush=True)
+sys.addaudithook(watch)
+from hybrid_depth_ros.predictor import DepthPredictor
+import numpy as np
+predictor = DepthPredictor(device='cpu', runtime='openvino')
+predictor(np.zeros((480, 640, 3), np.uint8))
+'''
+    home = tmp_path / 'home'
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('CI', 'TF_BUILD', 'JENKINS_URL')}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60,
+                          env={**environment, 'HOME': str(home),
+                               'HYBRID_DEPTH_CACHE': str(tmp_path / 'cache')})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ''
+    assert not list(home.iterdir())

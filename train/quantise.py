@@ -22,7 +22,7 @@ from hybrid_depth_ros.runtimes.exports import (
     read_graph,
     weights_digest,
 )
-from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
 from train.datasets.pairs import equally_spaced, ranges
@@ -42,6 +42,7 @@ def quantise(model, views, left=()):
     model: the float32 one. views: uint8 1×H×W×3 pictures as the predictor shows them to the
     network. left: patterns of names of what stays in floating point.
     """
+    library()  # first, as nncf's import of openvino would telephone home
     import nncf
     # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
     return nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),

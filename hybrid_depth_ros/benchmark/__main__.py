@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_depth_ros.arguments import user_path
 from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
 from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
 from hybrid_depth_ros.benchmark.pictures import nyu_pictures, room_picture
 from hybrid_depth_ros.benchmark.report import save_plot, table
 from hybrid_depth_ros.benchmark.stages import COUNTS, batch_growth, frame_stages
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.predictor import free_memory
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import choose_device, installed
@@ -143,12 +144,13 @@ def main(argv=None):
     # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+    print_anything()
     parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
     parser.add_argument('--weights', nargs='+', default=[], metavar='NAME_OR_FILE',
                         help='networks to measure; without, lite-nyu and an untrained ResNet-50')
     parser.add_argument('--data', metavar='FOLDER', help='NYU Depth v2 images: scores δ1')
     parser.add_argument('--seconds', type=float, default=180.0, help='for all of it, about')
-    parser.add_argument('--out', type=Path, default=Path('bench_out'))
+    parser.add_argument('--out', type=user_path, default=Path('bench_out'))
     parser.add_argument('--skip-nodes', action='store_true', help='nothing over DDS')
     args = parser.parse_args(argv)
     try:

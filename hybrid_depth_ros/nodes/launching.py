@@ -1,6 +1,7 @@
 """What the launch files share: arguments with their values, and nodes that take them."""
 
 from pathlib import Path
+from typing import List  # noqa: UP035
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
@@ -9,6 +10,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.nodes.process import fast_dds_environment
 
 PACKAGE = 'hybrid_depth_ros'
@@ -58,6 +60,15 @@ def anchor_topics(given):
     return [(f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')]
 
 
+def as_typed(value):
+    """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508)."""
+    if isinstance(value, str):
+        return ParameterValue(value, value_type=str)
+    if isinstance(value, list):
+        return ParameterValue(value, value_type=List[str])  # noqa: UP006 launch wants this form
+    return value
+
+
 def description(arguments, start):
     """The LaunchDescription of a launch file.
 
@@ -69,6 +80,8 @@ def description(arguments, start):
         if given['use_sim_time'].lower() not in ('true', 'false'):
             raise RuntimeError(
                 f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
+        given.update({name: str(expanded(given[name])) for name in ('params_file', 'rviz_config',
+                                                                    'bag') if given.get(name)})
         return start({**given, 'use_sim_time': given['use_sim_time'].lower() == 'true'})
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=what)
@@ -79,9 +92,9 @@ def description(arguments, start):
 
 def node(given, executable, parameters=(), package=PACKAGE, **options):
     """A node with the parameters of params_file, and these on top."""
+    own = {name: as_typed(value) for name, value in dict(parameters).items()}
     return Node(package=package, executable=executable,
-                parameters=[given['params_file'],
-                            {'use_sim_time': given['use_sim_time'], **dict(parameters)}],
+                parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
                 ros_arguments=['--log-level', given['log_level']], **options)
 
 
@@ -93,6 +106,5 @@ def depth_node(given, names, parameters=(), **options):
 
 
 def camera_node(given, source, parameters, **options):
-    """A camera node that reads `source`, which stays a text where it is a number."""
-    return node(given, 'camera_node', {
-        'source': ParameterValue(source, value_type=str), **parameters}, **options)
+    """A camera node that reads `source`."""
+    return node(given, 'camera_node', {'source': source, **parameters}, **options)

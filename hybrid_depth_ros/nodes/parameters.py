@@ -6,6 +6,16 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import ParameterException
 
 
+def as_yaml(text):
+    """A text as ROS takes it for a parameter's value on a command line, which it reads as YAML.
+
+    ``no``, ``{a}.avi`` and ``Teil: 1.avi`` stay texts (launch#508).
+    """
+    return '"' + ''.join(
+        character if character.isprintable() and character not in '"\\' else
+        f'\\U{ord(character):08x}' for character in text) + '"'
+
+
 class Setting(NamedTuple):
     """One parameter of a node.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hybrid_depth_ros.files import cache_folder, write_whole
 from hybrid_depth_ros.runtimes.machine import NEEDS, installed
+from hybrid_depth_ros.runtimes.openvino import library
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import load_network
 
@@ -87,7 +88,7 @@ def openvino_model(path, fuse=False):
     fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
     for it: their uneven padding is computed apart, and keeps them from being quantised.
     """
-    import openvino
+    openvino = library()
     module, example = _exportable(path, fuse)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
@@ -97,7 +98,7 @@ def openvino_model(path, fuse=False):
 
 def pack_model(model, digest, halved=False):
     """An OpenVINO model as the bytes of a graph file. halved: its float32 weights as float16."""
-    import openvino
+    openvino = library()
     with tempfile.TemporaryDirectory() as folder:
         openvino.save_model(model, f'{folder}/graph.xml', compress_to_fp16=halved)
         return pack_graph(*(Path(folder, f'graph.{end}').read_bytes() for end in ('xml', 'bin')),

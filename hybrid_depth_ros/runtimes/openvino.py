@@ -1,6 +1,7 @@
 """A graph in OpenVINO."""
 
 import contextlib
+import sys
 from collections import OrderedDict
 from functools import lru_cache, partial
 
@@ -38,9 +39,21 @@ class OpenVinoRuntime:
 
 
 @lru_cache(maxsize=1)
-def core():
+def library():
+    """The package openvino, which is not to telephone home.
+
+    Where its openvino_telemetry can be imported, each import of it looks up an analytics host and
+    leaves files in the home directory. Its own stand-in takes that one's place here, unless this
+    program has imported it already.
+    """
+    sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
     import openvino
-    return openvino.Core()
+    return openvino
+
+
+@lru_cache(maxsize=1)
+def core():
+    return library().Core()
 
 
 @lru_cache(maxsize=1)
