@@ -7,6 +7,7 @@ rclpy = pytest.importorskip('rclpy')
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from graph import CAMERA, CHART, Graph
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
@@ -22,6 +23,7 @@ from stub_depth_node import (
 )
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.nodes.messages import cloud_message, rgb_to_image
@@ -34,7 +36,7 @@ WRONG = 1.4
 def scene_scan(header, pose=LIDAR, beams=360):
     """What a lidar at this pose measures all around, LaserScan."""
     angles = np.linspace(-np.pi, np.pi, beams, endpoint=False)
-    transform = read_pose(pose)
+    transform = read_pose(pose) if isinstance(pose, str) else pose  # in the optical frame
     rays = transform[:3, :3] @ np.stack((np.cos(angles), np.sin(angles), 0 * angles))
     origin = transform[:3, 3]
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -160,6 +162,71 @@ def test_a_cloud_and_a_range_correct_as_well(graph):
     graph.spin(0.3)
     graph.answer('depth/image', rgb_to_image(CHART, header))
     assert off(image_to_depth(graph.got['depth/image'][-1]))[0] < 0.1
+
+
+def stamped(graph, frame, seconds=0.0):
+    ns = graph.node.get_clock().now().nanoseconds + round(seconds * 1e9)
+    return Header(stamp=Time(sec=ns // 10**9, nanosec=ns % 10**9), frame_id=frame)
+
+
+def link(header, child, pose):
+    """geometry_msgs/TransformStamped of a 4×4 pose."""
+    transform = TransformStamped(header=header, child_frame_id=child)
+    transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
+    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    return transform
+
+
+@pytest.mark.parametrize('graph', [scan_graph(poses="['']")], indirect=True)
+def test_a_scan_finds_its_place_by_tf(graph):
+    tf2_ros = pytest.importorskip('tf2_ros')
+    graph.listen(Image, 'depth/image')
+    lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', 10)
+    graph.ready()
+    graph.ready(lidar)
+    camera = pose_from_angles(0.2, 0, 0.4, -np.pi / 2, 0, -np.pi / 2)  # optical, in base
+    static = tf2_ros.StaticTransformBroadcaster(graph.node)
+    moving = tf2_ros.TransformBroadcaster(graph.node)
+
+    def anchored_depth(away=0.0):
+        """Depth of an image that was taken 0.3 s after the scan, `away` metres ahead of it."""
+        head = stamped(graph, 'optical', -0.1)
+        then = moved(head, -0.3)
+        for seconds, x in ((-0.4, 0.0), (-0.3, 0.0), (0.0, away), (0.1, away)):
+            odom = moved(head, seconds)
+            odom.frame_id = 'odom'
+            moving.sendTransform(link(odom, 'base', pose_from_angles(x, 0, 0, 0, 0, 0)))
+        lidar_then = np.linalg.inv(camera) @ pose_from_angles(-away, 0, 0, 0, 0, 0) @ mount
+        lidar.publish(scene_scan(then, pose=lidar_then))
+        graph.spin(0.4)
+        graph.answer('depth/image', rgb_to_image(CHART, head))
+        return image_to_depth(graph.got['depth/image'][-1])
+
+    mount = camera @ read_pose(LIDAR)
+    assert off(anchored_depth())[0] == pytest.approx(WRONG - 1, abs=0.01)  # nobody sent transforms
+    said = graph.diagnosis(lambda status: 'anchors/scan' in status.message)['depth']
+    assert 'lidar to optical' in said.message
+    static.sendTransform([link(stamped(graph, 'base'), 'optical', camera)])
+    graph.spin(0.5)
+    assert off(anchored_depth())[0] == pytest.approx(WRONG - 1, abs=0.01)  # the lidar's is missing
+    static.sendTransform([link(stamped(graph, 'base'), 'optical', camera),
+                          link(stamped(graph, 'base'), 'lidar', mount)])
+    graph.spin(0.5)
+    assert off(anchored_depth())[0] < 0.02
+    assert off(anchored_depth(away=0.5))[0] < 0.02  # by way of odom
+    assert graph.log.read_text().count('anchors/scan: ') == 1
+    # time runs backwards, a frame gets another parent, a rotation is none
+    back = stamped(graph, 'odom', -1000)
+    moving.sendTransform(link(back, 'base', np.eye(4)))
+    moving.sendTransform(link(stamped(graph, 'map'), 'odom', pose_from_angles(9, 9, 9, 1, 1, 1)))
+    broken = link(stamped(graph, 'odom', 5), 'base', np.eye(4))
+    broken.transform.rotation.w = 0.0
+    moving.sendTransform(broken)
+    graph.spin(0.3)
+    depth = anchored_depth()
+    assert np.isfinite(depth).all()
+    assert off(anchored_depth())[0] < 0.02
+    assert 'Traceback' not in graph.log.read_text()
 
 
 @pytest.mark.parametrize('graph', [scan_graph(poses="['']")], indirect=True)

@@ -45,7 +45,7 @@ class Transforms:
             self._trouble = (f'tf2_ros is not installed ({error}): install it (apt install '
                              'ros-$ROS_DISTRO-tf2-ros), or set anchor_poses and camera_height')
             return
-        self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=10), node=self._node)
+        self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=10))
         self._listener = tf2_ros.TransformListener(self._buffer, self._node, spin_thread=False)
 
     def pose(self, frame, stamp, other, other_stamp):
