@@ -76,6 +76,25 @@ def picture(rgb, depth, truth=None, anchored=None):
     return np.hstack([*drawn, scale_bar(rgb.shape[0], near, far)])
 
 
+def colour_residuals(residuals):
+    """log of measured / corrected depth, float N → RGB uint8 N×3: green where both agree, red
+    where 30 % nearer was measured, blue where farther, grey where there is no depth."""
+    off = np.clip(np.nan_to_num(residuals) / 0.3, -1, 1)[:, None]
+    colours = 255 * np.where(off < 0, [[0, 1, 0]] + off * [[-1, 1, 0]],
+                             [[0, 1, 0]] + off * [[0, -1, 1]])
+    colours[~np.isfinite(residuals)] = 128
+    return colours.astype(np.uint8)
+
+
+def draw_anchors(rgb, u, v, colours):
+    """A copy of uint8 H×W×3 with a dot at each column u and row v, in its colour."""
+    drawn, size = rgb.copy(), max(1, rgb.shape[1] // 200)
+    for place, colour in zip(np.rint(np.stack((u, v), 1)).astype(int).tolist(), colours.tolist()):
+        cv2.circle(drawn, place, size + 1, (0, 0, 0), -1)
+        cv2.circle(drawn, place, size, colour, -1)
+    return drawn
+
+
 def save_picture(path, rgb):
     """Write an RGB uint8 picture; the suffix says the format. OSError where it can't be."""
     _write_picture(Path(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))

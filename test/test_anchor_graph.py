@@ -24,7 +24,7 @@ from stub_depth_node import (
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
-from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.nodes.messages import cloud_message, rgb_to_image
 
@@ -87,6 +87,8 @@ def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
     graph.ready(lidar)
 
     header = graph.header()
+    graph.listen(PointCloud2, 'depth/anchors')
+    graph.spin(0.3)
     for seconds in (-0.3, 0.2, -0.05, 0.35):  # another rate than the images', out of order
         lidar.publish(scene_scan(moved(header, seconds)))
     graph.spin(0.3)
@@ -95,6 +97,12 @@ def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
     assert off(depth)[0] < 0.02
     sphere = np.abs(np.linalg.norm(  # where the scene's sphere is
         np.array([0.3, 0.2, 1.8]) - SPHERE_CENTRE)) < 1 and TRUTH < 1.9
+    graph.spin(1, lambda: graph.got['depth/anchors'])
+    shown = cloud_array(graph.got['depth/anchors'][-1])[0]
+    u = np.rint(shown['x'] / shown['z'] * CAMERA.fx + CAMERA.cx).astype(int)
+    v = np.rint(shown['y'] / shown['z'] * CAMERA.fy + CAMERA.cy).astype(int)
+    assert np.median(np.abs(shown['z'] / TRUTH[v, u] - 1)) < 0.01
+    assert np.median(shown['rgb'] >> 8 & 255) > 200  # green: they agree
     assert off(depth, sphere)[0] < 0.02 and off(depth, ~sphere)[0] < 0.02
     values = {v.key: v.value for v in graph.diagnosis(
         lambda status: status.level == DiagnosticStatus.OK)['depth'].values}

@@ -113,6 +113,7 @@ def test_the_page_lists_every_topic():
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
+        'depth/anchors': 'PointCloud2',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
         'scan': 'LaserScan'}
     code = ''.join(Path(module.__file__).read_text()

@@ -24,12 +24,17 @@ from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from websockets.sync.client import connect
 
-from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
-from hybrid_depth_ros.nodes.messages import cloud_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
+from hybrid_depth_ros.nodes.messages import (
+    camera_info_message,
+    cloud_message,
+    depth_to_image,
+    rgb_to_image,
+)
 from hybrid_depth_ros.nodes.viewer import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
 from hybrid_depth_ros.page import Page
 
@@ -272,6 +277,30 @@ def test_topics_are_heard_only_while_the_page_is_open(graph):
             shown.clear()
             assert wait_for(lambda: [255, 0, 0] in shown)
         assert wait_for(lambda: not any(graph.listeners()))
+
+
+def test_anchors_are_drawn_where_they_lie(graph):
+    shown = []
+    graph.page.show_picture = lambda rgb: shown.append(rgb)
+    info = graph.node.create_publisher(CameraInfo, 'depth/camera_info', 1)
+    anchors = graph.node.create_publisher(PointCloud2, 'depth/anchors', 1)
+    points = np.zeros((1, 2), POINT)
+    u, v = np.array([WIDTH // 4, WIDTH // 2]), np.array([HEIGHT // 3, HEIGHT // 2])
+    points['z'], points['rgb'] = 2, [0x00ff00, 0x0000ff]
+    points['x'] = (u - CAMERA.cx) / CAMERA.fx * 2
+    points['y'] = (v - CAMERA.cy) / CAMERA.fy * 2
+    with look(graph.page):
+        assert wait_for(lambda: anchors.get_subscription_count() and info.get_subscription_count())
+
+        def drawn():
+            header = Header(stamp=graph.node.get_clock().now().to_msg(), frame_id='camera')
+            info.publish(camera_info_message(CAMERA, header))
+            anchors.publish(cloud_message(points, header))
+            return shown and [shown[-1][row, column].tolist() for row, column in zip(v, u)] == [
+                [0, 255, 0], [0, 0, 255]]
+        assert wait_for(drawn)
+        assert shown[-1][0, 0].tolist() == [255, 0, 0]
+        assert wait_for(lambda: (shown[-1] == [255, 0, 0]).all())  # they are old by then
 
 
 def test_this_machine_alone_sees_the_page_by_default(graph):

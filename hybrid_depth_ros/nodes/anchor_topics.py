@@ -2,12 +2,15 @@
 
 import time
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, View
+from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.nodes.depth_settings import anchor_settings, check_anchors
 from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.pictures import colour_residuals
 
 MESSAGES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
 GOOD = 50        # frames without trouble before the same trouble is told again
@@ -61,6 +64,20 @@ class AnchorTopics:
                 self._complain(f'anchors/{name}', f'anchors/{name}: {self._trouble(source)}. Depth '
                                'goes on without')
         return depth
+
+    def cloud(self, intrinsics):
+        """The last frame's anchors as one row of points in the optical frame, coloured by how well
+        they fit; None where there were none."""
+        result, anchors = self._anchoring.result, self._anchoring.anchors
+        if result is None or intrinsics is None or not len(anchors):
+            return None
+        points = np.zeros((1, len(anchors)), POINT)
+        points['x'] = (anchors.u - intrinsics.cx) / intrinsics.fx * anchors.depth
+        points['y'] = (anchors.v - intrinsics.cy) / intrinsics.fy * anchors.depth
+        points['z'] = anchors.depth
+        red, green, blue = colour_residuals(result.residuals).astype(np.uint32).T
+        points['rgb'] = red << 16 | green << 8 | blue
+        return points
 
     def _trouble(self, source):
         listener = self.listeners.get(source.name)

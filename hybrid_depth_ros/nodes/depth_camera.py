@@ -54,11 +54,12 @@ class DepthCamera:
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.
         # (A profile for each: rclpy writes a topic's overrides into it.)
         overrides = QoSOverridingOptions.with_default_policies()
-        self._depth_publisher, self._info_publisher, self._cloud_publisher = (
+        (self._depth_publisher, self._info_publisher, self._cloud_publisher,
+         self._anchors_publisher) = (
             node.create_publisher(kind, prefix + topic, QoSProfile(depth=2),
                                   qos_overriding_options=overrides)
             for kind, topic in ((Image, 'depth/image'), (CameraInfo, 'depth/camera_info'),
-                                (PointCloud2, 'depth/points')))
+                                (PointCloud2, 'depth/points'), (PointCloud2, 'depth/anchors')))
         self.image_topic = node.resolve_topic_name(prefix + 'image')
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
         self._raw = settings['image_transport'] == 'raw'
@@ -141,7 +142,12 @@ class DepthCamera:
     def anchor(self, frame, depth, settings):
         """Depth of one frame, corrected by its anchors; as it was where that fails."""
         try:
-            return self._anchors.correct(depth, frame, settings)
+            depth = self._anchors.correct(depth, frame, settings)
+            if self._wanted(self._anchors_publisher):
+                cloud = self._anchors.cloud(frame.intrinsics)
+                if cloud is not None:
+                    self._anchors_publisher.publish(cloud_message(cloud, frame.header))
+            return depth
         except Exception as error:  # depth goes on, whatever a sensor says
             self._complain('anchors', f'anchors are not used: {reason(error)}'[:COMPLAINT_LENGTH])
             return depth

@@ -8,7 +8,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
@@ -17,7 +17,7 @@ from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import Setting, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.page import Page, is_loopback
-from hybrid_depth_ros.pictures import colour_depth, depth_range
+from hybrid_depth_ros.pictures import colour_depth, depth_range, draw_anchors
 
 SETTINGS = (
     Setting('host', '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that '
@@ -27,6 +27,8 @@ SETTINGS = (
     Setting('max_points', 40_000, 'points of a cloud shown at most', range=(100, 2_000_000)),
 )
 RATE_SPAN = 10.0  # seconds that rates are counted over
+MOST_ANCHORS = 2000  # drawn on a picture
+ANCHOR_AGE = 1.0  # seconds after which they are drawn no longer
 MOST_SAID = 500  # characters about one trouble: what an encoding says may be a megabyte
 
 
@@ -89,7 +91,7 @@ class _Topic:
 
 
 class ViewerNode(Node):
-    """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL.
+    """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL, with ``depth/anchors``.
 
     Listens only while the page is open somewhere. Raises ValueError or OSError for a parameter
     or an address that will not do.
@@ -103,6 +105,10 @@ class ViewerNode(Node):
         self._topics = self._image, self._depth, self._cloud = [
             _Topic(self, kind, name) for kind, name in (
                 (Image, 'image'), (Image, 'depth/image'), (PointCloud2, 'depth/points'))]
+        # shown where there are any
+        self._anchors, self._info = (_Topic(self, kind, name) for kind, name in (
+            (PointCloud2, 'depth/anchors'), (CameraInfo, 'depth/camera_info')))
+        self._drawn, self._matrix = (0.0, ()), np.eye(3)
         self._watched = False
         self._latencies, self._trouble = deque(maxlen=15), ''
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
@@ -119,15 +125,16 @@ class ViewerNode(Node):
 
     def _follow_page(self):
         self._watched = self.page.open
-        for topic in self._topics:
+        for topic in (*self._topics, self._anchors, self._info):
             topic.follow(self._watched)
 
     def _refresh(self):
         if not self._watched:
             return
         self._trouble = ''
-        for topic, show in ((self._image, self._show_image), (self._depth, self._show_depth),
-                            (self._cloud, self._show_cloud)):
+        for topic, show in (
+                (self._anchors, self._keep_anchors), (self._image, self._show_image),
+                (self._depth, self._show_depth), (self._cloud, self._show_cloud)):
             try:
                 if message := topic.newest():
                     show(message)
@@ -136,8 +143,21 @@ class ViewerNode(Node):
                 self.get_logger().warning(self._trouble, throttle_duration_sec=5.0)
         self._show_rates()
 
+    def _keep_anchors(self, anchors):
+        points, colours = cloud_points(anchors, MOST_ANCHORS)
+        info = self._info.newest()
+        if info:
+            self._matrix = info.k.reshape(3, 3)
+        x, y, z = points[points[:, 2] > 0].T
+        u, v, _ = self._matrix @ np.stack((x / z, y / z, np.ones_like(z)))
+        self._drawn = time.monotonic(), (u, v, colours[points[:, 2] > 0])
+
     def _show_image(self, image):
-        self.page.show_picture(image_to_rgb(image))
+        rgb = image_to_rgb(image)
+        since, anchors = self._drawn
+        if anchors and time.monotonic() - since < ANCHOR_AGE:
+            rgb = draw_anchors(rgb, *anchors)
+        self.page.show_picture(rgb)
 
     def _show_depth(self, depth):
         self.page.show_depth(image_to_depth(depth))
