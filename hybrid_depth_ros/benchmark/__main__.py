@@ -23,7 +23,12 @@ from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
 from hybrid_depth_ros.benchmark.pictures import nyu_pictures, room_picture
 from hybrid_depth_ros.benchmark.report import save_plot, table
-from hybrid_depth_ros.benchmark.stages import COUNTS, batch_growth, frame_stages
+from hybrid_depth_ros.benchmark.stages import (
+    ANCHOR_STAGES,
+    COUNTS,
+    batch_growth,
+    frame_stages,
+)
 from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.predictor import free_memory
 from hybrid_depth_ros.runtimes.fastest import load_runtime
@@ -105,7 +110,9 @@ def measure_stages(results, predictor, end):
             predictor, width, height, share, messages)
     results['batch_ms'] = batch_growth(predictor, share)
     lines = {stage: [took[stage] for took in stages.values()] for stage in stages['640×480']}
-    lines['all but forward'] = [sum(took.values()) - took['forward'] for took in stages.values()]
+    besides = ('forward', *ANCHOR_STAGES)  # no anchors are set by default
+    lines['all but forward and anchors'] = [
+        sum(ms for stage, ms in took.items() if stage not in besides) for took in stages.values()]
     print('\n' + f'ms, {results["best"]}'.ljust(42) + ''.join(f'{size:>11}' for size in stages))
     for stage, times in lines.items():
         print(f'{stage:42}' + ''.join(f'{ms:11.2f}' for ms in times))

@@ -4,10 +4,13 @@ import time
 
 import numpy as np
 
+from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.benchmark.pictures import room_picture
 from hybrid_depth_ros.geometry import organised_cloud
 
 COUNTS = (1, 2, 4)                     # pictures in a batch, cameras on a node
+# What only runs where anchors are set; each from the depth that the network gave.
+ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
 EDGE_FILTER = 0.1                      # the depth node's default
 
 
@@ -35,6 +38,10 @@ def frame_stages(predictor, width, height, seconds, messages=None):
     rgb, camera = room_picture(width, height)
     if messages:
         image = messages.rgb_to_image(rgb, None)
+    rng = np.random.default_rng(0)
+    places = {  # columns and rows
+        ANCHOR_STAGES[0]: (np.linspace(0, width - 1, 360).astype(int), np.full(360, height // 2)),
+        ANCHOR_STAGES[1]: (rng.integers(0, width, 30_000), rng.integers(0, height, 30_000))}
     frames, end = [], time.monotonic() + seconds
     while len(frames) < 4 or time.monotonic() < end:
         took = {}
@@ -48,6 +55,9 @@ def frame_stages(predictor, width, height, seconds, messages=None):
             rgb = timed('message to array', messages.image_to_rgb, image)
         depth, stages = predict(predictor, rgb, camera.fx)
         took.update(stages)
+        for stage, anchors in places.items():
+            timed(stage, anchored, depth, Anchors(
+                *anchors, 1.2 * depth[anchors[1], anchors[0]]))
         if messages:
             timed('depth message', messages.depth_to_image, depth, None, '32FC1')
         cloud = timed('cloud', organised_cloud, depth, rgb, camera, 1, 0.0, 0.0, EDGE_FILTER)
