@@ -250,12 +250,14 @@ def _mean(u, v, x, knots, weights):
     weights = weights.astype(np.float32)
     lowest, highest = float(x.min()), float(x.max()) + 1e-3
     levels = min(64, int((highest - lowest) / (0.32 * LAYER_X)) + 2)
-    by_level = _rbf(np.linspace(lowest, highest, levels, dtype=np.float32), x2, LAYER_X).T
+    step = (highest - lowest) / (levels - 1)
+    by_level = _rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
+                    x2, LAYER_X).T
     by_column, by_row = (
         _product(_rbf(places, others, length) * (np.float32(sd ** 2) * weights), by_level).ravel()
         for places, others, length, sd in ((u, u2, COLUMN_U, COLUMN_SD), (v, v2, ROW_V, ROW_SD)))
-    between = (x - np.float32(lowest)) * np.float32((levels - 1) / (highest - lowest))
-    below = between.astype(np.int32)
+    between = (x - np.float32(lowest)) * np.float32(1 / step)
+    below = np.minimum(between.astype(np.int32), levels - 2)
     between -= below
     columns = below + np.arange(u.size, dtype=np.int32) * levels
     rows = below + (np.arange(v.size, dtype=np.int32) * levels)[:, None]
@@ -268,28 +270,19 @@ def _mean(u, v, x, knots, weights):
     above -= mean
     above *= between
     mean += above
-    half_u, half_v = (np.linspace(side[0], side[-1], -(-side.size // 2), dtype=np.float32)
-                      for side in (u, v))  # smooth, so every second cell will do
-    smooth = _product(_rbf(half_v, v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
-                      _rbf(half_u, u2, SMOOTH_U).T)
-    mean += _stretched(smooth, u.size, v.size)
-    near = _rbf(x.ravel(), x2, NEAR_X).reshape(*x.shape, -1)
+    half = [(side[::2] + side[1::2]) / 2 if side.size % 2 == 0 else side for side in (u, v)]
+    smooth = _product(_rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
+                      _rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
+    mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
+    first, last = np.searchsorted(v, (v2.min() - 3 * NEAR_V, v2.max() + 3 * NEAR_V))
+    reached = slice(first, last)  # by a lidar's line, these rows alone
+    near = _rbf(x[reached].ravel(), x2, NEAR_X).reshape(last - first, u.size, -1)
     near *= _rbf(u, u2, NEAR_U)
-    by_row = _rbf(v, v2, NEAR_V) * (np.float32(NEAR_SD ** 2) * weights)
-    mean += np.einsum('vuk,vk->vu', near, by_row)
+    by_row = _rbf(v[reached], v2, NEAR_V) * (np.float32(NEAR_SD ** 2) * weights)
+    mean[reached] += np.einsum('vuk,vk->vu', near, by_row)
     mean += np.float32(SLOPE_SD ** 2 * float(weights @ x2)) * x
     mean += np.float32(OFFSET_SD ** 2 * float(weights.sum()))
     return mean
-
-
-def _stretched(image, columns, rows):
-    """Linear between the corners' middles, which stay where they are."""
-    if image.shape == (rows, columns):
-        return image
-    across, down = ((np.linspace(0, n - 1, size, dtype=np.float32)) for n, size in (
-        (image.shape[1], columns), (image.shape[0], rows)))
-    return cv2.remap(image, np.tile(across, (rows, 1)), np.tile(down[:, None], (1, columns)),
-                     cv2.INTER_LINEAR)
 
 
 def _variance(x, u, v, knots, inverse):
