@@ -12,7 +12,7 @@ import struct
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.geometry import Intrinsics, Rectification
+from hybrid_depth_ros.geometry import Intrinsics, Rectification, same_shape
 
 # Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
 # by the second row's second and third pixel, ROS by the first row's first two.
@@ -271,9 +271,10 @@ def intrinsics_from_camera_info(info, width, height, rectified=False):
 
     As the message and image_geometry's PinholeCameraModel define it: K is for the full
     info.width×info.height; the region of interest moves the principal point, then binning
-    divides (0 means 1). An image of yet another size was resized, and the camera is with it.
-    rectified: the image is undistorted already, so P counts (K where P is 0).
-    Raises ValueError for an uncalibrated camera or one with impossible numbers.
+    divides (0 means 1). An image of yet another size, but of the same shape, was resized, and the
+    camera is with it. rectified: the image is undistorted already, so P counts (K where P is 0).
+    Raises ValueError for an uncalibrated camera, one with impossible numbers, or an image of
+    another shape.
     """
     fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
     if rectified and info.p[0] != 0:
@@ -281,12 +282,23 @@ def intrinsics_from_camera_info(info, width, height, rectified=False):
     if fx == 0 or fy == 0:
         raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
                          'load the calibration')
+    size = read_out_size(info, width, height)
+    if not same_shape(size, (width, height)):
+        raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '
+                         "driver publish this resolution's calibration, or calibrate it")
     roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
-    # a width or height of 0 is not known: take the image's own
-    read_width = (roi.width or max(info.width - roi.x_offset, 0)) // across or width
-    read_height = (roi.height or max(info.height - roi.y_offset, 0)) // down or height
-    return Intrinsics(read_width, read_height, fx / across, fy / down, (cx - roi.x_offset) / across,
+    return Intrinsics(*size, fx / across, fy / down, (cx - roi.x_offset) / across,
                       (cy - roi.y_offset) / down).resized(width, height)
+
+
+def read_out_size(info, width, height):
+    """(width, height) of the images that a CameraInfo is for, after region and binning.
+
+    width, height: of an image, which count where the message has 0 for its own.
+    """
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    return ((roi.width or max(info.width - roi.x_offset, 0)) // across or width,
+            (roi.height or max(info.height - roi.y_offset, 0)) // down or height)
 
 
 def rectification_from_camera_info(info, width, height):

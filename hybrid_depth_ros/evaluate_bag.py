@@ -14,7 +14,7 @@ from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
 from hybrid_depth_ros.arguments import number, user_path
 from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.files import check_result, result
-from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES
+from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
 from hybrid_depth_ros.recordings.anchors import RecordedAnchors
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairing import SLOP
@@ -66,6 +66,17 @@ def evaluate(args, predictor=None):
         for file in filter(None, (args.json, args.csv)):
             check_result(file)
         print(f'{args.bag}: {len(pairs)} pairs of {pairs.seen} and {pairs.truth}', flush=True)
+        said = set()
+
+        def say(sentences):
+            for sentence in sentences:
+                if sentence not in said:
+                    print(sentence, file=sys.stderr, flush=True)
+            said.update(sentences)
+        first = pairs.first()
+        say(pairs.assumptions())
+        if first and (doubt := unit_doubt(first.truth)):
+            say([f'{pairs.truth}: {doubt}'])
         anchors = _anchors(args, pairs)
         evaluation, trouble = Evaluation(pairs, predictor, args.align, anchors), None
         try:
@@ -74,11 +85,13 @@ def evaluate(args, predictor=None):
                     evaluation.run(write_row)
                 except (Exception, KeyboardInterrupt) as error:  # what was scored is kept
                     trouble = error
-            if args.json and (evaluation.rows or not trouble):
+            say([*pairs.assumptions(), *evaluation.doubts()])
+            if args.json and evaluation.rows:
                 with result(args.json) as file:
                     file.write_text(json.dumps(
                         {**evaluation.scores.report(), 'damaged': len(pairs.damaged),
                          'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
+                         'said': sorted(said),
                          'weights': None if args.predicted else args.weights,
                          **({'without_anchors': evaluation.before.report()} if anchors else {})},
                         indent=2) + '\n')
@@ -88,6 +101,9 @@ def evaluate(args, predictor=None):
             print('\nInterrupted' if isinstance(trouble, KeyboardInterrupt) else '\nEnded early',
                   f': {len(evaluation.rows)} of {len(pairs)} frames were scored.', sep='',
                   file=sys.stderr)
+        if not evaluation.rows and not trouble:
+            raise OSError(f'not one of {len(pairs)} pairs could be scored; the first: '
+                          f'{pairs.damaged[0]}')
         if pairs.damaged:
             print(f'{len(pairs.damaged)} frames left out; the first: {pairs.damaged[0]}',
                   file=sys.stderr)

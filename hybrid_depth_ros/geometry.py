@@ -14,6 +14,15 @@ import numpy as np
 POINT = np.dtype([('x', np.float32), ('y', np.float32), ('z', np.float32), ('rgb', np.uint32)])
 
 
+def same_shape(size, other):
+    """Whether images of two (width, height) can be one view: one is the other resized.
+
+    A side may be a pixel off, rounded.
+    """
+    (width, height), (columns, rows) = size, other
+    return abs(width * rows - height * columns) <= max(width, height, rows, columns)
+
+
 @dataclass(frozen=True)
 class Intrinsics:
     """A pinhole camera without distortion; all but width and height in pixels.

@@ -12,6 +12,28 @@ OUTLINE_REACH = 2     # pixels that an outline may be off
 ALIGNMENTS = ('median', 'scale-shift')
 
 
+NEAREST, FARTHEST = 0.1, 30.0  # metres: what a room's median depth lies between
+MOST_8_BIT = 0.2555  # metres: no more fits into 8 bits of millimetres
+
+
+def unit_doubt(depth):
+    """Which unit was probably mistaken, where depth can hardly be that of a room; or empty.
+
+    depth: float array, metres; what is not finite or not above 0 is unknown.
+    """
+    known = depth[np.isfinite(depth) & (depth > 0)]
+    if not known.size:
+        return ''
+    median, most = float(np.median(known)), float(known.max())
+    if NEAREST <= median <= FARTHEST and most > MOST_8_BIT:
+        return ''
+    return f'the median depth is {median:.3g} m: ' + (
+        ('metres read as millimetres?' if most < MOST_8_BIT / 10 else
+         '8-bit levels or metres, read as millimetres?') if median <= FARTHEST else
+        'millimetres read as metres?' if median > 10 * FARTHEST else
+        'centimetres or millimetres, read as metres?')
+
+
 class DepthErrors:
     """Running sums of depth errors; :meth:`metrics` divides them.
 

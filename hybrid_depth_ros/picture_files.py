@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # colour, not turned as EXIF asks for
+
 
 def read_pixels(path, flags=cv2.IMREAD_COLOR):
     """A picture file of any kind that OpenCV reads → its array; flags: cv2.IMREAD_….

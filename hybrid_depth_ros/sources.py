@@ -14,7 +14,7 @@ import numpy as np
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.files import expanded, readable_name
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.picture_files import read_pixels
+from hybrid_depth_ros.picture_files import STORED, read_pixels
 from hybrid_depth_ros.room import Room
 
 SOURCES = ("room (the virtual room), a device (its number or file), a video, a stream's URL, an "
@@ -80,7 +80,7 @@ class FolderSource:
     rate, intrinsics, remark = 10.0, None, ''
     comes_back = True  # after an OSError
 
-    def __init__(self, path, loop=False):
+    def __init__(self, path, loop=False, as_stored=False):
         path = Path(path)
         self._files = [path] if path.is_file() else sorted(
             (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
@@ -90,6 +90,7 @@ class FolderSource:
             raise OSError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)}); put some '
                           'there, or name another folder')
         self._loop, self._next, self._readable = loop, 0, False
+        self._flags = STORED if as_stored else cv2.IMREAD_COLOR
 
     def read(self):
         """The next Frame, or None behind the last one when it doesn't loop."""
@@ -99,7 +100,7 @@ class FolderSource:
             self._next = 0
         path = self._files[self._next]
         self._next += 1
-        image = read_pixels(path)
+        image = read_pixels(path, self._flags)
         self._readable = True
         return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
@@ -117,7 +118,8 @@ class VideoSource:
 
     intrinsics = None
 
-    def __init__(self, source, loop=False, width=0, height=0, rate=0.0):
+    def __init__(self, source, loop=False, width=0, height=0, rate=0.0, as_stored=False):
+        self._as_stored = as_stored
         self._source, self._loop, self._begun, self.remark = source, loop, False, ''
         self._device = isinstance(source, int)
         self._video = self._open()
@@ -138,6 +140,12 @@ class VideoSource:
                            f'{self.rate:g} Hz; set rate for another')
 
     def _open(self):
+        video = self._capture()
+        if self._as_stored:
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        return video
+
+    def _capture(self):
         if self._device:
             return cv2.VideoCapture(self._source)
         if is_url(self._source):
@@ -204,12 +212,13 @@ def without_password(url):
 
 
 def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rate=0.0,
-                loop=True):
+                loop=True, as_stored=False):
     """``room``, a device, a video, a stream's URL, an image or a folder of them → a source.
 
     A device is a number or its file, ``/dev/video0`` or one of udev's links. width, height: of
     the room's picture, asked of a device, of no effect on files. rate 0: the source's own.
-    horizontal_fov (degrees) and seed: the room's.
+    horizontal_fov (degrees) and seed: the room's. as_stored: don't turn
+    pictures and videos upright as their files ask for; a calibration is of pixels as stored.
     Raises OSError where it is not there or can't be read.
     """
     if name == 'room':
@@ -217,7 +226,7 @@ def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rat
     if name.lower().startswith('file://'):
         name = unquote(urlsplit(name).path)
     if is_url(name):
-        return VideoSource(name, loop, rate=rate)
+        return VideoSource(name, loop, rate=rate, as_stored=as_stored)
     if not name:
         raise OSError('source is empty; use ' + SOURCES)
     number = re.fullmatch(r'(?:/dev/video)?([0-9]{1,4})', name)
@@ -227,7 +236,7 @@ def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rat
     if number:
         return VideoSource(int(number[1]), width=width, height=height, rate=rate)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES):
-        return FolderSource(path, loop)
+        return FolderSource(path, loop, as_stored)
     if path.is_file():
-        return VideoSource(path, loop, rate=rate)
+        return VideoSource(path, loop, rate=rate, as_stored=as_stored)
     raise OSError(f'{name}: no such device, file or folder; use {SOURCES}')

@@ -190,8 +190,11 @@ def test_depth_in_another_cameras_pixels():
     error = np.abs(registered - true)
     assert np.nanmedian(error) < 0.01
     # as much as half a pixel of it explains; with the wrong intrinsics it would not
-    wrong = np.abs(register_depth(depth, WIDTH, HEIGHT) - true)
+    wrong = np.abs(register_depth(depth, WIDTH, HEIGHT, Intrinsics(
+        120, 100, 112.5, 123.3, 59.0, 50.4), CAMERA) - true)
     assert np.nanmedian(wrong) > 2 * np.nanmedian(error)
+    with pytest.raises(ValueError, match='not of one view'):
+        register_depth(depth, WIDTH, HEIGHT)
     narrow = Intrinsics(120, 100, 300.0, 300.0, 60.0, 50.0)
     seen = np.isfinite(register_depth(depth, WIDTH, HEIGHT, narrow, CAMERA))
     assert 0.1 < seen.mean() < 0.4  # a narrow view fills the middle alone
@@ -277,9 +280,9 @@ def test_registered_to_the_colour_camera(tmp_path):
     assert np.array_equal(pair.truth, register_depth(depth, WIDTH, HEIGHT, depth_camera, CAMERA),
                           equal_nan=True)
     assert np.nanmedian(np.abs(pair.truth - true)) < 0.01
-    pair, = PairedRecording(write(tmp_path / 'none', [m for m in messages if 'info' not in m[0]]))
-    assert pair.camera is None
-    assert np.array_equal(pair.truth, register_depth(depth, WIDTH, HEIGHT))
+    pairs = PairedRecording(write(tmp_path / 'none', [m for m in messages if 'info' not in m[0]]))
+    assert not list(pairs)
+    assert 'depth of 120×100 and an image of 160×120 are not of one view' in pairs.damaged[0]
 
 
 def test_distortion_is_taken_out_of_both(tmp_path):

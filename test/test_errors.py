@@ -69,7 +69,9 @@ def test_the_evaluator_names_the_topic_that_carries_no_depth(tmp_path, monkeypat
     node = EvaluatorNode(context=context)
     try:
         for side, encoding in enumerate(('32FC1', 'rgb8')):
-            node._take(side, Image(encoding=encoding, width=1, height=1, step=4, data=bytes(4)))
+            image = Image(encoding=encoding, width=1, height=1, step=4, data=bytes(4))
+            image.header.stamp.sec = 1
+            node._take(side, image)
         node._score(node._pairing.finish())
         monkeypatch.setattr(node._diagnostics_publisher, 'publish', said.append)
         node._report()

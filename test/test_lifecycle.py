@@ -275,13 +275,13 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
     once_a_frame = ('image_to_rgb', 'depth_to_image', 'organised_cloud', 'cloud_message')
     for name in once_a_frame:
         watch(depth_camera, name)
-    watch(depth_camera, 'rectification_from_camera_info')
+    watch(calibration, 'rectification_from_camera_info')
     watch(geometry, 'depth_edges')
     watch(depth_camera.Rectification, 'apply')
     camera = camera_info_message(CAMERA, Header())
     camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
     one_process.info.publish(camera)
-    assert one_process.spin(lambda: one_process.depth_node._cameras[0]._camera_info)
+    assert one_process.spin(lambda: one_process.depth_node._cameras[0]._calibrations)
     frames = 5
     for count in range(1, frames + 1):
         one_process.info.publish(camera)

@@ -1,10 +1,12 @@
 """Arguments that the commands share: the data, and the configuration they are trained by."""
 
+import sys
 from pathlib import Path
 
 from hybrid_depth_ros.arguments import user_path
 from train.datasets import open_dataset
-from train.datasets.pairs import SPLIT_NAMES, above_0
+from train.datasets.pairs import SPLIT_NAMES, above_0, doubts
+from train.datasets.raw import RawScenes
 
 
 def add_data_arguments(parser, split, splits=SPLIT_NAMES):
@@ -19,9 +21,17 @@ def add_data_arguments(parser, split, splits=SPLIT_NAMES):
 
 
 def open_data(args, path):
-    """The dataset at a path, read as the arguments say; raises what open_dataset raises."""
-    return open_dataset(path, args.split, depth_scale=args.depth_scale,
-                        image_topic=args.image_topic, depth_topic=args.depth_topic)
+    """The dataset at a path, read as the arguments say; raises what open_dataset raises.
+
+    Says what is taken for granted of it, and what can hardly be.
+    """
+    dataset = open_dataset(path, args.split, depth_scale=args.depth_scale,
+                           image_topic=args.image_topic, depth_topic=args.depth_topic)
+    # raw scenes hold no metres yet: these are made here
+    doubted = [] if isinstance(dataset, RawScenes) else doubts(dataset)
+    for sentence in [*dataset.assumptions, *doubted]:
+        print(f'{path}: {sentence}', file=sys.stderr)
+    return dataset
 
 
 def add_training_arguments(parser, **data):

@@ -9,6 +9,8 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 RESIZED_WIDTH, RESIZED_HEIGHT = 352, 264
 CROP_WIDTH, CROP_HEIGHT = 320, 256
 
+MOST_DEPTH = 100.0  # metres; beyond it a depth is not valid: no room is so large
+
 AUGMENTATION = {
     # the paper's
     'scale': (1.0, 1.5),    # zoom by s, depths divided by s: a camera of s times the focal length
@@ -106,7 +108,11 @@ def _other_view(rgb, depth, rng, focal, settings):
                  cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
     depth, ray_depth = window(depth.shape, 1 / zoom, CROP_WIDTH // 2, CROP_HEIGHT // 2, depth,
                               cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
-    return rgb, depth / (ray_depth * np.float32(s))
+    # a wide lens, turned, sees past its own side: there depth would be endless, or behind it
+    depth = np.divide(depth, ray_depth * np.float32(s), out=np.zeros_like(depth),
+                      where=np.broadcast_to(ray_depth > 0, depth.shape))
+    depth[depth > MOST_DEPTH] = 0
+    return rgb, depth
 
 
 def _other_light(rgb, gain, rng, settings):

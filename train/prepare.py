@@ -92,7 +92,8 @@ def _fill(share):
             states[i] = BROKEN
             broken.append(explain(error))
             continue
-        rgbs[i], depths[i] = rgb, np.clip(np.rint(depth * 1000), 0, 65535)
+        millimetres = np.rint(depth * 1000)
+        rgbs[i], depths[i] = rgb, np.where(millimetres <= 65535, millimetres, 0)
         states[i] = DONE
     for array in (rgbs, depths, states):
         array.flush()

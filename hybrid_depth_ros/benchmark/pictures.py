@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.picture_files import read_pixels
+from hybrid_depth_ros.picture_files import STORED, read_pixels
 from hybrid_depth_ros.room import Room
 from hybrid_depth_ros.weights import HELD_OUT
 
@@ -40,5 +40,5 @@ def nyu_pictures(folder):
 
 
 def _read(colour, depth):
-    bgr, millimetres = read_pixels(colour), read_pixels(depth, cv2.IMREAD_UNCHANGED)
+    bgr, millimetres = read_pixels(colour, STORED), read_pixels(depth, cv2.IMREAD_UNCHANGED)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), millimetres / np.float32(1000)

@@ -4,13 +4,15 @@ import sys
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.calibration import camera_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.nodes.headers import frame_trouble
+from hybrid_depth_ros.nodes.listening import publisher_overrides
 from hybrid_depth_ros.nodes.messages import (
     camera_info_from_yaml,
     camera_info_message,
@@ -62,13 +64,16 @@ class CameraNode(Node):
         self.exit_status = None
         values = declare(self, SETTINGS)
         self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
+        if trouble := frame_trouble(Header(frame_id=self._frame_id)):
+            self.get_logger().warning(trouble.replace("in the camera's driver", 'by frame_id:=…'))
+        self._calibration_file, self._fits = values['calibration'], {}
         self._calibration = (camera_info_from_yaml(values['calibration'])
                              if values['calibration'] else None)
         self._source = open_source(
             values['source'], width=values['width'], height=values['height'],
             horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
-            loop=values['loop'])
-        overrides = QoSOverridingOptions.with_default_policies()
+            loop=values['loop'], as_stored=self._calibration is not None)
+        overrides = publisher_overrides()
         self._outputs = (
             self._info_publisher, self._image_publisher, self._truth_publisher,
             self._scan_publisher) = tuple(
@@ -130,7 +135,7 @@ class CameraNode(Node):
             range_min=nearest, range_max=farthest, ranges=self._source.scan().tolist())
 
     def _camera_info(self, width, height, header):
-        if self._calibration is not None:
+        if self._calibration is not None and self._calibrated(width, height):
             self._calibration.header = header
             return self._calibration
         if self._source.intrinsics:
@@ -140,6 +145,18 @@ class CameraNode(Node):
                 Intrinsics.from_horizontal_fov(width, height, self._fov), header)
         # all-zero K: not calibrated (sensor_msgs/CameraInfo)
         return CameraInfo(header=header, width=width, height=height)
+
+    def _calibrated(self, width, height):
+        """Whether the calibration file is for images of this shape; says once where it isn't."""
+        if (width, height) not in self._fits:
+            try:
+                said, fits = camera_of(self._calibration, width, height, rectify=False).note, True
+            except ValueError as error:
+                said, fits = f'{error}; until then the file is not used', False
+            if said:
+                self.get_logger().warning(f'calibration {self._calibration_file}: {said}')
+            self._fits[width, height] = fits
+        return self._fits[width, height]
 
     def destroy_node(self):
         self._source.close()

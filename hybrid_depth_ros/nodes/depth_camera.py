@@ -7,18 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from hybrid_depth_ros.encodings import (
-    compressed_to_rgb,
-    intrinsics_from_camera_info,
-    rectification_from_camera_info,
-)
+from hybrid_depth_ros.calibration import Calibrations, says_rectified
+from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.nodes.anchor_topics import AnchorTopics
-from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.headers import clock_trouble, frame_trouble, stamp_of
+from hybrid_depth_ros.nodes.listening import Listener, publisher_overrides
 from hybrid_depth_ros.nodes.messages import (
     camera_info_message,
     cloud_message,
@@ -28,6 +25,7 @@ from hybrid_depth_ros.nodes.messages import (
 
 COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
 COMPLAINT_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte
+PATIENCE = 0.02  # seconds that an image waits for the camera_info of its own stamp
 SILENCE = 2.0  # seconds without an image that /diagnostics warns about
 
 
@@ -53,7 +51,7 @@ class DepthCamera:
         prefix = f'{name}/' if name else ''
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.
         # (A profile for each: rclpy writes a topic's overrides into it.)
-        overrides = QoSOverridingOptions.with_default_policies()
+        overrides = publisher_overrides()
         (self._depth_publisher, self._info_publisher, self._cloud_publisher,
          self._anchors_publisher) = (
             node.create_publisher(kind, prefix + topic, QoSProfile(depth=2),
@@ -66,17 +64,21 @@ class DepthCamera:
         self._inputs = [
             Listener(node, Image, self.image_topic, self._take_image) if self._raw else
             Listener(node, CompressedImage, self.image_topic + '/compressed', self._take_image),
-            Listener(node, CameraInfo, self._info_topic, self._take_camera_info)]
+            Listener(node, CameraInfo, self._info_topic, self._take_camera_info, depth=10)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
+        self._calibrations = Calibrations(live=True)
         self._complaints = {}
         self._anchors = AnchorTopics(node, prefix, settings, transforms, self._complain)
         self._inputs += self._anchors.listeners.values()
         self.reset()
 
     def reset(self):
-        """Forget frames, calibration and figures, as a node does that starts anew."""
-        self._camera_info = None
-        self._camera = (None, None, None)  # what it was made from, intrinsics, rectification
+        """Forget frames and figures, as a node does that starts anew.
+
+        Calibration stays: it may have come once, and never comes again.
+        """
+        self._intrinsics, self._info_trouble, self._in_step = None, '', False
+        self._header_trouble = ''
         self._mailbox = self.snapshot = None
         self._received = self._published = self._dropped = 0
         self._counted = (time.monotonic(), 0, 0)
@@ -91,16 +93,23 @@ class DepthCamera:
         return any(publisher.get_subscription_count() for publisher in publishers)
 
     def follow(self, active):
-        """Listen to the camera only while the node is active and somebody listens to us."""
+        """Listen to the images only while the node is active and somebody listens to us.
+
+        camera_info is small, and may come only once: it is listened to all the time.
+        """
         wanted = active and (self.snapshot is not None or self._wanted(
             self._depth_publisher, self._info_publisher, self._cloud_publisher))
         if wanted and not self._inputs[0].subscription:
             self._heard = time.monotonic()
-        for camera_topic in self._inputs:
-            camera_topic.follow(wanted)
+        images, camera_infos, *anchors = self._inputs
+        camera_infos.follow()
+        for topic in (images, *anchors):
+            topic.follow(wanted)
 
     def _take_camera_info(self, message):
-        self._camera_info = message
+        with self._arrived:
+            self._calibrations.add(message, stamp_of(message.header))
+            self._arrived.notify()
 
     def _take_image(self, message):
         with self._arrived:
@@ -128,8 +137,7 @@ class DepthCamera:
         except ValueError as error:
             self.skip(error)
             return None
-        height, width = rgb.shape[:2]
-        intrinsics, rectification = self._camera_of(width, height, settings)
+        intrinsics, rectification = self._camera_of(message.header, rgb, settings)
         if intrinsics and self._wanted(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
         if self.snapshot is None and not self._wanted(self._depth_publisher,
@@ -172,9 +180,7 @@ class DepthCamera:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         self._published += 1
         self._failure = ''
-        # rclpy's Time refuses stamps below 0
-        stamp, now = frame.header.stamp, self._node.get_clock().now().nanoseconds
-        self._latencies.append((now - stamp.nanosec) / 1e9 - stamp.sec)
+        self._look_at(frame.header)
         if self.snapshot:
             take, self.snapshot = self.snapshot, None
             take(frame, depth, cloud)
@@ -184,42 +190,52 @@ class DepthCamera:
         self._failure = f'frame skipped: {reason(error)}'[:COMPLAINT_LENGTH]
         self._complain(type(error).__name__, self._failure)
 
-    def _camera_of(self, width, height, settings):
-        """Intrinsics and Rectification for images of this size; None for what there is not."""
-        info = self._camera_info
-        made_from = (width, height, settings['rectify'], settings['horizontal_fov'],
-                     info and (info.width, info.height, info.distortion_model, info.k.tobytes(),
-                               info.p.tobytes(), info.r.tobytes(), tuple(info.d),
-                               info.binning_x, info.binning_y, str(info.roi)))
-        if made_from == self._camera[0] and self._camera[1]:
-            return self._camera[1:]
-        named_rectified = 'rect' in self.image_topic.rsplit('/', 1)[-1]
-        intrinsics = rectification = None
-        trouble = f'nothing came on {self._info_topic}'
-        if info is not None:
-            try:
-                if settings['rectify'] == 'always' or (
-                        settings['rectify'] == 'auto' and not named_rectified):
-                    rectification = rectification_from_camera_info(info, width, height)
-                intrinsics = rectification.rectified if rectification else (
-                    intrinsics_from_camera_info(info, width, height, rectified=named_rectified))
-            except ValueError as error:
-                trouble = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
-        if intrinsics is None and settings['horizontal_fov']:
-            intrinsics = Intrinsics.from_horizontal_fov(
-                width, height, settings['horizontal_fov'])
-        if intrinsics is None:
+    def _camera_of(self, header, rgb, settings):
+        """Intrinsics and Rectification of an image; None for what there is not."""
+        stamp, (height, width) = stamp_of(header), rgb.shape[:2]
+        with self._arrived:
+            if self._in_step:  # drivers send the image first: its camera_info is on its way
+                self._arrived.wait_for(lambda: self._calibrations.newest() >= stamp, PATIENCE)
+            self._in_step = self._calibrations.newest() == stamp
+        rectified = says_rectified(self.topic)
+        rectify = settings['rectify'] == 'always' or (
+            settings['rectify'] == 'auto' and not rectified)
+        camera, trouble = None, f'nothing came on {self._info_topic}'
+        try:
+            camera = self._calibrations.at(stamp, width, height, rectify, rectified)
+        except ValueError as error:
+            trouble = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
+        self._info_trouble = '' if camera else trouble
+        if camera:
+            if camera.note:
+                self._complain('camera_info is resized', f'camera_info: {camera.note}', every=3600)
+            self._intrinsics = camera.intrinsics
+            return camera.intrinsics, camera.rectification
+        self._intrinsics = Intrinsics.from_horizontal_fov(
+            width, height, settings['horizontal_fov']) if settings['horizontal_fov'] else None
+        if self._intrinsics is None:
             self._complain('camera_info', f'{trouble}. Depth is taken to be from a camera like '
                            "NYU's, and the cloud waits; set horizontal_fov to do without")
-        self._camera = (made_from, intrinsics, rectification)
-        return intrinsics, rectification
+        elif self._calibrations:
+            self._complain('camera_info', f'{trouble}. horizontal_fov counts instead')
+        return self._intrinsics, None
+
+    def _look_at(self, header):
+        """Note what is wrong with a frame's header, or how long the frame took."""
+        now = self._node.get_clock().now().nanoseconds
+        clock = clock_trouble(header, now)
+        if not clock:
+            self._latencies.append((now - stamp_of(header)) / 1e9)
+        self._header_trouble = clock or frame_trouble(header)
+        if self._header_trouble:
+            self._complain('clock' if clock else 'frame', self._header_trouble, every=60)
 
     # --- what people see --------------------------------------------------------------
 
-    def _complain(self, about, text):
-        """Log a warning, but not the same trouble again within COMPLAINT_INTERVAL."""
+    def _complain(self, about, text, every=COMPLAINT_INTERVAL):
+        """Log a warning, but not about the same trouble again within so many seconds."""
         now = time.monotonic()
-        if now - self._complaints.get(about, -COMPLAINT_INTERVAL) >= COMPLAINT_INTERVAL:
+        if now - self._complaints.get(about, -every) >= every:
             self._complaints[about] = now
             self._node.get_logger().warning(f'{self.name}: {text}' if self.name else text)
 
@@ -238,9 +254,14 @@ class DepthCamera:
             return DiagnosticStatus.WARN, text
         if self._failure and received:
             return DiagnosticStatus.ERROR, self._failure
-        if received and self._camera[1] is None:
-            return DiagnosticStatus.WARN, (f'no camera_info that will do on {self._info_topic}: '
-                                           'publish it, or set horizontal_fov')
+        if received and self._intrinsics is None:
+            return DiagnosticStatus.WARN, (
+                f'no camera_info that will do on {self._info_topic}: publish it, or set '
+                'horizontal_fov' + (f' ({self._info_trouble})' if self._calibrations else ''))
+        if received and self._info_trouble and self._calibrations:
+            return DiagnosticStatus.WARN, f'{self._info_trouble}; horizontal_fov counts instead'
+        if self._header_trouble:
+            return DiagnosticStatus.WARN, self._header_trouble
         level, text = self._anchors.judge()
         if text:
             return level, text

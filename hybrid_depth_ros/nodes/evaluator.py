@@ -12,7 +12,8 @@ from sensor_msgs.msg import Image
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_result, expanded, result
-from hybrid_depth_ros.metrics import RecordingScores
+from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
+from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.parameters import Setting, declare
 from hybrid_depth_ros.nodes.process import run
@@ -30,8 +31,9 @@ QUEUE = 100  # messages of a topic that wait while others are scored
 class EvaluatorNode(Node):
     """Subscribes ``depth/image`` and ``depth_ground_truth``; publishes ``/diagnostics``.
 
-    Frames are paired, registered and scored as ``evaluate_bag --predicted`` does it, true depth
-    of another resolution being scaled to the prediction's. ``scores``: RecordingScores.
+    Frames are paired and scored as ``evaluate_bag --predicted`` does it. True depth is taken to be
+    registered to the prediction: that of another resolution is scaled to it, that of another shape
+    is left out. ``scores``: RecordingScores.
     Raises ValueError for a parameter that will not do, OSError where `json` can't be written.
     """
 
@@ -46,6 +48,7 @@ class EvaluatorNode(Node):
         self._inputs = [Listener(self, Image, topic, partial(self._take, side), QUEUE)
                         for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
         self._topics = [topic.topic for topic in self._inputs]
+        self._told = set()
         self._follow_publishers()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
@@ -58,20 +61,39 @@ class EvaluatorNode(Node):
             topic.follow()
 
     def _take(self, side, message):
-        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        self._score(self._pairing.add(side, stamp, message))
+        if stamp := stamp_of(message.header):
+            self._score(self._pairing.add(side, stamp, message))
+        else:
+            self._leave_out(f'{self._topics[side]}: the headers carry no stamp: have its driver '
+                            'fill them')
+
+    def _leave_out(self, why):
+        self._damaged += 1
+        self._trouble = f'pairs are left out: {why}'
+        if self._damaged == 1:
+            self.get_logger().warning(self._trouble)
+
+    def _say(self, about, text):
+        if about not in self._told:
+            self._told.add(about)
+            self.get_logger().warning(text)
 
     def _score(self, pairs):
         for _, *messages in pairs:
             try:
                 depth, truth = map(self._depth, self._topics, messages)
+                registered = register_depth(truth, *depth.shape[::-1])
             except ValueError as error:
-                self._damaged += 1
-                self._trouble = f'pairs are left out: {error}'
-                if self._damaged == 1:
-                    self.get_logger().warning(self._trouble)
+                self._leave_out(error)
                 continue
-            self.scores.add(depth, register_depth(truth, *depth.shape[::-1]))
+            if truth.shape != depth.shape:
+                self._say('size', f'{self._topics[1]} ({truth.shape[1]}×{truth.shape[0]}) is taken '
+                          f'to be registered to {self._topics[0]} ({depth.shape[1]}×'
+                          f'{depth.shape[0]}), and is scaled to it')
+            for topic, array in zip(self._topics, (depth, truth)):
+                if doubt := unit_doubt(array):
+                    self._say(topic, f'{topic}: {doubt}')
+            self.scores.add(depth, registered)
 
     @staticmethod
     def _depth(topic, message):

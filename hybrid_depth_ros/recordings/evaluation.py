@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tqdm
 
-from hybrid_depth_ros.metrics import BandErrors, RecordingScores
+from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_doubt
 from hybrid_depth_ros.pictures import picture, save_picture
 
 CORRECTION = (64, 48)  # pixels in which what anchors did to a frame is kept
@@ -44,6 +44,7 @@ class Evaluation:
         self.before, self._corrections = RecordingScores(alignments), {}
         self.scores, self.distances, self.rows = (
             RecordingScores(alignments), BandErrors(FINE_EDGES), [])
+        self._doubts = {}  # topic → what is doubted of its first such frame, how many there are
 
     def predict(self, pair):
         """float32 H×W metres."""
@@ -57,6 +58,9 @@ class Evaluation:
                           for i in range(len(self.pairs))}
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
             depth = self.predict(pair)
+            self._doubt(self.pairs.truth, pair.truth)
+            if self.predictor is None:
+                self._doubt(self.pairs.seen, pair.seen)
             if self.anchors:
                 self.before.add(depth, pair.truth)
                 depth = self._anchored(pair, depth)
@@ -74,6 +78,17 @@ class Evaluation:
             factor = cv2.resize(corrected, CORRECTION) / cv2.resize(depth, CORRECTION)
         self._corrections[pair.stamp] = np.nan_to_num(factor, nan=1.0, posinf=1.0)
         return corrected
+
+    def _doubt(self, topic, depth):
+        if doubt := unit_doubt(depth):
+            first, count = self._doubts.get(topic, (f'{topic}: {doubt}', 0))
+            self._doubts[topic] = first, count + 1
+
+    def doubts(self):
+        """Sentences about depths that can hardly be those of a room."""
+        return [first if count == len(self.rows) else
+                f'{first} ({count} of {len(self.rows)} frames like this)'
+                for first, count in self._doubts.values()]
 
     def plot(self, path):
         """Draw error against distance and error over time on one page."""

@@ -4,14 +4,12 @@ Frames are paired by the stamps in their headers; what distorts a picture is tak
 true depth is brought to the pixels of the picture that it is compared with.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_depth_ros.encodings import (
-    intrinsics_from_camera_info,
-    rectification_from_camera_info,
-)
+from hybrid_depth_ros.calibration import TRANSPORTS, Calibrations, says_rectified
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.recordings.pairing import SLOP, pair_stamps
 from hybrid_depth_ros.recordings.recording import Recording
@@ -19,40 +17,55 @@ from hybrid_depth_ros.recordings.registration import register_depth
 
 
 class _Camera:
-    """The camera of an image topic: undistorts its frames, knows their intrinsics."""
+    """The camera of an image topic: what its camera_info says of each frame."""
 
     def __init__(self, recording, topic, info_topic, option):
-        compressed = recording.topics[topic].type == 'CompressedImage'
         base, _, last = topic.rpartition('/')
-        if compressed and last in ('compressed', 'compressedDepth'):  # image_transport's names
+        if recording.topics[topic].type == 'CompressedImage' and last in TRANSPORTS:
             base, _, last = base.rpartition('/')
         if info_topic:
             info_topic = recording.choose('camera_info', info_topic, option)
         self.info_topic = info_topic or f'{base}/camera_info'
-        self._info = recording.camera_info(self.info_topic)
-        self._rectified = 'rect' in last
-        self._known = {}
-        self.reason = '' if self._info else f'nothing is on {self.info_topic}'
+        self._rectified = says_rectified(topic)
+        self._calibrations, self._by_stamp = Calibrations(), True
+        self._frames, self._troubles, self.notes = 0, Counter(), set()
 
-    def at(self, width, height):
-        """(Intrinsics or None, Rectification or None) of a frame of this size."""
-        if (width, height) not in self._known:
-            intrinsics = rectification = None
-            try:
-                if self._info and not self._rectified:
-                    rectification = rectification_from_camera_info(self._info, width, height)
-                if self._info:
-                    intrinsics = rectification.rectified if rectification else (
-                        intrinsics_from_camera_info(self._info, width, height, self._rectified))
-            except ValueError as error:
-                self.reason = f'{self.info_topic} will not do: {error}'
-            self._known[width, height] = intrinsics, rectification
-        return self._known[width, height]
+    def learn(self, infos, frames):
+        """Take all there is. infos: [(Message, CameraInfo), …]; frames: the images' Messages.
 
-    def rotation(self, rectification):
-        """What rectifying has turned the camera by, 3×3."""
-        turn = np.array(self._info.r, np.float64).reshape(3, 3) if rectification else np.eye(3)
-        return turn if turn.any() else np.eye(3)
+        Where none of the stamps lies among those of the images, the clocks are not the same, and
+        what was recorded before an image is valid for it.
+        """
+        self._by_stamp = bool(frames) and any(
+            min(frames).stamp <= message.stamp <= max(frames).stamp for message, _ in infos)
+        for message, info in sorted(infos, key=lambda entry: self._when(entry[0])):
+            self._calibrations.add(info, self._when(message))
+
+    def _when(self, message):
+        return message.stamp if self._by_stamp else message.time
+
+    def at(self, message, width, height):
+        """The calibration.Camera of a frame; None where it is not known, which is counted."""
+        self._frames += 1
+        trouble = f'no camera_info on {self.info_topic}'
+        try:
+            camera = self._calibrations.at(self._when(message), width, height, True,
+                                           self._rectified)
+        except ValueError as error:
+            camera, trouble = None, f'camera_info on {self.info_topic} will not do: {error}'
+        if camera is None:
+            self._troubles[trouble] += 1
+        elif camera.note:
+            self.notes.add(f'camera_info on {self.info_topic}: {camera.note}')
+        return camera
+
+    @property
+    def trouble(self):
+        """Why the camera of some frames that were looked at is not known; or empty."""
+        if not self._troubles:
+            return ''
+        (trouble, _), count = self._troubles.most_common(1)[0], self._troubles.total()
+        return trouble if count == self._frames else f'{trouble} ({count} of {self._frames} frames)'
 
 
 class Pair(NamedTuple):
@@ -92,25 +105,54 @@ class PairedRecording:
         self._cameras = (
             _Camera(recording, self.seen, camera_info, '--camera-info'),
             _Camera(recording, self.truth, depth_camera_info, '--depth-camera-info'))
-        stamps = {self.seen: [], self.truth: []}
-        for topic, message, _ in recording.messages(self.seen, self.truth):
-            stamps[topic].append(message)
-        self._stamps = [stamps[self.seen], stamps[self.truth]]
-        for topic, found in stamps.items():
+        self._stamps = self._read_stamps()
+        stamped = [[number for number, message in enumerate(found) if message.stamp]
+                   for found in self._stamps]
+        self._unstamped = [f'{len(found) - len(numbers)} of {len(found)} frames on {topic} carry '
+                           'no stamp and are left out' for topic, found, numbers in zip(
+                               (self.seen, self.truth), self._stamps, stamped)
+                           if len(numbers) < len(found)]
+        stamps = [[found[number].stamp for number in numbers]
+                  for found, numbers in zip(self._stamps, stamped)]
+        self.pairs = [(stamped[0][i], stamped[1][j])
+                      for i, j in pair_stamps(*stamps, round(slop * 1e9))]
+        if not self.pairs:
+            spans = [f'{topic} runs from {min(found) / 1e9:.3f} to {max(found) / 1e9:.3f} s'
+                     for topic, found in zip((self.seen, self.truth), stamps)]
+            raise OSError(f'{self.path}: no frame on {self.seen} is within {slop:g} s of one on '
+                          f'{self.truth} ({"; ".join(spans)}): allow more (evaluate_bag: --slop, '
+                          'in ms), or set the clocks')
+
+    def _read_stamps(self):
+        """The Messages of both topics, as recorded; the cameras learn their calibrations."""
+        recording, topics = self.recording, (self.seen, self.truth)
+        frames = {topic: [] for topic in topics}
+        infos = {camera.info_topic: [] for camera in self._cameras
+                 if camera.info_topic in recording.topics
+                 and recording.topics[camera.info_topic].kind == 'camera_info'}
+        decoded = {}  # most camera_infos are alike, but for their stamps
+        for topic, message, raw in recording.messages(*frames, *infos):
+            if topic in frames:
+                frames[topic].append(message)
+                continue
+            try:
+                said = decoded.get((topic, raw[12:])) or recording.message(topic, raw)
+            except OSError as error:
+                self.damaged.append(str(error))
+                continue
+            decoded[topic, raw[12:]] = said
+            infos[topic].append((message, said))
+        for topic, found in frames.items():
             if not found:
                 raise OSError(f'{self.path}: {recording.topics[topic].held} messages of {topic} '
                               'are listed, none is there: record it again')
             if not any(message.stamp for message in found):
                 raise OSError(f'{self.path}: the headers on {topic} carry no stamp, so that '
                               'nothing can be paired: have its driver fill them')
-        self.pairs = pair_stamps(*([m.stamp for m in found] for found in self._stamps),
-                                 round(slop * 1e9))
-        if not self.pairs:
-            spans = [f'{topic} runs from {min(found).stamp / 1e9:.3f} to '
-                     f'{max(found).stamp / 1e9:.3f} s' for topic, found in stamps.items()]
-            raise OSError(f'{self.path}: no frame on {self.seen} is within {slop:g} s of one on '
-                          f'{self.truth} ({"; ".join(spans)}): allow more (evaluate_bag: --slop, '
-                          'in ms), or set the clocks')
+        for camera, topic in zip(self._cameras, topics):
+            camera.learn(infos.get(camera.info_topic, ()),
+                         [message for message in frames[topic] if message.stamp])
+        return [frames[topic] for topic in topics]
 
     def __len__(self):
         return len(self.pairs)
@@ -151,23 +193,51 @@ class PairedRecording:
         seen = self.recording.decode(self.seen, seen)
         truth = self.recording.decode(self.truth, truth)
         height, width = seen.shape[:2]
-        camera, rectification = self._cameras[0].at(width, height)
-        depth_camera, depth_rectification = self._cameras[1].at(*truth.shape[::-1])
+        views = [camera.at(stamps[number], *size) for camera, stamps, number, size in zip(
+            self._cameras, self._stamps, self.pairs[i], ((width, height), truth.shape[::-1]))]
+        intrinsics = [view and view.intrinsics for view in views]
+        rectification, depth_rectification = (view and view.rectification for view in views)
         if depth_rectification:
             truth = depth_rectification.apply_depth(truth)
-        turn = (self._cameras[0].rotation(rectification)
-                @ self._cameras[1].rotation(depth_rectification).T)
+        turn, depth_turn = (view.rotation if view else np.eye(3) for view in views)
         transform = np.eye(4)
-        transform[:3, :3] = turn
-        truth = register_depth(truth, width, height, depth_camera, camera,
-                               None if np.allclose(turn, np.eye(3)) else transform)
+        transform[:3, :3] = turn @ depth_turn.T
+        try:
+            truth = register_depth(
+                truth, width, height, intrinsics[1], intrinsics[0],
+                None if np.allclose(transform, np.eye(4)) else transform)
+        except ValueError as error:
+            raise OSError(f'{self.path}: {self.seen} and {self.truth}: {error}; what would say how '
+                          f'they lie is missing: {self._unknown()}; record it, or name its topic '
+                          'with --camera-info and --depth-camera-info') from error
         if rectification:
             seen = (rectification.apply(seen) if seen.ndim == 3 else
                     rectification.apply_depth(seen))
             truth = np.where(rectification.unseen, np.float32(np.nan), truth)
-        return Pair(self.stamp(i), seen, truth, camera)
+        return Pair(self.stamp(i), seen, truth, intrinsics[0])
+
+    def first(self):
+        """The first pair that can be read, of at most eight; None where none can."""
+        for i in np.unique(np.linspace(0, len(self) - 1, 8).astype(int)).tolist():
+            try:
+                return self.read(i)
+            except OSError:
+                continue
+        return None
+
+    def _unknown(self):
+        return '; '.join(dict.fromkeys(filter(None, (camera.trouble for camera in self._cameras))))
+
+    def assumptions(self):
+        """Sentences: what was taken for granted, or left out, with the pairs read so far."""
+        what = 'colour' if self.recording.topics[self.seen].kind == 'image' else (
+            f'the depth on {self.seen}')
+        notes = set().union(*(camera.notes for camera in self._cameras))
+        return [*([f'depth on {self.truth} is taken to be registered to {what}: '
+                   f'{self._unknown()}'] if self._unknown() else []),
+                *sorted(notes), *self._unstamped]
 
     @property
     def without_camera(self):
         """Why the camera's focal length is not known; empty where it is, or no frame was read."""
-        return self._cameras[0].reason
+        return self._cameras[0].trouble

@@ -223,12 +223,6 @@ class Recording:
                 f'that topic holds {held[name]}, not {kind}' if name in held else
                 'there is no such topic') + f'; with {kind} in it: {others or "none"}')
 
-    def camera_info(self, name):
-        """The first CameraInfo on a topic; None where there is none."""
-        if name not in self.topics:
-            return None
-        return next((self.message(name, raw) for _, _, raw in self.messages(name)), None)
-
     def choose(self, kind, wanted, option, besides=()):
         """The topic of a kind: the one wanted, or else the only one there is.
 

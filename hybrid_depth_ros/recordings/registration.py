@@ -2,20 +2,26 @@
 
 import numpy as np
 
+from hybrid_depth_ros.geometry import same_shape
+
 
 def register_depth(depth, width, height, depth_camera=None, camera=None, transform=None):
     """Depth as a width×height camera has it: float32 H×W metres, NaN where nothing is known.
 
     depth: float32, any size. depth_camera, camera: Intrinsics of the depth and of the camera;
-    where either is None, depth is only scaled to the size. transform: 4×4, the depth camera's
-    pose in the other camera's frame; None: both look from one point in one direction.
+    where either is None, depth is taken to be registered, and only scaled to the size.
+    transform: 4×4, the depth camera's pose in the other camera's frame; None: both look from one
+    point in one direction.
     No depth is invented: each pixel takes its nearest one's, or of several that fall on it
     after a transform the nearest to the camera. Raises ValueError where intrinsics are for
-    another size.
+    another size, or depth of another shape would have to be scaled.
     """
     if depth_camera is None or camera is None:
         if depth.shape == (height, width):
             return depth
+        if not same_shape(depth.shape[::-1], (width, height)):
+            raise ValueError(f'depth of {depth.shape[1]}×{depth.shape[0]} and an image of '
+                             f'{width}×{height} are not of one view')
         rows, columns = ((2 * np.arange(size) + 1) * own // (2 * size)
                          for size, own in zip((height, width), depth.shape))
         return depth[rows[:, None], columns]

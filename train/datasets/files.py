@@ -5,12 +5,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.picture_files import read_pixels
+from hybrid_depth_ros.picture_files import STORED, read_pixels
 
 
 def read_colour(path):
-    """An image file → uint8 H×W×3 RGB; OSError where it isn't a whole one."""
-    bgr = read_pixels(path, cv2.IMREAD_COLOR)
+    """An image file → uint8 H×W×3 RGB; OSError where it isn't a whole one.
+
+    Pixels are as stored, whatever EXIF says of orientation: depth is stored so too.
+    """
+    bgr = read_pixels(path, STORED)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
 
 

@@ -1,6 +1,7 @@
 """People's own data: a list of files, a ROS 2 recording."""
 
 import csv
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from train.datasets.files import read_colour, read_depth
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import RgbdSet, above_0
 
 
 class PairList(RgbdSet):
@@ -43,10 +44,11 @@ class PairList(RgbdSet):
                 raise OSError(f'{path}: row {number} lacks an image or a depth: '
                               f'{",".join(row)}; write both, or remove the row')
             try:
-                fx = float(entry.get('fx') or 0)
-            except ValueError:
+                fx = above_0(entry['fx']) if entry.get('fx') else 0
+            except (ValueError, ArgumentTypeError):
                 raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
-                              'number of pixels') from None
+                              "number of pixels above 0, or empty where the camera is like NYU's"
+                              ) from None
             self.rows.append((self.path.parent / entry['image'],
                               self.path.parent / entry['depth'], fx))
         whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
@@ -82,25 +84,30 @@ class PairList(RgbdSet):
 class BagPairs(RgbdSet):
     """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
 
-    The arguments and what is raised: :class:`hybrid_depth_ros.bags.PairedRecording`'s.
+    The arguments and what is raised: :class:`~hybrid_depth_ros.recordings.pairs.PairedRecording`'s.
     """
 
     def __init__(self, path, image_topic=None, depth_topic=None, slop=SLOP):
         self._recording = PairedRecording(path, image_topic, depth_topic, slop=slop)
-        self._focal = None
+        self._recording.first()
+        self.assumptions = self._recording.assumptions()
+        if self._recording.without_camera:
+            self.assumptions.append(f"{self._recording.without_camera}: it is taken to be a camera "
+                                    "like NYU's")
+        self._focals = {}  # of the pairs that were read: a lens may zoom
 
     def __len__(self):
         return len(self._recording)
 
     def read(self, i):
         pair = self._recording.read(i)
+        self._focals[i] = pair.camera.fx / pair.camera.width if pair.camera else NYU_FX_PER_WIDTH
         return pair.seen, np.nan_to_num(pair.truth)
 
     def name(self, i):
         return f'{self._recording.path.name} at {self._recording.stamp(i) / 1e9:.3f} s'
 
     def focal(self, i):
-        if self._focal is None:
-            camera = self._recording.read(0).camera
-            self._focal = camera.fx / camera.width if camera else NYU_FX_PER_WIDTH
-        return self._focal
+        if i not in self._focals:
+            self.read(i)
+        return self._focals[i]

@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.geometry import same_shape
+from hybrid_depth_ros.metrics import unit_doubt
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
+MIN_FOCAL, MAX_FOCAL = 0.1, 100.0  # focal length / image width: 157° to half a degree
 SPLIT_NAMES = ('train', 'test', 'all')
 
 
@@ -16,9 +19,10 @@ class RgbdSet:
     """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
 
     left_out: a sentence for each pair that was found, but whose other half is not there.
+    assumptions: a sentence for each thing that is taken for granted of them all.
     """
 
-    left_out = ()
+    left_out = assumptions = ()
 
     def __len__(self):
         raise NotImplementedError
@@ -78,6 +82,7 @@ class Subset(RgbdSet):
 
     def __init__(self, dataset, chosen):
         self.dataset, self.chosen, self.left_out = dataset, list(chosen), dataset.left_out
+        self.assumptions = dataset.assumptions
 
     def __len__(self):
         return len(self.chosen)
@@ -126,12 +131,28 @@ def read_whole(dataset, i):
         raise OSError(f'{dataset.name(i)} cannot be read ({error}); remove the pair or copy it '
                       'again') from error
     (height, width), (rows, columns) = rgb.shape[:2], depth.shape
-    if abs(width * rows - height * columns) > max(width, height, rows, columns):
+    if not same_shape((width, height), (columns, rows)):
         raise OSError(f'{dataset.name(i)}: colour is {width}×{height}, depth {columns}×{rows}: '
                       'not of one view; remove the pair')
     if not depth.any():
         raise OSError(f'{dataset.name(i)} has no depth anywhere; remove the pair')
+    if not MIN_FOCAL < focal < MAX_FOCAL:
+        raise OSError(f'{dataset.name(i)}: its focal length is {focal:.4g} of its width; no lens '
+                      'sees like that; write fx in pixels of the picture, or remove the pair')
     return rgb, depth, focal
+
+
+def doubts(dataset):
+    """Sentences about depths that can hardly be those of rooms, from up to four pairs."""
+    for i in np.unique(np.linspace(0, len(dataset) - 1, 4).astype(int)).tolist():
+        try:
+            _, depth, _ = read_whole(dataset, i)
+        except OSError:  # named when it is wanted
+            continue
+        if doubt := unit_doubt(depth):
+            return [f'{dataset.name(i)}: {doubt} (for a .csv, --depth-scale says how many units '
+                    'are a metre)']
+    return []
 
 
 def readable(dataset):

@@ -1,0 +1,186 @@
+"""The calibration that a frame is seen through: what camera_info says, and from when on.
+
+A message here is anything with the fields of sensor_msgs/CameraInfo; needs no ROS.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid_depth_ros.encodings import (
+    intrinsics_from_camera_info,
+    read_out_size,
+    rectification_from_camera_info,
+)
+from hybrid_depth_ros.geometry import Intrinsics, Rectification
+
+NEAR = 10_000_000  # ns: a camera_info that is stamped this soon after a frame was meant for it
+KEPT = 300  # calibrations that a live camera has had: ten seconds of zooming
+KEPT_NUMBERS = 10_000  # distortion coefficients in them, all together
+TRANSPORTS = ('compressed', 'compressedDepth')  # image_transport's, behind the topic's own name
+
+
+def says_rectified(topic):
+    """Whether an image topic's name says that its images are undistorted: ``image_rect_color``.
+
+    The last name's own words count (image_pipeline's convention): ``direct`` and
+    ``image_corrected`` say nothing.
+    """
+    names = [name for name in topic.split('/') if name not in TRANSPORTS]
+    return bool({'rect', 'rectified'} & set(names[-1].split('_'))) if names else False
+
+
+class Region(NamedTuple):
+    """sensor_msgs/RegionOfInterest, pixels of the whole image."""
+
+    x_offset: int
+    y_offset: int
+    width: int
+    height: int
+
+
+class Calibration(NamedTuple):
+    """What a sensor_msgs/CameraInfo says, without its header."""
+
+    width: int
+    height: int
+    distortion_model: str
+    d: tuple
+    k: tuple
+    r: tuple
+    p: tuple
+    binning_x: int
+    binning_y: int
+    roi: Region
+
+    @classmethod
+    def of(cls, message):
+        """Taken from a message."""
+        roi = message.roi
+        return cls(message.width, message.height, message.distortion_model[:100],
+                   *(tuple(map(float, getattr(message, name))) for name in 'dkrp'),
+                   message.binning_x, message.binning_y,
+                   Region(roi.x_offset, roi.y_offset, roi.width, roi.height))
+
+
+class Camera(NamedTuple):
+    """How the images of one size are seen.
+
+    intrinsics: of the images, undistorted where there is a rectification. rotation: what
+    rectifying has turned the camera by, 3×3. note: what is taken for granted, or empty.
+    """
+
+    intrinsics: Intrinsics
+    rectification: Rectification | None
+    rotation: np.ndarray
+    note: str
+
+
+def camera_of(info, width, height, rectify=True, rectified=False):
+    """The Camera of the width×height images that came with a camera_info.
+
+    rectify: undistort where there is distortion; rectified: the images are undistorted already.
+    Raises ValueError where the camera is not calibrated, by impossible numbers, or for images of
+    another shape.
+    """
+    rectification = rectification_from_camera_info(info, width, height) if rectify else None
+    intrinsics = rectification.rectified if rectification else (
+        intrinsics_from_camera_info(info, width, height, rectified))
+    turn = np.array(info.r, np.float64).reshape(3, 3) if rectification else np.eye(3)
+    size = read_out_size(info, width, height)
+    return Camera(intrinsics, rectification, turn if turn.any() else np.eye(3), '' if size == (
+        width, height) else f'it is for {size[0]}×{size[1]}, images are {width}×{height}: they are '
+        'taken to be the same view, resized')
+
+
+@dataclass
+class _Run:
+    """The same calibration in one camera_info after the other. first, last: stamps, ns."""
+
+    calibration: Calibration
+    first: int
+    last: int
+
+
+class Calibrations:
+    """The camera_infos of one camera; :meth:`at` says which of them a frame is seen through.
+
+    live: they come one by one and are thrown away when they are many; the newest counts where
+    none is as old as a frame. Otherwise all of them are added in the order of their stamps
+    before the first frame is looked at, and frames before the first take the first.
+    """
+
+    def __init__(self, live=False):
+        self._live, self._runs = live, deque(maxlen=KEPT if live else None)
+        self._cameras = {}
+
+    def __bool__(self):
+        return bool(self._runs)
+
+    def add(self, message, stamp):
+        """Take a CameraInfo. stamp: ns."""
+        calibration = Calibration.of(message)
+        last = self._runs[-1] if self._runs else None
+        if last and last.calibration == calibration and stamp >= last.last:
+            last.last = stamp
+            return
+        self._runs.append(_Run(calibration, stamp, stamp))
+        while self._live and len(self._runs) > 1 and sum(
+                len(run.calibration.d) for run in self._runs) > KEPT_NUMBERS:
+            self._runs.popleft()
+
+    def newest(self):
+        """The stamp of what came last, ns; None before anything came."""
+        return self._runs[-1].last if self._runs else None
+
+    def at(self, stamp, width, height, rectify=True, rectified=False):
+        """The Camera of the width×height frame with this stamp (ns); None: nothing is known.
+
+        The last camera_info that is not younger than the frame is the valid one (or that which
+        follows it within ``NEAR`` and is nearer). A camera may say that it isn't calibrated, or
+        something else that won't do, until its calibration is loaded: before the first one that
+        will do, that one counts. Raises what :func:`camera_of` raises of the valid one.
+        """
+        runs = list(self._runs)
+        if not runs:
+            return None
+        seen_by = (width, height, rectify, rectified)
+        valid = self._valid(runs, stamp)
+        try:
+            return self._camera(runs[valid], *seen_by)
+        except ValueError:
+            if any(_will_do(run, width, height, rectified) for run in runs[:valid]):
+                raise
+            for run in runs[valid + 1:]:
+                if _will_do(run, width, height, rectified):
+                    return self._camera(run, *seen_by)
+            raise
+
+    def _valid(self, runs, stamp):
+        """The place of the run that is valid at a stamp."""
+        after = None
+        for place in reversed(range(len(runs))):
+            run = runs[place]
+            if run.first <= stamp:
+                gap = runs[after].first - stamp if after is not None else NEAR
+                return after if gap < min(NEAR, stamp - run.last) else place
+            after = place
+        return len(runs) - 1 if self._live else 0
+
+    def _camera(self, run, *seen_by):
+        key = (run.calibration, *seen_by)
+        if key not in self._cameras:
+            camera = camera_of(run.calibration, *seen_by)
+            if len(self._cameras) > 3:  # the maps of a rectification are large
+                del self._cameras[next(iter(self._cameras))]
+            self._cameras[key] = camera
+        return self._cameras[key]
+
+
+def _will_do(run, width, height, rectified):
+    try:
+        return bool(intrinsics_from_camera_info(run.calibration, width, height, rectified))
+    except ValueError:
+        return False

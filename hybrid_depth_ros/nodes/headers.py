@@ -1,0 +1,45 @@
+"""What is wrong with a header: a clock that isn't this node's, a frame that nobody can find."""
+
+CLOCK_AHEAD = 0.5  # seconds that clocks of two machines may differ unnoticed
+CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long
+EPOCH = 1_000_000_000  # seconds: no clock that was ever set shows less (2001)
+
+
+def stamp_of(header):
+    """A std_msgs/Header's stamp, ns; rclpy's own Time refuses those below 0."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def clock_trouble(header, now):
+    """Which clock a stamp must be of, and the mend; empty where it can be this node's.
+
+    now: this node's clock, ns.
+    """
+    stamp, age = stamp_of(header) / 1e9, (now - stamp_of(header)) / 1e9
+    if -CLOCK_AHEAD <= age <= CLOCK_BEHIND:
+        return ''
+    if stamp == 0:
+        return ('the images carry no stamp (0): have their driver fill it, latency and pairing '
+                'need it')
+    if now < EPOCH * 1e9:
+        return (f"stamps are {abs(age):.0f} s {'ahead of' if age < 0 else 'behind'} this node's "
+                'clock, which counts from elsewhere: set use_sim_time on the camera too, or on '
+                'neither')
+    if stamp < EPOCH:
+        return (f'stamps are of another clock ({stamp:.0f} s, since boot or of a simulation): have '
+                'the driver stamp with ROS time, or set use_sim_time')
+    if age < 0:
+        return (f"stamps are {-age:.1f} s ahead of this node's clock: set both machines' clocks "
+                '(chrony, NTP)')
+    return (f"stamps are {age:.0f} s behind this node's clock: set both machines' clocks, or "
+            'play the recording with --clock and set use_sim_time')
+
+
+def frame_trouble(header):
+    """Why RViz and tf2 will not find a header's frame; empty where they can."""
+    if not header.frame_id:
+        return ("frame_id is empty, RViz drops the cloud: set it in the camera's driver")
+    if header.frame_id.startswith('/'):
+        return (f'frame_id {header.frame_id[:100]!r} begins with /, tf2 refuses it: leave the / '
+                "out in the camera's driver")
+    return ''

@@ -1,0 +1,155 @@
+"""Which calibration a frame is seen through, and what a header says of clocks and frames."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hybrid_depth_ros.calibration import KEPT, Calibrations, camera_of, says_rectified
+from hybrid_depth_ros.encodings import intrinsics_from_camera_info
+
+MS = 1_000_000
+
+
+def info(fx=150.0, width=160, height=120, roi=(0, 0, 0, 0), binning=(0, 0), d=()):
+    """As sensor_msgs/CameraInfo; fx 0: not calibrated."""
+    k = (fx, 0, 80.0, 0, fx, 60.0, 0, 0, 1) if fx else (0.0,) * 9
+    return SimpleNamespace(
+        width=width, height=height, distortion_model='plumb_bob', d=d, k=k, r=(0.0,) * 9,
+        p=(0.0,) * 12, binning_x=binning[0], binning_y=binning[1],
+        roi=SimpleNamespace(**dict(zip(('x_offset', 'y_offset', 'width', 'height'), roi))))
+
+
+def focals(calibrations, *stamps, size=(160, 120)):
+    """fx at each of the stamps (ms)."""
+    cameras = [calibrations.at(stamp * MS, *size) for stamp in stamps]
+    return [camera and camera.intrinsics.fx for camera in cameras]
+
+
+def calibrations(*entries, live=False):
+    """Of (stamp in ms, fx)."""
+    made = Calibrations(live)
+    for stamp, fx in entries:
+        made.add(info(fx), stamp * MS)
+    return made
+
+
+def test_a_frame_is_seen_through_the_calibration_of_its_stamp():
+    """OrbbecSDK_ROS2#65: a lens that zooms, published with each frame or when it changes."""
+    zoom = [(0, 150.0), (33, 150.0), (66, 300.0), (99, 300.0), (132, 150.0)]
+    assert focals(calibrations(*zoom), 0, 33, 66, 99, 132, 500) == [150, 150, 300, 300, 150, 150]
+    changes = calibrations((0, 150.0), (5000, 300.0))
+    assert focals(changes, 10, 4900, 4980, 5000, 9000) == [150, 150, 150, 300, 300]
+    assert focals(changes, 4997) == [300]  # a driver that stamps its camera_info a little later
+    fast = calibrations(*((8 * i, 150.0) for i in range(4)), (32, 300.0))
+    assert focals(fast, 24, 32) == [150, 300]  # its own is nearer than the next
+    assert focals(calibrations((100, 150.0)), 0, 99, 100) == [150] * 3  # recorded too late
+    assert focals(Calibrations(), 0) == [None]
+
+
+def test_not_calibrated_yet():
+    """cam_lidar_calibration#18, ar_track_alvar#64: the first camera_info is all zero."""
+    late = calibrations((0, 0.0), (100, 150.0), (200, 300.0))
+    assert focals(late, 0, 50, 100, 200) == [150, 150, 150, 300]
+    lost = calibrations((0, 150.0), (100, 0.0), (200, 150.0))
+    assert focals(lost, 50, 200) == [150, 150]
+    with pytest.raises(ValueError, match='uncalibrated'):
+        focals(lost, 150)
+    with pytest.raises(ValueError, match='uncalibrated'):
+        focals(calibrations((0, 0.0)), 5)
+
+
+def test_live_the_newest_counts_where_clocks_differ():
+    ahead = calibrations((10**6, 150.0), (10**6 + 33, 300.0), live=True)
+    assert focals(ahead, 7) == [300]
+    unstamped = calibrations((5000, 150.0), (0, 300.0), live=True)  # ros2 topic pub, no header
+    assert focals(unstamped, 6000) == [300]
+    looping = calibrations((0, 150.0), (5000, 300.0), (0, 150.0), live=True)  # a bag, again
+    assert focals(looping, 33) == [150]
+
+
+def test_a_live_camera_remembers_no_more_than_it_should():
+    zooming = calibrations(*((i, 100.0 + i) for i in range(3 * KEPT)), live=True)
+    assert len(zooming._runs) == KEPT
+    assert focals(zooming, 3 * KEPT - 1, 3 * KEPT - 5) == [99.0 + 3 * KEPT, 95.0 + 3 * KEPT]
+    for stamp in range(5):
+        zooming.add(info(d=(float(stamp),) * 100_000), stamp)
+    assert len(zooming._runs) == 1
+    steady = calibrations(*((i, 150.0) for i in range(1000)))
+    assert len(steady._runs) == 1
+
+
+@pytest.mark.parametrize(('changes', 'size'), [
+    ({'width': 640, 'height': 480}, (160, 90)),       # ros_astra_camera#103
+    ({}, (120, 160)),                                 # rtabmap_ros#970: portrait
+    ({'roi': (0, 0, 160, 60)}, (160, 120)),
+    ({'binning': (2, 1)}, (160, 120)),
+])
+def test_made_for_another_image(changes, size):
+    """ros_astra_camera#103, rtabmap_ros#970: another shape, which nothing explains."""
+    with pytest.raises(ValueError, match=f'it is for .*, the image is {size[0]}×{size[1]}: have'):
+        camera_of(info(**changes), *size)
+    with pytest.raises(ValueError, match='it is for'):
+        camera_of(info(d=(-0.1, 0.01, 0.0, 0.0, 0.0), **changes), *size)
+
+
+@pytest.mark.parametrize(('changes', 'size', 'fx', 'note'), [
+    ({}, (160, 120), 150, ''),
+    ({'width': 640, 'height': 480, 'roi': (240, 195, 160, 90)}, (160, 90), 150, ''),
+    ({'width': 640, 'height': 360, 'binning': (4, 4)}, (160, 90), 37.5, ''),
+    ({'width': 0, 'height': 0}, (160, 90), 150, ''),
+    ({}, (80, 60), 75, 'it is for 160×120, images are 80×60'),
+    ({'width': 641, 'height': 481}, (320, 240), 150 * 320 / 641, 'it is for 641×481'),
+])
+def test_what_region_binning_and_resizing_explain(changes, size, fx, note):
+    camera = camera_of(info(**changes), *size)
+    assert camera.intrinsics.fx == pytest.approx(fx)
+    assert camera.intrinsics == intrinsics_from_camera_info(info(**changes), *size)
+    assert camera.note.startswith(note)
+    assert bool(camera.note) == bool(note)
+
+
+@pytest.mark.parametrize(('topic', 'rectified'), [
+    ('/camera/image_rect', True), ('/camera/image_rect_color', True), ('image_rect_raw', True),
+    ('/camera/image_rectified', True), ('/camera/image_rect/compressed', True),
+    ('/camera/image_corrected', False), ('/direct', False), ('/camera/direct/compressed', False),
+    ('/image_rect/image_raw', False), ('/camera/rectangle', False), ('', False),
+])
+def test_rect_is_a_word_of_its_own(topic, rectified):
+    assert says_rectified(topic) == rectified
+
+
+def header(seconds, frame_id='camera'):
+    stamp = SimpleNamespace(sec=int(seconds), nanosec=0)
+    return SimpleNamespace(stamp=stamp, frame_id=frame_id)
+
+
+@pytest.mark.parametrize(('stamp', 'now', 'said'), [
+    (1_795_621_493, 1_795_621_493, ''), (1_795_621_483, 1_795_621_493, ''),
+    (0, 1_795_621_493, 'carry no stamp'), (2740, 1_795_621_493, 'since boot'),
+    (1_795_625_093, 1_795_621_493, '3600.0 s ahead'), (1_795_000_000, 1_795_621_493, '--clock'),
+    (1_795_621_493, 12, 'use_sim_time'), (11, 12, ''), (-5, 1_795_621_493, 'since boot'),
+])
+def test_a_foreign_clock_is_named(stamp, now, said):
+    pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.headers import clock_trouble
+    trouble = clock_trouble(header(stamp), now * 10**9)
+    assert said in trouble
+    assert bool(trouble) == bool(said)
+
+
+@pytest.mark.parametrize(('frame_id', 'said'), [
+    ('camera', ''), ('', 'is empty, RViz drops'), ('/camera', 'begins with /')])
+def test_a_frame_that_nobody_finds(frame_id, said):
+    """isaac_ros_image_pipeline#8."""
+    pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.headers import frame_trouble
+    assert said in frame_trouble(header(1, frame_id))
+    assert bool(frame_trouble(header(1, frame_id))) == bool(said)
+
+
+def test_the_turn_of_a_rectified_camera():
+    turned = info(d=(-0.1, 0.0, 0.0, 0.0, 0.0))
+    turned.r = tuple(np.diag([1.0, -1.0, -1.0]).ravel())
+    assert np.array_equal(camera_of(turned, 160, 120).rotation, np.diag([1, -1, -1]))
+    assert np.array_equal(camera_of(turned, 160, 120, rectify=False).rotation, np.eye(3))
