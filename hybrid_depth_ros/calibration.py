@@ -109,11 +109,13 @@ class Calibrations:
 
     live: they come one by one and are thrown away when they are many; the newest counts where
     none is as old as a frame. Otherwise all of them are added in the order of their stamps
-    before the first frame is looked at, and frames before the first take the first.
+    before the first frame is looked at, and frames before the first take the first. near: ns
+    that a frame's own may be younger than it.
     """
 
-    def __init__(self, live=False):
-        self._live, self._runs = live, deque(maxlen=KEPT if live else None)
+    def __init__(self, live=False, near=NEAR):
+        self._live, self._near = live, near
+        self._runs = deque(maxlen=KEPT if live else None)
         self._cameras = {}
 
     def __bool__(self):
@@ -139,7 +141,7 @@ class Calibrations:
         """The Camera of the width×height frame with this stamp (ns); None: nothing is known.
 
         The last camera_info that is not younger than the frame is the valid one (or that which
-        follows it within ``NEAR`` and is nearer). A camera may say that it isn't calibrated, or
+        follows it within `near` and is nearer). A camera may say that it isn't calibrated, or
         something else that won't do, until its calibration is loaded: before the first one that
         will do, that one counts. Raises what :func:`camera_of` raises of the valid one.
         """
@@ -164,8 +166,8 @@ class Calibrations:
         for place in reversed(range(len(runs))):
             run = runs[place]
             if run.first <= stamp:
-                gap = runs[after].first - stamp if after is not None else NEAR
-                return after if gap < min(NEAR, stamp - run.last) else place
+                gap = runs[after].first - stamp if after is not None else self._near
+                return after if gap < min(self._near, stamp - run.last) else place
             after = place
         return len(runs) - 1 if self._live else 0
 

@@ -26,6 +26,7 @@ from hybrid_depth_ros.recordings.recording import Recording
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.room import Room
 from train.datasets.own import BagPairs
+from train.datasets.pairs import readable
 
 WIDTH, HEIGHT, COUNT = 160, 120, 4
 CAMERA = Intrinsics(WIDTH, HEIGHT, 150.0, 148.0, 79.0, 60.5)
@@ -497,6 +498,144 @@ def test_rvl_is_refused(frames, tmp_path):
     pairs = PairedRecording(write(tmp_path / 'bag', messages))
     with pytest.raises(OSError, match=r'RVL: publish it with .*png'):
         pairs.read(0)
+
+
+# --- calibrations that change, or are of something else ----------------------------------
+
+def small_bag(path, infos, truth=None, topic=IMAGE, info_topic=INFO, stamps=None, depth_info=None):
+    """A frame for each of infos (None: no camera_info with it), of small pictures."""
+    messages = []
+    for i, info in enumerate(infos):
+        stamp = START + i * STEP if stamps is None else stamps[i]
+        if info is not None:
+            messages.append((info_topic, info(stamp)))
+        messages += [(topic, image(stamp, np.full((30, 40, 3), 40 + i, np.uint8), 'rgb8')), (
+            DEPTH, image(stamp, np.full((30, 40), 2.0, np.float32) if truth is None else truth,
+                         '32FC1'))]
+        if depth_info:
+            messages.append(('/camera/depth/camera_info', depth_info(stamp)))
+    return write(path, messages)
+
+
+def seen_by(fx, width=40, height=30, **options):
+    """What makes a camera_info of this focal length; 0: not calibrated."""
+    def make(stamp):
+        info = camera_info(stamp, Intrinsics(width, height, fx or 1.0, fx or 1.0, 19.5, 14.5),
+                           **options)
+        if not fx:
+            info.k[:] = 0
+        return info
+    return make
+
+
+def test_a_zoom_in_the_middle_of_a_recording(tmp_path):
+    """OrbbecSDK_ROS2#65: each frame through the calibration of its own stamp, in training too."""
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0)] * 2 + [seen_by(70.0)] * 2)
+    assert [pair.camera.fx for pair in PairedRecording(path)] == [35, 35, 70, 70]
+    dataset = BagPairs(path)
+    assert [dataset.focal(i) * 40 for i in (3, 0, 2, 1)] == [70, 35, 70, 35]
+    assert [pickle.loads(pickle.dumps(dataset)).focal(i) * 40 for i in (0, 3)] == [35, 70]
+
+
+def test_a_recording_whose_first_camera_info_is_zero(tmp_path):
+    """cam_lidar_calibration#18: the camera is known as soon as it says so, and before."""
+    path = small_bag(tmp_path / 'bag', [seen_by(0)] + [seen_by(35.0)] * 2)
+    pairs = PairedRecording(path)
+    assert [pair.camera.fx for pair in pairs] == [35] * 3
+    assert not pairs.without_camera
+    lost = PairedRecording(small_bag(tmp_path / 'lost', [seen_by(35.0), seen_by(0)]))
+    assert [pair.camera and pair.camera.fx for pair in lost] == [35, None]
+    assert 'uncalibrated (K is 0)' in lost.without_camera
+    assert '(1 of 2 frames)' in lost.without_camera
+
+
+def test_a_camera_info_once_before_all_of_another_clock(tmp_path):
+    """geometry2#183: recorded once; without a stamp its time of recording counts."""
+    def unstamped(fx):
+        return lambda stamp: seen_by(fx)(0)
+    once = PairedRecording(small_bag(tmp_path / 'once', [unstamped(35.0), None, None]))
+    assert [pair.camera.fx for pair in once] == [35] * 3
+    zoom = PairedRecording(small_bag(tmp_path / 'zoom', [unstamped(35.0), None, unstamped(70.0)]))
+    assert [pair.camera.fx for pair in zoom] == [35, 35, 70]
+
+
+def test_a_damaged_first_pair_costs_only_itself(tmp_path):
+    messages = list(recording([(np.zeros((30, 40, 3), np.uint8), np.ones((30, 40)))] * 4))
+    next(message for topic, message in messages if topic == IMAGE).data = np.zeros(9, np.uint8)
+    chosen, lost = readable(BagPairs(write(tmp_path / 'bag', messages)))
+    assert (chosen.chosen, len(lost)) == ([1, 2, 3], 1)
+
+
+def test_depth_of_another_camera_is_not_stretched(tmp_path, capsys):
+    """rtabmap_ros#785, #183, realsense-ros#2746: 848×480 depth on 640×480 colour."""
+    wide = np.full((30, 53), 2.0, np.float32)
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0)] * 2, truth=wide)
+    with pytest.raises(SystemExit, match=r'not one of 2 pairs could be scored; .*depth of 53×30 '
+                       r'and an image of 40×30 are not of one view.* no camera_info on '
+                       r'/camera/depth/camera_info; record it') as end:
+        evaluate_bag.main([str(path)], predict)
+    assert '\n' not in end.value.code
+    assert not len(readable(BagPairs(path))[0])
+    known = PairedRecording(small_bag(tmp_path / 'known', [seen_by(35.0)], truth=wide,
+                                      depth_info=seen_by(35.0, 53)))
+    assert len(list(known)) == 1
+    assert not known.assumptions()
+
+
+@pytest.mark.parametrize('predicted', [False, True])
+def test_what_is_assumed_of_depth_is_said(frames, tmp_path, capsys, predicted):
+    """rtabmap_ros#785: of the same shape it may be registered, or not; in JSON too."""
+    half = [(rgb, depth[::2, ::2]) for rgb, depth in frames]
+    path = write(tmp_path / 'bag', recording(half, predicted=predicted))
+    options = ['--predicted', PREDICTED, '--depth', DEPTH] if predicted else []
+    evaluate_bag.main([str(path), '--json', str(tmp_path / 'o.json'), *options],
+                      None if predicted else predict)
+    what = f'the depth on {PREDICTED}' if predicted else 'colour'
+    said = f'depth on {DEPTH} is taken to be registered to {what}: no camera_info on '
+    assert capsys.readouterr().err.count(said) == 1
+    assert any(sentence.startswith(said)
+               for sentence in json.loads((tmp_path / 'o.json').read_text())['said'])
+    if not predicted:
+        assert BagPairs(path).assumptions[0].startswith(said)
+
+
+def test_a_recordings_camera_info_for_another_image(tmp_path, capsys):
+    """ros_astra_camera#103: 640×480's calibration beside 160×90 pictures is not used."""
+    path = small_bag(tmp_path / 'bag', [seen_by(525.0, 640, 360)] * 2)
+    assert evaluate_bag.main([str(path)], lambda rgb, fx: (
+        np.full(rgb.shape[:2], 2.0, np.float32) if fx is None else 1 / 0)) == 0
+    said = capsys.readouterr().err
+    assert 'it is for 640×360, the image is 40×30' in said
+    assert "like NYU's" in said
+
+
+@pytest.mark.parametrize(('name', 'bent'), [('image_corrected', True), ('direct', True),
+                                            ('image_rect', False), ('image_rect_color', False)])
+def test_which_names_say_rectified(tmp_path, name, bent):
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0, distortion=(0.4, 0.1, 0, 0, 0))],
+                     topic=f'/camera/color/{name}')
+    pair, = PairedRecording(path)
+    assert (pair.seen == 0).any() == bent
+
+
+def test_frames_without_a_stamp_are_not_paired(tmp_path):
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0)] * 4, stamps=[0, START, 0, START + STEP])
+    pairs = PairedRecording(path)
+    assert [pair.stamp for pair in pairs] == [START, START + STEP]
+    assert f'2 of 4 frames on {IMAGE} carry no stamp and are left out' in pairs.assumptions()
+
+
+@pytest.mark.parametrize(('metres', 'said'), [
+    (3110.0, 'median depth is 3.11e+03 m: millimetres read as metres?'),
+    (200.0, 'centimetres or millimetres'), (0.003, 'metres read as millimetres?'),
+    (0.05, '8-bit levels or metres'), (2.0, None), (25.0, None), (0.3, None)])
+def test_a_mistaken_unit_is_said(tmp_path, capsys, metres, said):
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0)] * 2,
+                     truth=np.full((30, 40), metres, np.float32))
+    evaluate_bag.main([str(path)], predict)
+    found = capsys.readouterr().err
+    assert found.count('the median depth is') == bool(said)
+    assert (said or '') in found
 
 
 # --- scores -------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Every form of RGB-D data, written small but genuine from the virtual room, and read back."""
 
+import argparse
 import json
 import shutil
+import struct
 
 import cv2
 import h5py
@@ -15,6 +17,7 @@ from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.room import Room
 from train import prepare
+from train.arguments import open_data
 from train.datasets import open_dataset, raw
 from train.datasets.files import read_colour, read_depth
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
@@ -143,6 +146,69 @@ def test_pair_list(frames, tmp_path):
     table.write_text('0.png,colour_depth.png\n')
     with pytest.raises(OSError, match='one channel'):
         open_dataset(table).read(0)
+
+
+@pytest.mark.parametrize('fx', ['nan', 'inf', '-250', '0', '1e400'])
+def test_a_focal_length_that_cannot_be_is_refused_by_row(tmp_path, fx):
+    """An epoch at loss 0.0000, then a crash."""
+    table = tmp_path / 'pairs.csv'
+    table.write_text(f'image,depth,fx\n0.png,0.pgm,260\n0.png,0.pgm,{fx}\n')
+    with pytest.raises(OSError, match=rf"pairs\.csv: row 2: fx is '{fx}'; it must be a number of"):
+        open_dataset(table)
+
+
+def with_orientation(jpeg, orientation):
+    """A JPEG's bytes with an EXIF entry of orientation (0x0112), 1…8."""
+    block = b'Exif\0\0' + struct.pack('<2sHIHHHIHHI', b'II', 42, 8, 1, 0x0112, 3, 1, orientation,
+                                      0, 0)
+    return jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(block) + 2) + block + jpeg[2:]
+
+
+def tiny_pairs(folder, depth, fx='', suffix='.png'):
+    """A .csv of two pairs; depth: as its file holds it."""
+    write_bgr(folder / 'a.png', np.full((48, 64, 3), 90, np.uint8))
+    if suffix == '.npy':
+        np.save(folder / 'depth.npy', depth)
+    else:
+        cv2.imwrite(str(folder / f'depth{suffix}'), depth)
+    table = folder / 'pairs.csv'
+    table.write_text('image,depth,fx\n' + f'a.png,depth{suffix},{fx}\n' * 2)
+    return table
+
+
+@pytest.mark.parametrize('fx', ['0.81', '1e7'])
+def test_a_focal_length_that_no_lens_has(tmp_path, fx):
+    """Of the picture's width, or in thousandths of a millimetre."""
+    table = tiny_pairs(tmp_path, np.full((48, 64), 2000, np.uint16), fx)
+    with pytest.raises(OSError, match=r'a\.png: its focal length is .* fx in pixels'):
+        read_whole(open_dataset(table), 0)
+
+
+@pytest.mark.parametrize(('depth', 'suffix', 'scale', 'said'), [
+    (np.full((48, 64), 2.5, np.float32), '.npy', 1000, 'metres read as millimetres?'),
+    (np.full((48, 64), 60, np.uint8), '.png', 1000, '8-bit levels'),
+    (np.full((48, 64), 200, np.uint8), '.png', 1000, '8-bit levels'),
+    (np.full((48, 64), 2500, np.uint16), '.png', 1, 'millimetres read as metres?'),
+    (np.full((48, 64), 2500, np.uint16), '.png', 1000, None),
+    (np.full((48, 64), 2.5, np.float32), '.npy', 1, None)])
+def test_a_mistaken_unit_is_said(tmp_path, capsys, depth, suffix, scale, said):
+    table = tiny_pairs(tmp_path, depth, suffix=suffix)
+    open_data(argparse.Namespace(split='train', depth_scale=scale, image_topic=None,
+                                 depth_topic=None), table)
+    found = capsys.readouterr().err
+    assert (said or '') in found
+    assert ('--depth-scale' in found) == bool(said)
+
+
+def test_colour_is_read_as_stored(tmp_path):
+    """mmcv#805, Hierarchical-Localization#373: EXIF turns colour, but not its depth."""
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    data = cv2.imencode('.jpg', rgb)[1].tobytes()
+    plain, *turned = (tmp_path / f'{i}.jpg' for i in range(9))
+    plain.write_bytes(data)
+    for orientation, path in enumerate(turned, 1):
+        path.write_bytes(with_orientation(data, orientation))
+        assert np.array_equal(read_colour(path), read_colour(plain))
 
 
 def write_bag(path, frames, plugin, encoding):

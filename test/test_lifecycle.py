@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros import geometry
+from hybrid_depth_ros import calibration, geometry
 from hybrid_depth_ros.encodings import image_to_depth, intrinsics_from_camera_info
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes import depth_camera

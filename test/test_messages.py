@@ -280,7 +280,7 @@ def camera(**changes):
 
 @pytest.mark.parametrize(('changes', 'size', 'wanted'), (
     ({}, (640, 480), (500, 510, 320, 240)),
-    ({}, (320, 120), (250, 127.5, 160, 60)),
+    ({}, (320, 240), (250, 255, 160, 120)),
     ({'binning_x': 2, 'binning_y': 4}, (320, 120), (250, 127.5, 160, 60)),
     ({'binning_x': 1, 'binning_y': 1}, (640, 480), (500, 510, 320, 240)),
     ({'roi': RegionOfInterest(x_offset=100, y_offset=40, width=200, height=100)}, (200, 100),

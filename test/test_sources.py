@@ -1,5 +1,7 @@
 """Frame sources: the virtual room, folders, videos, and what is not there."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -29,6 +31,30 @@ def test_folder_in_natural_order(tmp_path):
         source.read()
     assert source.read().rgb[0, 0, 0] == 10
     assert source.read() is None
+
+
+def test_under_a_calibration_pixels_are_as_stored(tmp_path):
+    """mmcv#805, Hierarchical-Localization#373: EXIF's orientation, and a video's."""
+    block = b'Exif\0\0' + struct.pack('<2sHIHHHIHHI', b'II', 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    jpeg = cv2.imencode('.jpg', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    (tmp_path / 'a.jpg').write_bytes(
+        jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(block) + 2) + block + jpeg[2:])
+    for as_stored, shape in ((False, (64, 48)), (True, (48, 64))):
+        source = open_source(str(tmp_path), as_stored=as_stored)
+        assert source.read().rgb.shape[:2] == shape
+    path = tmp_path / 'turned.mp4'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 12.0, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b'tkhd') + 4 + 40  # ISO 14496-12, 8.3.2: a turn by a quarter
+    data[matrix:matrix + 36] = struct.pack('>9i', 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    for as_stored, shape in ((False, (64, 48)), (True, (48, 64))):
+        source = open_source(str(path), as_stored=as_stored)
+        assert source.read().rgb.shape[:2] == shape
+        source.close()
 
 
 def test_folder_loops(tmp_path):

@@ -180,7 +180,8 @@ class DepthNode(LifecycleNode):
 
     def _follow_demand(self):
         for camera in self._cameras:
-            camera.follow(self._state == 'active')
+            camera.follow(self._state == 'active',
+                          self._state != 'finalized' and self.context.ok())
         if snapshot := self._snapshot:
             snapshot.check_deadline()
 

@@ -92,17 +92,17 @@ class DepthCamera:
     def _wanted(self, *publishers):
         return any(publisher.get_subscription_count() for publisher in publishers)
 
-    def follow(self, active):
+    def follow(self, active, alive=True):
         """Listen to the images only while the node is active and somebody listens to us.
 
-        camera_info is small, and may come only once: it is listened to all the time.
+        camera_info is small, and may come only once: it is listened to while the node is alive.
         """
         wanted = active and (self.snapshot is not None or self._wanted(
             self._depth_publisher, self._info_publisher, self._cloud_publisher))
         if wanted and not self._inputs[0].subscription:
             self._heard = time.monotonic()
         images, camera_infos, *anchors = self._inputs
-        camera_infos.follow()
+        camera_infos.follow(alive)
         for topic in (images, *anchors):
             topic.follow(wanted)
 

@@ -27,7 +27,7 @@ class _Camera:
             info_topic = recording.choose('camera_info', info_topic, option)
         self.info_topic = info_topic or f'{base}/camera_info'
         self._rectified = says_rectified(topic)
-        self._calibrations, self._by_stamp = Calibrations(), True
+        self._by_stamp = True
         self._frames, self._troubles, self.notes = 0, Counter(), set()
 
     def learn(self, infos, frames):
@@ -38,6 +38,7 @@ class _Camera:
         """
         self._by_stamp = bool(frames) and any(
             min(frames).stamp <= message.stamp <= max(frames).stamp for message, _ in infos)
+        self._calibrations = Calibrations() if self._by_stamp else Calibrations(near=0)
         for message, info in sorted(infos, key=lambda entry: self._when(entry[0])):
             self._calibrations.add(info, self._when(message))
 
@@ -49,8 +50,8 @@ class _Camera:
         self._frames += 1
         trouble = f'no camera_info on {self.info_topic}'
         try:
-            camera = self._calibrations.at(self._when(message), width, height, True,
-                                           self._rectified)
+            camera = self._calibrations.at(self._when(message), width, height,
+                                           not self._rectified, self._rectified)
         except ValueError as error:
             camera, trouble = None, f'camera_info on {self.info_topic} will not do: {error}'
         if camera is None:

@@ -1,0 +1,132 @@
+"""Subscriptions are what their publishers offer: what was said once is heard, and nothing twice."""
+
+import time
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from graph import CAMERA, CHART
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from stub_depth_node import ScenePredictor
+
+from hybrid_depth_ros.nodes.depth import DepthNode
+from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+SENSOR = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+
+
+class Room:
+    """Nodes of one process that hear each other."""
+
+    def __init__(self):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes = []
+        self.talker = self.add(rclpy.create_node('talker', context=self.context))
+
+    def add(self, node):
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def spin(self, until=lambda: False, seconds=20.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            self.executor.spin_once(timeout_sec=0.02)
+        return until()
+
+    def close(self):
+        self.executor.shutdown()
+        for node in self.nodes:
+            node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def room():
+    room = Room()
+    yield room
+    room.close()
+
+
+def numbered(number):
+    return CameraInfo(width=number)
+
+
+def test_what_was_said_once_is_heard_by_who_comes_later(room):
+    """geometry2#183, nav2#4198, spot_ros2#313; and beside publishers that keep nothing."""
+    latched = room.talker.create_publisher(CameraInfo, 'info', LATCHED)
+    latched.publish(numbered(1))
+    got = []
+    listener = Listener(room.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
+    room.talker.create_timer(0.1, lambda: listener.follow(wanted[0]))
+    wanted = [True]
+    assert room.spin(lambda: got == [1])
+    volatile = room.talker.create_publisher(CameraInfo, 'info', 5)
+    sensor = room.talker.create_publisher(CameraInfo, 'info', SENSOR)
+    assert room.spin(lambda: len(listener._subscriptions) == 2
+                     and volatile.get_subscription_count() and sensor.get_subscription_count())
+    for number, publisher in enumerate((volatile, sensor, latched, volatile, latched), 2):
+        publisher.publish(numbered(number))
+        assert room.spin(lambda number=number: number in got)
+    room.spin(seconds=0.3)
+    assert got == [1, 2, 3, 4, 5, 6]  # each once, though two subscriptions hear them
+    wanted[0] = False
+    assert room.spin(lambda: listener.subscription is None)
+    wanted[0] = True
+    assert room.spin(lambda: got[6:] == [6])  # who comes again hears it again
+
+
+@pytest.mark.parametrize(('choice', 'heard'), [('transient_local', True), ('volatile', False)])
+def test_durability_can_be_overridden(room, choice, heard):
+    """The usual QoS override, which had no effect on durability."""
+    latched = room.talker.create_publisher(CameraInfo, '/info', LATCHED)
+    latched.publish(numbered(1))
+    node = room.add(rclpy.create_node('listener', context=room.context, parameter_overrides=[
+        Parameter('qos_overrides./info.subscription.durability', value=choice)]))
+    got = []
+    listener = Listener(node, CameraInfo, '/info', got.append)
+    assert room.spin(lambda: node.count_publishers('/info'))
+    listener.follow()
+    assert listener.subscription.qos_profile.durability.name == choice.upper()
+    room.spin(lambda: got, 5.0 if heard else 0.5)
+    assert bool(got) == heard
+    with pytest.raises(ValueError, match=r"durability of /other is 'always'; it must be one of"):
+        Listener(rclpy.create_node('wrong', context=room.context, parameter_overrides=[Parameter(
+            'qos_overrides./other.subscription.durability', value='always')]), CameraInfo,
+            '/other', got.append)
+
+
+@pytest.mark.parametrize('latched', [True, False])
+def test_a_calibration_that_comes_once_while_nobody_listens_to_the_node(room, latched):
+    """geometry2#183: 15 depths, 0 clouds. Also after the node was deactivated and activated."""
+    infos = room.talker.create_publisher(CameraInfo, 'camera_info', LATCHED if latched else 5)
+    images = room.talker.create_publisher(Image, 'image', 5)
+    info = camera_info_message(CAMERA, Header(stamp=room.talker.get_clock().now().to_msg()))
+    if latched:
+        infos.publish(info)
+    node = room.add(DepthNode(ScenePredictor(0.0), context=room.context))
+    assert room.spin(infos.get_subscription_count)
+    if not latched:
+        infos.publish(info)
+    assert room.spin(lambda: node._cameras[0]._calibrations)
+    assert not images.get_subscription_count()
+    clouds = []
+    room.talker.create_subscription(PointCloud2, 'depth/points', clouds.append, 5)
+    for _ in range(2):
+        assert room.spin(images.get_subscription_count)
+        images.publish(rgb_to_image(np.ascontiguousarray(CHART), Header(
+            stamp=room.talker.get_clock().now().to_msg(), frame_id='camera')))
+        assert room.spin(lambda: clouds)
+        clouds.clear()
+        node.trigger_deactivate()
+        node.trigger_activate()
