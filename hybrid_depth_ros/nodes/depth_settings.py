@@ -29,8 +29,8 @@ SETTINGS = (
     Setting('depth_encoding', '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or '
             'millimetres (16UC1, 0: unknown)', choices=('32FC1', '16UC1'), changeable=True),
     Setting('rectify', 'auto', 'undistort images first; auto: where camera_info has distortion '
-            "and the image topic isn't called rect, as image_rect", choices=('auto', 'always', 'never'),
-            changeable=True),
+            "and the image topic isn't called rect, as image_rect",
+            choices=('auto', 'always', 'never'), changeable=True),
     Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
             '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
     Setting('edge_filter', 0.1, "drop cloud points at an object's outline, where inverse depth "
