@@ -278,11 +278,16 @@ class Victim:
         last = {}
         for when, text in self.log.warnings:
             assert len(text) <= LONGEST and text.isprintable(), text[:2 * LONGEST]
-            about = text.startswith('frame skipped')
+            about, = (kind for kind, starts in ABOUT.items() if text.startswith(starts))
             assert when - last.get(about, -5.0) >= 5.0, text
             last[about] = when
 
 
+ABOUT = {
+    'frame': 'frame skipped', 'calibration': ('camera_info will not do', 'nothing came'),
+    'resized': 'camera_info: it is for', 'frame_id': 'frame_id',
+    'clock': ('the images carry no stamp', 'stamps are'), 'anchors': 'anchors',
+}
 PICTURES_OF_CHART = cv2.imencode('.png', CHART[..., ::-1])[1].tobytes()
 
 
