@@ -575,3 +575,23 @@ def test_virtual_rooms_at_robots_heights():
     again = read_whole(open_dataset('room:3-4'), 5)
     assert (again[0] == rgb).all() and (again[1] == depth).all()
     assert len(rooms.numbered([[4, 4]])) == 12
+
+
+def test_a_list_that_names_files_elsewhere(tmp_path):
+    """DenseDepth#41's kind: absolute paths outside the CSV's folder broke train.prepare."""
+    from train.prepare import prepare
+    there, lists = tmp_path / 'there', tmp_path / 'lists'
+    there.mkdir()
+    lists.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(there / f'{i}.png'), np.full((30, 40, 3), 60, np.uint8))
+        cv2.imwrite(str(there / f'd{i}.png'), np.full((30, 40), 2000, np.uint16))
+    (there / '1.png').write_bytes(b'no picture')
+    (lists / 'pairs.csv').write_text(''.join(
+        f'{folder}/{i}.png,{folder}/d{i}.png\n' for i, folder in enumerate(
+            (there, there, '../there'))))
+    data = open_dataset(lists / 'pairs.csv')
+    assert [data.name(i) for i in range(3)] == [
+        f'{there}/0.png', f'{there}/1.png', '../there/2.png']
+    assert prepare(data, tmp_path / 'store', 40, 30, workers=1) == 1
+    assert len(open_dataset(tmp_path / 'store')) == 2

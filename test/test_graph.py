@@ -276,8 +276,10 @@ def test_parameters_are_described_and_bad_values_refused(graph):
         assert descriptor.read_only != setting.changeable
     for name, value, reason in (
             ('depth_encoding', 'float', '32FC1'), ('rectify', 'maybe', 'never'),
-            ('horizontal_fov', 200.0, 'range'), ('horizontal_fov', 'wide', 'type'),
-            ('weights', 'other', 'other'), ('image_transport', 'compressed', 'read'),
+            ('horizontal_fov', 200.0, 'from 0.0 to 179.0 degrees'),
+            ('horizontal_fov', 'wide', "is 'wide'; it must be a number with a point"),
+            ('weights', 'other', 'other'),
+            ('image_transport', 'compressed', 'may not change while the node runs'),
             ('fit', 'half', 'paper')):
         result = graph.set_parameter(name, value)
         assert not result.successful

@@ -293,18 +293,28 @@ def test_a_node_that_is_told_to_end_while_it_starts(stop, loaded):
     assert not [word for word in ('FATAL', 'ERROR', 'Traceback', 'invalid') if word in printed]
 
 
-def test_a_start_that_goes_on_is_left_where_it_is():
+@pytest.mark.parametrize('where', ['start', 'callback'])
+def test_what_goes_on_when_told_to_end_is_left_where_it_is(where):
     """rclpy#253's kind: a download of minutes."""
     pytest.importorskip('rclpy')
     code = '''
 import sys, time
 from hybrid_depth_ros.nodes.process import run
-def create():
+import rclpy
+def wait():
     print('started', flush=True)
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)
+def create():
+    if sys.argv[1] == 'start':
+        wait()
+    node = rclpy.create_node('waiter')
+    node.create_timer(0.01, wait)
+    return node
 sys.exit(run('camera_node', create))
 '''
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, '-c', code, where], stdout=subprocess.PIPE,
+                               text=True)
     assert process.stdout.readline() == 'started\n'
     process.terminate()
     assert process.wait(10) == 0
@@ -358,3 +368,63 @@ def test_make_hands_names_on_as_they_are(tmp_path):
         assert done.stdout.split('\0')[2:-1] == [
             f'--source={name}', f'--weights={name}', '--horizontal-fov=70', '--seconds=20',
             f'--out={name}'], done.stderr
+
+
+# --- names and values inside a running node -----------------------------------------------
+
+@pytest.fixture
+def make_node():
+    """A function that makes a node of its own graph with arguments behind --ros-args."""
+    rclpy = pytest.importorskip('rclpy')
+    context, nodes = rclpy.Context(), []
+    rclpy.init(args=[], context=context)
+
+    def make(create, *arguments):
+        nodes.append(create(context=context, cli_args=['--ros-args', *arguments]))
+        return nodes[-1]
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(('transport', 'rules', 'topic'), [
+    ('raw', ('image:=/depth/in', '/depth/in:=/wrong'), '/depth/in'),
+    ('raw', ('image:=/depth/in', '/image:=/wrong'), '/depth/in'),
+    ('compressed', ('image:=/depth/in', '/depth/in:=/wrong'), '/depth/in/compressed'),
+    ('compressed', ('image/compressed:=/depth/in', '/depth/in:=/wrong'), '/depth/in'),
+    ('raw', (), '/image'), ('compressed', (), '/image/compressed')])
+def test_names_are_remapped_once(make_node, transport, rules, topic):
+    """ros_comm#2175: what was remapped already was remapped again, and /wrong listened to."""
+    from hybrid_depth_ros.nodes.depth import DepthNode
+    node = make_node(
+        lambda **options: DepthNode(print, **options), '-p', 'autostart:=false', '-p',
+        f'image_transport:={transport}', *(word for rule in rules for word in ('-r', rule)),
+        '-r', 'camera_info:=/info', '-r', '/info:=/wrong')
+    camera, = node._cameras
+    for listener in camera._inputs[:2]:
+        listener.follow()
+    assert [listener.subscription.topic_name for listener in camera._inputs[:2]] == [topic, '/info']
+    assert camera.topic == topic
+
+
+@pytest.mark.parametrize(('name', 'value', 'said'), [
+    ('max_range', 5, 'parameter max_range is 5; it must be a number with a point from 0.0 to'),
+    ('max_range', -1.0, 'parameter max_range is -1.0; it must be a number with a point from 0.0'),
+    ('max_range', float('nan'), 'parameter max_range is nan; it must be a number with a point'),
+    ('cloud_stride', 0, 'parameter cloud_stride is 0; it must be a whole number from 1 to 64'),
+    ('cloud_stride', True, 'parameter cloud_stride is True; it must be a whole number'),
+    ('cloud_stride', None, 'parameter cloud_stride is None; it must be a whole number'),
+    ('weights', 5, 'parameter weights is 5; it must be a text'),
+    ('cameras', ['a'], 'parameter cameras may not change while the node runs: set it at the start'),
+    ('rectify', 'x', "parameter rectify is 'x'; it must be one of: auto, always, never")])
+def test_a_value_refused_while_running_is_told_as_at_the_start(make_node, name, value, said):
+    """rclpy#912's kind: in rclpy's words while running, in ours at the start."""
+    from rclpy.parameter import Parameter
+
+    from hybrid_depth_ros.nodes.depth import DepthNode
+    node = make_node(lambda **options: DepthNode(print, **options), '-p', 'autostart:=false')
+    answer = node.set_parameters_atomically([Parameter(name, value=value)])  # as the service does
+    assert not answer.successful
+    assert answer.reason.startswith(said)
+    assert node.set_parameters_atomically([Parameter('max_range', value=4.0)]).successful

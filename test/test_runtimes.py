@@ -261,3 +261,47 @@ predictor(np.zeros((480, 640, 3), np.uint8))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ''
     assert not list(home.iterdir())
+
+
+class Restless:
+    """A runtime whose turns take what a list says; then the last of them."""
+
+    def __init__(self, name, seconds, log):
+        self.name, self.seconds, self.log = name, list(seconds), log
+
+    def __call__(self, pixels):
+        self.log.append(self.name)
+        time.sleep(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
+
+
+def restless(monkeypatch, **seconds):
+    log = []
+    monkeypatch.setattr(fastest, '_make', lambda name, *_: Restless(name, seconds[name], log))
+    monkeypatch.setattr(fastest, 'installed', lambda name: name in seconds)
+    return log
+
+
+def test_a_busy_moment_does_not_decide(cache, monkeypatch):
+    """vllm#10185's neighbour: a choice made in a busy second was remembered for ever.
+
+    Candidates take turns, of each the best counts; a trial that saw its own noise says so, and
+    is not remembered.
+    """
+    # openvino is twice as fast, but most of its turns fall into somebody else's seconds
+    log = restless(monkeypatch, torch=[0.04],
+                   openvino=[0.12] * 4 + [0.02] * 4 + [0.12] * 3 + [0.02])
+    runtime, reason = load_runtime(device='cpu')
+    assert runtime.name == 'openvino'
+    assert reason.startswith('openvino int8: torch ')
+    assert 'busy' in reason
+    assert not list(cache.glob('choices/*'))
+    turns = [name for i, name in enumerate(log) if not i or log[i - 1] != name]
+    assert len(turns) >= 2 * fastest.ROUNDS  # not one after the other
+    log = restless(monkeypatch, torch=[0.05], openvino=[0.02])
+    _, reason = load_runtime(device='cpu')  # the next start, on a quiet machine
+    assert set(log) == {'torch', 'openvino'}
+    assert 'busy' not in reason
+    assert len(list(cache.glob('choices/*'))) == 1
+    log = restless(monkeypatch, torch=[0.05], openvino=[0.02])
+    assert load_runtime(device='cpu')[1] == f'{reason}, by an earlier trial'
+    assert not log

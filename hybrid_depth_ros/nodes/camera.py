@@ -19,7 +19,7 @@ from hybrid_depth_ros.nodes.messages import (
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.nodes.transforms import publish_static
 from hybrid_depth_ros.sources import (
@@ -51,13 +51,15 @@ SETTINGS = (
 )
 
 
-class CameraNode(Node):
+class CameraNode(OwnWords, Node):
     """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
     ``scan``, of a lidar whose static transform is sent where tf2_ros is installed.
 
     Raises ValueError or OSError for a parameter or a source that will not do.
     ``exit_status`` is None while frames come.
     """
+
+    settings = SETTINGS
 
     def __init__(self, **options):
         super().__init__('camera_node', **options)

@@ -26,7 +26,7 @@ from hybrid_depth_ros.nodes.depth_settings import (
     check_ranges,
 )
 from hybrid_depth_ros.nodes.messages import cv_bridge_encodings
-from hybrid_depth_ros.nodes.parameters import declare
+from hybrid_depth_ros.nodes.parameters import OwnWords, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.nodes.snapshot import Snapshot
 from hybrid_depth_ros.nodes.transforms import Transforms
@@ -39,7 +39,7 @@ def resident_megabytes():
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
-class DepthNode(LifecycleNode):
+class DepthNode(OwnWords, LifecycleNode):
     """Subscribes ``image`` (or ``image/compressed``) and ``camera_info``; publishes
     ``depth/image``, ``depth/camera_info``, ``depth/points`` and ``/diagnostics``.
 
@@ -54,6 +54,8 @@ class DepthNode(LifecycleNode):
     ``exit_status`` is None, or 1 where ``autostart`` failed.
     Raises ValueError for a parameter that will not do.
     """
+
+    settings = SETTINGS
 
     def __init__(self, predictor=None, **options):
         super().__init__('depth_node', **options)

@@ -62,9 +62,9 @@ class DepthCamera:
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
         self._raw = settings['image_transport'] == 'raw'
         self._inputs = [
-            Listener(node, Image, self.image_topic, self._take_image) if self._raw else
-            Listener(node, CompressedImage, self.image_topic + '/compressed', self._take_image),
-            Listener(node, CameraInfo, self._info_topic, self._take_camera_info, depth=10)]
+            Listener(node, Image, prefix + 'image', self._take_image) if self._raw else
+            Listener(node, CompressedImage, self._compressed(node, prefix), self._take_image),
+            Listener(node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
         self._calibrations = Calibrations(live=True)
         self._complaints = {}
@@ -86,6 +86,12 @@ class DepthCamera:
         self._heard, self._failure = time.monotonic(), ''
         self._told = None  # of which silence a warning was logged
         self._anchors.reset()
+
+    def _compressed(self, node, prefix):
+        """The name that compressed images are subscribed by: beside image, or remapped itself."""
+        name = f'{prefix}image/compressed'
+        remapped = node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
+        return name if remapped else f'{self.image_topic}/compressed'
 
     # --- subscriptions ----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from hybrid_depth_ros.files import check_result, expanded, result
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
 from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
-from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
 from hybrid_depth_ros.recordings.registration import register_depth
@@ -28,7 +28,7 @@ SETTINGS = (
 QUEUE = 100  # messages of a topic that wait while others are scored
 
 
-class EvaluatorNode(Node):
+class EvaluatorNode(OwnWords, Node):
     """Subscribes ``depth/image`` and ``depth_ground_truth``; publishes ``/diagnostics``.
 
     Frames are paired and scored as ``evaluate_bag --predicted`` does it. True depth is taken to be
@@ -36,6 +36,8 @@ class EvaluatorNode(Node):
     is left out. ``scores``: RecordingScores.
     Raises ValueError for a parameter that will not do, OSError where `json` can't be written.
     """
+
+    settings = SETTINGS
 
     def __init__(self, **options):
         super().__init__('evaluator_node', **options)

@@ -36,7 +36,9 @@ class Listener:
 
     def __init__(self, node, kind, topic, callback, depth=1, raw=False):
         self._node, self._kind, self._callback = node, kind, callback
-        self.topic, self._depth, self._raw = node.resolve_topic_name(topic), depth, raw
+        # subscribed by its own name: one that is resolved already would be remapped once more
+        self._name, self.topic = topic, node.resolve_topic_name(topic)
+        self._depth, self._raw = depth, raw
         self._reliability, self._durability = map(self._override, _CHOICES)
         self._subscriptions = {}  # (reliability, durability) → subscription
         self._taken = deque(maxlen=REMEMBERED)
@@ -85,7 +87,7 @@ class Listener:
 
     def _subscribe(self, reliability, durability):
         return self._node.create_subscription(
-            self._kind, self.topic, self._take,
+            self._kind, self._name, self._take,
             QoSProfile(depth=self._depth, reliability=reliability, durability=durability),
             raw=self._raw, qos_overriding_options=QoSOverridingOptions(
                 policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))

@@ -2,7 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import ParameterException
 
 
@@ -54,6 +59,20 @@ class Setting(NamedTuple):
         between = f' from {self.range[0]} to {self.range[1]}' if self.range else ''
         return f'{kind}{between} {self.unit}'.strip()
 
+    def misfit(self, value):
+        """Why rclpy would not take `value` while the node runs, in our words; or None."""
+        kind = {tuple: (list, tuple)}.get(type(self.default), type(self.default))
+        good = self.any_type or (isinstance(value, kind) and (
+            isinstance(value, bool) == isinstance(self.default, bool)))
+        if good and self.range:
+            good = self.range[0] <= value <= self.range[1]
+        if not good:
+            return f'parameter {self.name} is {value!r}; it must be {self.wanted()}'
+        if not self.changeable:
+            return (f'parameter {self.name} may not change while the node runs: set it at the '
+                    f'start, -p {self.name}:=…')
+        return None
+
     def refusal(self, value):
         """Why `value` can't be taken, or None when it can."""
         if self.any_type and type(value) not in (str, int):  # what YAML makes of no, 1e5, [x]
@@ -87,3 +106,21 @@ def declare(node, settings):
             raise ValueError(reason)
         values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
     return values
+
+
+class OwnWords:
+    """For a node beside rclpy's class: what is refused while it runs is said as at its start.
+
+    rclpy looks at its descriptors first, and says what it finds there in its own words.
+    """
+
+    settings: tuple = ()  # Setting
+
+    def set_parameters_atomically(self, parameter_list):
+        """As rclpy's; the parameter service calls it."""
+        known = {setting.name: setting for setting in self.settings}
+        for parameter in parameter_list:
+            refused = parameter.name in known and known[parameter.name].misfit(parameter.value)
+            if refused:
+                return SetParametersResult(successful=False, reason=refused)
+        return super().set_parameters_atomically(parameter_list)

@@ -1,5 +1,6 @@
 """A node as a process: started, run and ended in one way."""
 
+import _thread
 import ctypes
 import os
 import re
@@ -71,12 +72,12 @@ class _Asked:
     rclpy's handlers, which call these, shut its context down, and that ends the spinning. An
     exception, raised anywhere, would be taken for a fault of what happens to run: an import makes
     an ImportError of it. A start that goes on for PATIENCE all the same, as a download does, is
-    left where it is; and a Ctrl-C that long after the first interrupts whatever keeps the node.
+    left where it is; a callback that does, as one that loads other weights, is interrupted.
     To be made before rclpy.init: Python's handlers would replace rclpy's.
     """
 
     def __init__(self):
-        self.phase, self._first = 'before', None
+        self.phase, self._asked, self._impatient = 'before', False, False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -85,18 +86,19 @@ class _Asked:
     def _take(self, number, frame):
         if self.phase == 'before':
             leave()
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-            if self.phase == 'start':
-                threading.Thread(target=self._lose_patience, daemon=True).start()
-        elif number == signal.SIGINT and now - self._first > PATIENCE and self.phase != 'end':
+        if not self._asked:
+            self._asked = True
+            threading.Thread(target=self._lose_patience, daemon=True).start()
+        elif self._impatient and self.phase == 'run':
             raise KeyboardInterrupt
 
     def _lose_patience(self):
         time.sleep(PATIENCE)
         if self.phase == 'start':
             leave()
+        self._impatient = True
+        if self.phase == 'run':
+            _thread.interrupt_main()
 
 
 def run(name, create, args=None):

@@ -14,7 +14,7 @@ from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.messages import image_to_rgb
-from hybrid_depth_ros.nodes.parameters import Setting, declare
+from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.page import Page, is_loopback
 from hybrid_depth_ros.pictures import colour_depth, depth_range, draw_anchors
@@ -90,12 +90,14 @@ class _Topic:
         return sum(arrival > now - span for arrival in self._arrivals) / span
 
 
-class ViewerNode(Node):
+class ViewerNode(OwnWords, Node):
     """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL, with ``depth/anchors``.
 
     Listens only while the page is open somewhere. Raises ValueError or OSError for a parameter
     or an address that will not do.
     """
+
+    settings = SETTINGS
 
     def __init__(self, **options):
         super().__init__('viewer_node', **options)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
@@ -49,8 +50,8 @@ class PairList(RgbdSet):
                 raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
                               "number of pixels above 0, or empty where the camera is like NYU's"
                               ) from None
-            self.rows.append((self.path.parent / entry['image'],
-                              self.path.parent / entry['depth'], fx))
+            self.rows.append((self.path.parent / expanded(entry['image']),
+                              self.path.parent / expanded(entry['depth']), fx))
         whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
         self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
                          for file in row[:2] if not file.exists()]
@@ -70,7 +71,9 @@ class PairList(RgbdSet):
         return rgb, read_depth(depth, self.depth_scale)
 
     def name(self, i):
-        return str(self.rows[i][0].relative_to(self.path.parent))
+        image = self.rows[i][0]
+        inside = image.is_relative_to(self.path.parent)
+        return str(image.relative_to(self.path.parent) if inside else image)
 
     def focal(self, i):
         image, _, fx = self.rows[i]
