@@ -35,6 +35,7 @@ from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import load_network, weights_path
 
 ROUNDS, TRIAL = 5, 0.2  # turns that each candidate gets, and seconds of each at least
+HOPELESS = 4            # times as slow as the best: no more turns
 NOISE = 1.3             # times that a candidate's turns may differ on a machine that is quiet
 
 
@@ -77,17 +78,16 @@ def _compare(made):
     """(seconds of each candidate by name, whether the machine was quiet).
 
     The candidates take turns, so that a busy moment meets them all, and of each the best turn
-    counts. Where the best is not clearly the best in its own noise, the machine was not quiet.
+    counts; one that is far behind gets no more. Where turns of one candidate differ much, the
+    machine was not quiet.
     """
-    turns = {name: [] for name in made}
+    turns, took = {name: [] for name in made}, dict.fromkeys(made, 0.0)
     for _ in range(ROUNDS):
         for name, runtime in made.items():
-            turns[name].append(_turn(runtime, TRIAL / ROUNDS))
-    took = {name: min(seconds) for name, seconds in turns.items()}
-    first = min(took, key=took.__getitem__)
-    quiet = all(np.median(turns[name]) <= NOISE * took[name] or took[name] > 3 * took[first]
-                for name in turns)
-    return took, quiet
+            if took[name] <= HOPELESS * min(took.values()):
+                turns[name].append(_turn(runtime, TRIAL / ROUNDS))
+        took = {name: min(seconds) for name, seconds in turns.items()}
+    return took, all(np.median(seconds) <= NOISE * min(seconds) for seconds in turns.values())
 
 
 def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='auto'):
