@@ -27,7 +27,7 @@ def unit_doubt(depth):
     median, most = float(np.median(known)), float(known.max())
     if NEAREST <= median <= FARTHEST and most > MOST_8_BIT:
         return ''
-    return f'the median depth is {median:.3g} m: ' + (
+    return f'the median depth is {median:.4g} m: ' + (
         ('metres read as millimetres?' if most < MOST_8_BIT / 10 else
          '8-bit levels or metres, read as millimetres?') if median <= FARTHEST else
         'millimetres read as metres?' if median > 10 * FARTHEST else

@@ -626,7 +626,7 @@ def test_frames_without_a_stamp_are_not_paired(tmp_path):
 
 
 @pytest.mark.parametrize(('metres', 'said'), [
-    (3110.0, 'median depth is 3.11e+03 m: millimetres read as metres?'),
+    (3110.0, 'median depth is 3110 m: millimetres read as metres?'),
     (200.0, 'centimetres or millimetres'), (0.003, 'metres read as millimetres?'),
     (0.05, '8-bit levels or metres'), (2.0, None), (25.0, None), (0.3, None)])
 def test_a_mistaken_unit_is_said(tmp_path, capsys, metres, said):

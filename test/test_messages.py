@@ -8,6 +8,8 @@ import time
 import cv2
 import numpy as np
 import pytest
+import rclpy
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -457,6 +459,31 @@ def test_calibration_file_errors(tmp_path, old, new, complaint):
 def test_calibration_file_absent(tmp_path):
     with pytest.raises(OSError, match='nowhere'):
         messages.camera_info_from_yaml(tmp_path / 'nowhere.yaml')
+
+
+@pytest.mark.parametrize(('size', 'fx', 'said'), [
+    ((640, 480), 500.5, ''), ((480, 640), 0, 'it is for 640×480, the image is 480×640'),
+    ((320, 240), 500.5, 'taken to be the same view, resized')])
+def test_a_calibration_file_for_another_image(tmp_path, monkeypatch, size, fx, said):
+    """ros_astra_camera#103: the camera node names it once, and publishes none."""
+    from hybrid_depth_ros.nodes.camera import CameraNode
+    (tmp_path / 'front.yaml').write_text(CALIBRATION)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((*size[::-1], 3), np.uint8))
+    context, logged = rclpy.Context(), []
+    rclpy.init(args=[], context=context)
+    node = CameraNode(context=context, parameter_overrides=[
+        Parameter('source', value=str(tmp_path)),
+        Parameter('calibration', value=str(tmp_path / 'front.yaml')),
+        Parameter('frame_id', value='/camera')])
+    try:
+        monkeypatch.setattr(type(node.get_logger()), 'warning', lambda _, text: logged.append(text))
+        infos = [node._camera_info(*size, HEADER) for _ in range(3)]
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert [info.k[0] for info in infos] == [fx] * 3
+    assert len(logged) == bool(said)
+    assert not said or (said in logged[0] and 'front.yaml' in logged[0])
 
 
 def some_cloud(width=3, height=2):

@@ -110,6 +110,18 @@ def test_a_tilted_camera_sees_the_same_plane(scale):
     assert np.abs(points @ normal - distance)[seen].max() < 0.003
 
 
+@pytest.mark.parametrize(('focal', 'tilt', 'metres'), [(0.1, 70.0, 3.0), (0.02, 20.0, 3.0),
+                                                        (0.8, 10.0, 1000.0)])
+def test_no_depth_is_endless(focal, tilt, metres):
+    """Depths of 1000 m counted as valid: a wide lens that is tilted, or the wrong unit."""
+    rgb, depth = np.zeros((240, 320, 3), np.uint8), np.full((240, 320), metres, np.float32)
+    made = [augment(rgb, depth, np.random.default_rng(seed), focal=focal, tilt=tilt)[2]
+            for seed in range(40)]
+    assert np.isfinite(made).all()
+    assert 0 <= np.min(made) <= np.max(made) <= 100
+    assert (np.max(made) > 0) == (metres < 100)
+
+
 def test_erasing_hides_colour_and_asks_for_depth():
     rgb, depth = np.full((480, 640, 3), 100, np.uint8), np.full((480, 640), 2.0, np.float32)
     shares = []
