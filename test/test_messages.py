@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from hybrid_depth_ros import encodings
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
 from hybrid_depth_ros.nodes import messages
+from hybrid_depth_ros.pictures import fill_snapshot
 
 HEADER = Header(frame_id='camera_optical_frame')
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),
@@ -446,7 +447,7 @@ def test_calibration_file(tmp_path):
     ('distortion_coefficients:', 'distortion:', 'distortion_coefficients is missing'),
     (CALIBRATION, '- 1', 'holds no keys'),
     (CALIBRATION, '', 'holds no keys'),
-    (CALIBRATION, '%YAML:1.0\n---\na: !!opencv-matrix {}', 'not YAML'),
+    (CALIBRATION, '%YAML:1.0\n---\na: !!opencv-matrix {}', 'camera_matrix is missing'),
     (CALIBRATION, '\0', 'not YAML'),
 ))
 def test_calibration_file_errors(tmp_path, old, new, complaint):
@@ -647,3 +648,41 @@ def test_absent_cv_bridge_costs_no_child_process(monkeypatch):
     PROBE.cache_clear()
     assert PROBE() == frozenset()
     PROBE.cache_clear()
+
+
+@pytest.mark.parametrize(('suffix', 'coefficients', 'model'), [
+    ('.yml', 5, 'plumb_bob'), ('.xml', 5, 'plumb_bob'), ('.yml', 8, 'rational_polynomial')])
+def test_a_calibration_of_opencvs(tmp_path, suffix, coefficients, model):
+    """usb_cam#310's kind: what OpenCV's own calibration writes, and the URLs that drivers take."""
+    path = tmp_path / f'my camera{suffix}'
+    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    matrix = np.array([[500.0, 0, 319], [0, 501, 241], [0, 0, 1]])
+    storage.write('image_width', 640)
+    storage.write('image_height', 480)
+    storage.write('camera_matrix', matrix)
+    storage.write('distortion_coefficients', np.arange(coefficients)[:, None] / 100)
+    storage.release()
+    for name in (path, f'file://{path}', f'file://{str(path).replace(" ", "%20")}'):
+        info = messages.camera_info_from_yaml(name)
+        assert (info.width, info.height, info.distortion_model) == (640, 480, model)
+        np.testing.assert_array_equal(info.k.reshape(3, 3), matrix)
+        np.testing.assert_allclose(info.d, np.arange(coefficients) / 100)
+        np.testing.assert_array_equal(info.p.reshape(3, 4)[:, :3], matrix)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match='my camera'):
+        messages.camera_info_from_yaml(path)
+
+
+def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
+    """usb_cam#310's kind: K of 0 is a camera that was not calibrated."""
+    path = tmp_path / 'camera.yaml'
+    fill_snapshot(tmp_path, 'camera', np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.float32),
+                  Intrinsics(6, 4, 5.0, 5.0, 2.5, 1.5))
+    path.write_text(path.read_text().replace('- 5.0', '- 0.0'))
+    with pytest.raises(ValueError, match=r'camera\.yaml: camera_matrix has a focal length of 0 .*'
+                                         'was not calibrated'):
+        messages.camera_info_from_yaml(path)
+    for name, said in (('package://nobody_here/a.yaml', 'no package nobody_here is known here'),
+                       ('http://camera/a.yaml', 'is no calibration file')):
+        with pytest.raises(OSError, match=said):
+            messages.camera_info_from_yaml(name)

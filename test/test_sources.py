@@ -1,11 +1,15 @@
 """Frame sources: the virtual room, folders, videos, and what is not there."""
 
+import http.server
 import struct
+import threading
+import time
 
 import cv2
 import numpy as np
 import pytest
 
+from hybrid_depth_ros import sources
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import project
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_POSE, LIDAR_RANGE, open_source
@@ -137,3 +141,87 @@ def test_a_rate_that_no_camera_has_is_not_believed(claimed, rate, tmp_path):
     assert source.rate == pytest.approx(rate)
     assert ('set rate' in source.remark) == (claimed != rate)
     assert not open_source(path, rate=1000.0).remark
+
+
+class Stream(http.server.BaseHTTPRequestHandler):
+    """A camera's Motion JPEG over http, 40 pictures a connection."""
+
+    protocol_version = 'HTTP/1.0'
+
+    def do_GET(self):
+        self.server.count += 1
+        if self.server.count in self.server.refused:
+            self.send_error(503)
+            return
+        self.send_response(200)
+        self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=b')
+        self.end_headers()
+        for _ in range(40):
+            self.wfile.write(b'--b\r\nContent-Type: image/jpeg\r\nContent-Length: '
+                             b'%d\r\n\r\n' % len(self.server.jpeg) + self.server.jpeg + b'\r\n')
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_stream_that_breaks_off_is_connected_to_again(monkeypatch):
+    """usb_cam#310's kind: cameras by their URL."""
+    monkeypatch.setattr(sources, 'STREAM_PAUSE', 0.05)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stream)
+    server.count, server.refused = 0, ()
+    server.jpeg = cv2.imencode('.jpg', np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f'http://user:secret@127.0.0.1:{server.server_port}/video'
+    try:
+        source = open_source(url)
+        first = server.count
+        server.refused = range(first + 1, first + 2)
+        got = broken = 0
+        deadline = time.monotonic() + 30
+        while got < 60 and time.monotonic() < deadline:
+            try:
+                got += source.read() is not None
+            except OSError as error:
+                broken += 1
+                assert source.comes_back
+                assert 'secret' not in str(error)
+                time.sleep(0.02)
+        assert got == 60
+        assert broken
+        assert server.count > first + 1
+        source.close()
+        server.refused = range(1000)
+        with pytest.raises(OSError, match='gives no stream') as raised:
+            open_source(url)
+        assert 'secret' not in str(raised.value)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_one_image_and_its_url(tmp_path):
+    path = tmp_path / 'one image.png'
+    cv2.imwrite(str(path), np.full((4, 6, 3), 7, np.uint8))
+    for name in (str(path), f'file://{path}', f'file://{str(path).replace(" ", "%20")}'):
+        source = open_source(name, loop=True)
+        assert [source.read().rgb[0, 0, 0] for _ in range(3)] == [7, 7, 7]
+    once = open_source(str(path), loop=False)
+    assert once.read()
+    assert once.read() is None
+
+
+def test_a_device_by_udevs_link(tmp_path, monkeypatch):
+    """usb_cam#310: /dev/v4l/by-id/… is a link to /dev/video0."""
+    opened = []
+
+    class Capture:
+        def __init__(self, source):
+            opened.append(source)
+
+        def isOpened(self):
+            return False
+    monkeypatch.setattr(cv2, 'VideoCapture', Capture)
+    monkeypatch.setattr(sources.os.path, 'realpath', lambda _: '/dev/video3')
+    with pytest.raises(OSError, match='camera device 3 cannot be opened'):
+        open_source('/dev/v4l/by-id/usb-Camera-index0')
+    assert opened == [3]

@@ -40,7 +40,8 @@ SETTINGS = (
             unit='Hz'),
     Setting('loop', True, 'start a video or folder again at its end'),
     Setting('frame_id', 'camera_optical_frame', 'optical frame in the headers (REP 103)'),
-    Setting('calibration', '', 'camera calibration file (YAML), of pixels as stored; empty: none'),
+    Setting('calibration', '', "camera calibration file (YAML, or OpenCV's) or its file:// or "
+            'package:// URL, of pixels as stored; empty: none'),
     Setting('width', 640, "width of the room's picture, asked of a device", range=(1, 8192),
             unit='pixels'),
     Setting('height', 480, "height of the room's picture, asked of a device", range=(1, 8192),

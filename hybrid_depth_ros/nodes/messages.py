@@ -12,7 +12,10 @@ import os
 import subprocess
 import sys
 from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import cv2
 import numpy as np
 import yaml
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
@@ -137,17 +140,75 @@ def camera_info_message(intrinsics, header):
         p=np.array([fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1.0, 0]))
 
 
-def camera_info_from_yaml(path):
-    """A calibration file as camera_calibration writes it → sensor_msgs/CameraInfo, no header.
+def calibration_file(name):
+    """A path or URL as camera_info_manager takes it (``file://``, ``package://``) → a Path.
 
-    Raises OSError where the file can't be read, ValueError naming the file and the key that is
-    missing or wrong.
+    Raises OSError where its package, or ``~``, is not known here.
     """
-    with open(expanded(path), 'rb') as file:
-        try:
-            entries = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
+    url = urlsplit(name) if '://' in name else None
+    if url is None:
+        return expanded(name)
+    if url.scheme == 'file':
+        return Path(unquote(url.path))
+    if url.scheme != 'package':
+        raise OSError(f'{name} is no calibration file: use a path, file:// or package://')
+    try:
+        from ament_index_python.packages import get_package_share_directory
+        return Path(get_package_share_directory(url.netloc)) / unquote(url.path).lstrip('/')
+    except (ImportError, LookupError, OSError, ValueError) as error:
+        raise OSError(f'{name}: no package {url.netloc} is known here; source its workspace, or '
+                      'use a path') from error
+
+
+def _from_opencv(path, data):
+    """The entries of camera_calibration's file in one that cv2.FileStorage wrote."""
+    try:
+        storage = cv2.FileStorage(data.decode(), cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+    except (cv2.error, UnicodeDecodeError, SystemError) as error:
+        raise ValueError(f'{path} is not a whole file of OpenCV; write it again') from error
+
+    def find(*names):
+        nodes = (storage.getNode(name) for name in names)
+        return next((node for node in nodes if not node.empty()), None)
+    entries = {}
+    for key, names in (('image_width', ('image_width', 'width')),
+                       ('image_height', ('image_height', 'height'))):
+        if node := find(*names):
+            entries[key] = int(node.real())
+    for key, names in (
+            ('camera_matrix', ('camera_matrix', 'cameraMatrix', 'K')),
+            ('distortion_coefficients', ('distortion_coefficients', 'distCoeffs', 'dist_coeffs',
+                                         'D')),
+            ('rectification_matrix', ('rectification_matrix', 'R')),
+            ('projection_matrix', ('projection_matrix', 'P'))):
+        node = find(*names)
+        matrix = node.mat() if node and node.isMap() else None
+        if matrix is not None:
+            entries[key] = {'data': matrix.ravel().tolist()}
+    entries.setdefault('rectification_matrix', {'data': np.eye(3).ravel().tolist()})
+    fisheye = find('fisheye_model')
+    many = len(entries.get('distortion_coefficients', {'data': ()})['data']) > 5
+    entries['distortion_model'] = ('equidistant' if fisheye and fisheye.real() else
+                                   'rational_polynomial' if many else 'plumb_bob')
+    if 'camera_matrix' in entries and 'projection_matrix' not in entries:
+        rows = np.reshape(entries['camera_matrix']['data'], (-1, 3))
+        entries['projection_matrix'] = {'data': np.pad(rows, ((0, 0), (0, 1))).ravel().tolist()}
+    return entries
+
+
+def camera_info_from_yaml(path):
+    """A calibration file → sensor_msgs/CameraInfo, no header.
+
+    As camera_calibration writes it, or cv2.FileStorage (OpenCV's own calibration); path: a URL
+    too, see :func:`calibration_file`. Raises OSError where the file can't be read, ValueError
+    naming the file and the key that is missing or wrong.
+    """
+    data = calibration_file(str(path)).read_bytes()
+    try:
+        entries = (_from_opencv(path, data) if b'opencv-matrix' in data else
+                   yaml.safe_load(data))
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not YAML: {" ".join(str(error).split())}') from error
     if not isinstance(entries, dict):
         raise ValueError(f'{path} is not a camera calibration: it holds no keys; name the '
                          'YAML file that camera_calibration wrote')
@@ -175,9 +236,14 @@ def camera_info_from_yaml(path):
     model = entries.get('distortion_model', 'plumb_bob')
     if not isinstance(model, str):
         raise wrong('distortion_model', 'a name')
+    camera = matrix('camera_matrix', 9)
+    if not (camera[0] > 0 and camera[4] > 0):
+        raise ValueError(f'{path}: camera_matrix has a focal length of {camera[0]:g} and '
+                         f'{camera[4]:g}: the camera was not calibrated; calibrate it, or leave '
+                         'the file out and set horizontal_fov')
     return CameraInfo(
         width=pixels('image_width'), height=pixels('image_height'), distortion_model=model,
-        d=matrix('distortion_coefficients').tolist(), k=matrix('camera_matrix', 9),
+        d=matrix('distortion_coefficients').tolist(), k=camera,
         r=matrix('rectification_matrix', 9), p=matrix('projection_matrix', 12))
 
 
