@@ -91,7 +91,7 @@ class DepthCamera:
         """The name that compressed images are subscribed by: beside image, or remapped itself."""
         name = f'{prefix}image/compressed'
         remapped = node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
-        return name if remapped else f'{self.image_topic}/compressed'
+        return name if remapped else self.image_topic + '/compressed'
 
     # --- subscriptions ----------------------------------------------------------------
 
