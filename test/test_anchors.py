@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import Anchors, anchored
+from hybrid_depth_ros.anchors.alignment import Alignment
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import Room
 
@@ -221,6 +222,28 @@ def test_an_anchored_frame_is_cheap(rooms):
     blur, one, many = (min(times[name]) for name in ('blur', 'beams', 'cloud'))
     # alone on two cores: 1.9 and 4 times the blur, which takes 0.8 ms
     assert one < 6 * blur and many < 14 * blur
+
+
+def test_extrinsics_that_are_off_are_noticed():
+    rng = np.random.default_rng(0)
+    right, wrong_pose = Alignment(), Alignment()
+    room = Room(5)
+    small = CAMERA.resized(160, 120)
+    for number in range(60):
+        truth = room.render(small, room.camera_pose(number))[1]
+        u, v = np.arange(2, 158, 2), np.full(78, 60)
+        seen = cv2.GaussianBlur(truth, (0, 0), 2) * np.float32(np.exp(rng.normal(0, 0.1)))
+        depth = truth[v, u] * (1 + 0.01 * rng.standard_normal(u.size))
+        right.add(seen, Anchors(u, v, depth))
+        wrong_pose.add(seen, Anchors(u + 8, v, depth))  # 3° to the right
+        if number < 40:
+            assert right.shift is None and wrong_pose.shift is None
+    assert right.shift is None
+    assert wrong_pose.shift[0] == pytest.approx(-8 / 160, abs=0.02)
+    nothing = Alignment()
+    nothing.add(seen, Anchors([1], [1], [1.0]))
+    nothing.add(np.full((3, 3), np.nan, np.float32), Anchors(u, v, depth))
+    assert nothing.shift is None
 
 
 # --- from frame to frame ------------------------------------------------------------------

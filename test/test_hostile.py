@@ -651,7 +651,9 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     def run(kind, listen=lambda node: None, **parameters):
         """What a node does that follows /clock and listens to all it can."""
         node = kind(context=context, cli_args=['--ros-args', '-r', 'image:=image_raw', '-r',
-                                               'image/compressed:=image_raw/compressed'],
+                                               'image/compressed:=image_raw/compressed',
+                                               *(part for kind in ('scan', 'points', 'range')
+                                                 for part in ('-r', f'anchors/{kind}:={kind}'))],
                     parameter_overrides=[Parameter(name, value=value) for name, value in {
                         'use_sim_time': True, **parameters}.items()])
         try:
@@ -666,12 +668,17 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     try:
         for transport in ('raw', 'compressed'):
             run(partial(DepthNode, ScenePredictor(0.0)), listen_to_camera,
-                image_transport=transport)
+                image_transport=transport, anchors=['scan', 'points', 'range'],
+                anchor_poses=['0 0 0 0 0 0'])
         run(CameraNode)
-        run(ViewerNode, lambda node: [topic.follow(True) for topic in node._topics], port=0)
+        run(ViewerNode, lambda node: [topic.follow(True) for topic in (
+            *node._topics, node._anchors, node._info)], port=0)
         run(EvaluatorNode)
     finally:
         rclpy.shutdown(context=context)
+    # by tf2_ros, which may not be here
+    done['depth_node'] |= {('subscribe', '/tf'), ('subscribe', '/tf_static')}
+    done['camera_node'].add(('publish', '/tf_static'))
     policy = allowed(ROOT / 'config' / 'sros2_policy.xml')
     assert set(policy) == set(done)
     for node, rights in policy.items():
