@@ -23,6 +23,10 @@ TO_RGB = {
     'bgra8': (4, cv2.COLOR_BGRA2RGB),
     'mono8': (1, cv2.COLOR_GRAY2RGB),
     'mono16': (2, cv2.COLOR_GRAY2RGB),
+    'rgb16': (6, None),
+    'bgr16': (6, cv2.COLOR_BGR2RGB),
+    '8UC1': (1, cv2.COLOR_GRAY2RGB),  # without a name for their colours: as OpenCV has them
+    '8UC3': (3, cv2.COLOR_BGR2RGB),
     'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
     'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
     'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
@@ -33,6 +37,10 @@ TO_RGB = {
     'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
     'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
     'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
+    'bayer_rggb16': (2, cv2.COLOR_BayerBG2RGB),
+    'bayer_bggr16': (2, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg16': (2, cv2.COLOR_BayerGR2RGB),
+    'bayer_grbg16': (2, cv2.COLOR_BayerGB2RGB),
 }
 NV = ('nv12', 'nv21')
 _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
@@ -63,8 +71,8 @@ def image_pixels(message):
     if encoding.startswith('bayer') and 0 < min(width, height) < 3:
         raise ValueError(f'{_named(message)}: a Bayer mosaic needs at least 3×3 pixels')
     pixel_bytes, _ = TO_RGB[encoding]
-    if encoding == 'mono16':
-        return _rows(message, 'u2', 1)
+    if encoding.endswith('16'):
+        return _rows(message, 'u2', pixel_bytes // 2)
     if encoding in NV:
         return _rows(message, 'u1', 1, height * 3 // 2)
     return _rows(message, 'u1', pixel_bytes)
@@ -73,11 +81,11 @@ def image_pixels(message):
 def pixels_to_rgb(pixels, encoding):
     """What :func:`image_pixels` gave → uint8 H×W×3 RGB, C-contiguous.
 
-    mono16 is scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
+    16-bit values are scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
     rows of colour after the picture's own. Unpadded rgb8 is not copied.
     """
     _, code = TO_RGB[encoding]
-    if encoding == 'mono16':
+    if encoding.endswith('16'):
         pixels = _to_8_bit(np.ascontiguousarray(pixels, np.uint16))
     return np.ascontiguousarray(pixels) if code is None else cv2.cvtColor(pixels, code)
 
@@ -99,6 +107,7 @@ def _rows(message, kind, channels, rows=None):
     if not width or not height:
         raise ValueError(f'{_named(message)} has no pixels: set width and height')
     pixel = dtype.itemsize * channels
+    step = step or width * pixel  # 0: not told, and rows without padding
     if rows > height and step > width and size == width * rows:
         step = width  # some drivers count both planes in an nv12 image's step
     if step < width * pixel:
@@ -174,14 +183,16 @@ def compressed_to_rgb(message):
 def image_to_depth(message):
     """sensor_msgs/Image of depth (REP 118: 32FC1 metres, 16UC1 millimetres) → float32 H×W.
 
-    Metres; NaN where the message has 0, a negative or a value that is not finite.
-    Raises ValueError for another encoding, no pixels, or data that do not fill the rows.
+    Metres; NaN where the message has 0, a negative or a value that is not finite. mono16 on a
+    depth topic is 16UC1. Raises ValueError for another encoding, no pixels, or data that do not
+    fill the rows.
     """
-    if message.encoding not in DEPTH_TYPES:
+    encoding = '16UC1' if message.encoding == 'mono16' else message.encoding
+    if encoding not in DEPTH_TYPES:
         raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
                          '(metres) or 16UC1 (millimetres)')
-    depth = _rows(message, DEPTH_TYPES[message.encoding], 1).astype(np.float32)
-    if message.encoding == '16UC1':
+    depth = _rows(message, DEPTH_TYPES[encoding], 1).astype(np.float32)
+    if encoding == '16UC1':
         depth /= 1000
     return _known(depth)
 

@@ -64,7 +64,7 @@ def encoded(encoding, rgb):
         mosaic = np.empty(rgb.shape[:2], np.uint8)
         for (y, x), letter in places.items():
             mosaic[y::2, x::2] = rgb[y::2, x::2, 'rgb'.index(letter)]
-        return mosaic
+        return mosaic.astype('<u2') * 257 if encoding.endswith('16') else mosaic
     return {
         'rgb8': lambda: rgb,
         'bgr8': lambda: rgb[..., ::-1],
@@ -72,6 +72,10 @@ def encoded(encoding, rgb):
         'bgra8': lambda: np.dstack([rgb[..., ::-1], full]),
         'mono8': lambda: rgb[..., 0],
         'mono16': lambda: rgb[..., 0].astype('<u2') * 257,
+        'rgb16': lambda: rgb.astype('<u2') * 257,
+        'bgr16': lambda: rgb[..., ::-1].astype('<u2') * 257,
+        '8UC1': lambda: rgb[..., 0],
+        '8UC3': lambda: rgb[..., ::-1],
         'yuv422': lambda: np.stack([pairs, luma], 2),
         'uyvy': lambda: np.stack([pairs, luma], 2),
         'yuv422_yuy2': lambda: np.stack([luma, pairs], 2),
@@ -89,7 +93,7 @@ def test_colour_chart_survives(encoding, padding):
     message = image(encoding, encoded(encoding, chart), 64, 48, padding, extra=5)
     rgb = messages.image_to_rgb(message)
     assert rgb.shape == (48, 64, 3) and rgb.dtype == np.uint8 and rgb.flags.c_contiguous
-    if encoding.startswith('mono'):
+    if encoding.startswith('mono') or encoding == '8UC1':
         chart = chart[..., :1].repeat(3, 2)
     if encoding.startswith('bayer'):  # colours mix where two patches meet
         inside = np.zeros((48, 64), bool)
@@ -143,7 +147,7 @@ def test_bytes_as_data():
     ({'height': 0}, 'no pixels'),
     ({'step': 191}, 'step is 191 bytes, a row needs 192'),
     ({'height': 49}, 'truncated: data holds 9216 bytes, 49 rows of 192 bytes need 9408'),
-    ({'encoding': '8UC3'}, "'8UC3'.*publish one of rgb8, bgr8"),
+    ({'encoding': '64FC3'}, "'64FC3'.*publish one of rgb8, bgr8"),
     ({'encoding': ''}, 'publish one of'),
     ({'encoding': 'yuv422', 'width': 63}, 'width must be even'),
     ({'encoding': 'nv12', 'width': 63}, 'width must be even'),
@@ -267,7 +271,7 @@ def test_depth_errors():
     with pytest.raises(ValueError, match='H×W'):
         messages.depth_to_image(np.ones((2, 2, 1), np.float32), HEADER, '32FC1')
     with pytest.raises(ValueError, match='not a depth image'):
-        encodings.image_to_depth(image('mono16', np.ones((2, 2), np.uint16), 2))
+        encodings.image_to_depth(image('mono8', np.ones((2, 2), np.uint16), 2))
     with pytest.raises(ValueError, match='truncated'):
         encodings.image_to_depth(image('16UC1', np.ones((2, 2), np.uint16), 2, 3))
 
@@ -686,3 +690,29 @@ def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
                        ('http://camera/a.yaml', 'is no calibration file')):
         with pytest.raises(OSError, match=said):
             messages.camera_info_from_yaml(name)
+
+
+@pytest.mark.parametrize('encoding', encodings.TO_RGB)
+def test_a_step_of_0_is_computed(encoding):
+    """image_transport_plugins#177's kind: drivers that leave step out; rows are without padding."""
+    message = image(encoding, encoded(encoding, colour_chart()), 64, 48)
+    wanted = messages.image_to_rgb(message)
+    message.step = 0
+    np.testing.assert_array_equal(messages.image_to_rgb(message), wanted)
+
+
+def test_depth_with_a_step_of_0():
+    depth = np.arange(12, dtype=np.float32).reshape(3, 4) + 1
+    message = messages.depth_to_image(depth, HEADER, '32FC1')
+    message.step = 0
+    np.testing.assert_array_equal(encodings.image_to_depth(message), depth)
+    message.data = message.data[:-1]
+    with pytest.raises(ValueError, match='truncated'):
+        encodings.image_to_depth(message)
+
+
+def test_depth_as_mono16():
+    """DenseDepth#41's kind: drivers that publish millimetres as mono16."""
+    millimetres = np.array([[0, 1, 2500, 65535]], '<u2')
+    np.testing.assert_array_equal(encodings.image_to_depth(image('mono16', millimetres, 4)),
+                                  np.array([[np.nan, 0.001, 2.5, 65.535]], np.float32))

@@ -34,7 +34,7 @@ def image_to_rgb(message):
     pixels, encoding = image_pixels(message), message.encoding
     pixel_bytes, _ = TO_RGB[encoding]
     # cv_bridge (core.py) takes rows to hold whole pixels, and on NumPy 2 can't swap bytes.
-    if (encoding in cv_bridge_encodings() and message.step % pixel_bytes == 0
+    if (encoding in cv_bridge_encodings() and message.step and message.step % pixel_bytes == 0
             and not message.is_bigendian):
         return _by_cv_bridge(message)
     return pixels_to_rgb(pixels, encoding)
