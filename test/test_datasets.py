@@ -595,3 +595,47 @@ def test_a_list_that_names_files_elsewhere(tmp_path):
         f'{there}/0.png', f'{there}/1.png', '../there/2.png']
     assert prepare(data, tmp_path / 'store', 40, 30, workers=1) == 1
     assert len(open_dataset(tmp_path / 'store')) == 2
+
+
+@pytest.mark.parametrize('sign', [',', ';', '\t'])
+def test_lists_as_spreadsheets_and_densedepth_have_them(tmp_path, sign):
+    """DenseDepth#41, #122: cells parted otherwise, paths from the folder above the list's."""
+    folder = tmp_path / 'data' / 'nyu2_train' / 'attic'
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / '1.jpg'), np.full((30, 40, 3), 60, np.uint8))
+    cv2.imwrite(str(folder / '1.png'), np.full((30, 40), 51, np.uint8))
+    row = sign.join(f'data/nyu2_train/attic/1.{end}' for end in ('jpg', 'png'))
+    (tmp_path / 'data' / 'nyu2_train.csv').write_text(row + '\n')
+    data = open_dataset(tmp_path / 'data' / 'nyu2_train.csv', depth_scale=25.5)
+    rgb, depth = data.read(0)
+    assert rgb.shape == (30, 40, 3)
+    assert depth == pytest.approx(2.0)
+
+
+def test_sync_pictures_as_png_and_without_a_number(tmp_path):
+    for name in ('00001', 'x'):
+        cv2.imwrite(str(tmp_path / f'rgb_{name}.png'), np.full((30, 40, 3), 60, np.uint8))
+        cv2.imwrite(str(tmp_path / f'sync_depth_{name}.png'), np.full((30, 40), 2000, np.uint16))
+    data = open_dataset(tmp_path)
+    assert [data.number(i) for i in range(2)] == [1, 1]
+    assert data.read(1)[1] == pytest.approx(2.0)
+
+
+def test_hdf5_with_colour_last(tmp_path):
+    h5py = pytest.importorskip('h5py')
+    colour = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    for name, rgb in (('a', colour), ('b', np.moveaxis(colour, -1, 0))):
+        with h5py.File(tmp_path / f'{name}.h5', 'w') as file:
+            file['rgb'], file['depth'] = rgb, np.ones((30, 40), np.float32)
+    data = open_dataset(tmp_path, 'all')
+    for i in range(2):
+        np.testing.assert_array_equal(data.read(i)[0], colour)
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('old.bag', 'is of ROS 1: convert it by rosbags-convert'),
+    ('new.mcap.zstd', 'unpack it by zstd -d')])
+def test_recordings_of_another_form_name_what_converts_them(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b'x')
+    with pytest.raises(OSError, match=said):
+        open_dataset(tmp_path / name)

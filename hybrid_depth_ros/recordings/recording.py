@@ -86,6 +86,12 @@ class Recording:
         if path.is_dir() and not (path / 'metadata.yaml').is_file():
             raise OSError(f'{path} has no metadata.yaml: run `ros2 bag reindex {path}`, or name '
                           'an .mcap or .db3 file instead of the folder')
+        if path.is_file() and path.suffix == '.bag':
+            raise OSError(f'{path} is of ROS 1: convert it by rosbags-convert --src {path} --dst '
+                          f'{path.with_suffix("")}, which comes with rosbags')
+        if path.is_file() and path.name.endswith('.zstd'):
+            raise OSError(f'{path} is compressed as a whole: name its folder with metadata.yaml, '
+                          f'or unpack it by zstd -d {path}')
         if path.is_file() and path.suffix not in ('.mcap', '.db3'):
             raise OSError(f'{path} is no recording: name a rosbag2 folder, an .mcap or a .db3 '
                           'file')

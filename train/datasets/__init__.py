@@ -36,7 +36,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return RenderedRooms(path.parent)
     if path.suffix == '.csv':
         return PairList(path, depth_scale)
-    if path.suffix in ('.mcap', '.db3') or (path / 'metadata.yaml').is_file():
+    if path.suffix in ('.mcap', '.db3', '.bag', '.zstd') or (path / 'metadata.yaml').is_file():
         return BagPairs(path, image_topic, depth_topic)
     if (path / 'store.json').is_file():
         return Store(path)
@@ -44,7 +44,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return RenderedRooms(path)
     if (path / MAT).is_file():
         return LabeledMat(path / MAT, split)
-    if holds('rgb_*.jpg', '*/rgb_*.jpg'):
+    if holds('rgb_*.jpg', '*/rgb_*.jpg', 'rgb_*.png', '*/rgb_*.png'):
         return SyncTree(path)
     if holds('d-*.pgm', '*/d-*.pgm'):
         return RawScenes(path)

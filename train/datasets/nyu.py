@@ -25,9 +25,12 @@ class SyncTree(FilePairs):
 
         def files(pattern):
             return sorted(path.glob(pattern)) + sorted(path.glob(f'*/{pattern}'))
-        depths = {depth.with_name(f'rgb{depth.stem[10:]}.jpg'): depth
-                  for depth in files('sync_depth_*.png')}
-        colours = files('rgb_*.jpg')
+        colours = files('rgb_*.jpg') + files('rgb_*.png')
+        there = set(colours)
+        depths = {}
+        for depth in files('sync_depth_*.png'):
+            rgb = depth.with_name(f'rgb{depth.stem[10:]}.png')
+            depths[rgb if rgb in there else rgb.with_suffix('.jpg')] = depth
         self.pairs = [(rgb, depths[rgb]) for rgb in colours if rgb in depths]
         self.left_out = [f'{rgb} has no sync_depth{rgb.stem[3:]}.png beside it'
                          for rgb in colours if rgb not in depths] + [
@@ -41,7 +44,8 @@ class SyncTree(FilePairs):
         return read_colour(rgb), read_depth(depth, 1000, ('uint16',))
 
     def number(self, i):
-        return int(re.sub(r'\D', '', self.pairs[i][0].stem))
+        digits = re.sub(r'\D', '', self.pairs[i][0].stem)
+        return int(digits) if digits else i
 
 
 @lru_cache(maxsize=8)
@@ -155,7 +159,9 @@ class H5Tree(RgbdSet):
         except (OSError, KeyError, TypeError, AttributeError) as error:
             raise OSError(f'{self.files[i]} does not hold rgb and depth ({reason(error)}); remove '
                           'it or copy it again') from error
-        return _rgbd(self.files[i], np.moveaxis(rgb, 0, -1) if np.ndim(rgb) == 3 else rgb, depth)
+        last = np.ndim(rgb) == 3 and np.shape(rgb)[2] == 3 and np.shape(rgb)[0] != 3
+        return _rgbd(self.files[i], rgb if last or np.ndim(rgb) != 3 else np.moveaxis(rgb, 0, -1),
+                     depth)
 
     def name(self, i):
         return f'{self.files[i].parent.name}/{self.files[i].name}'

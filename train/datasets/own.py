@@ -16,7 +16,8 @@ from train.datasets.pairs import RgbdSet, above_0
 
 
 class PairList(RgbdSet):
-    """Anyone's own data: a CSV of image and depth paths, relative to the CSV's folder.
+    """Anyone's own data: a CSV of image and depth paths, relative to the CSV's folder, or where
+    not one is there to the folder above. Cells are parted by commas, semicolons or tabs.
 
     Columns ``image,depth``, and ``fx`` (pixels) where the camera is not like NYU's; without
     such a header, the first two columns. Depth files are pictures of one channel or ``.npy``;
@@ -27,7 +28,11 @@ class PairList(RgbdSet):
         self.path, self.depth_scale = Path(path), depth_scale
         try:
             with open(path, newline='', encoding='utf-8-sig') as file:
-                rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+                text = file.read()
+            first = text.partition('\n')[0]  # a spreadsheet may part cells by ; or by tabs
+            parted = next((sign for sign in ',;\t' if sign in first), ',')
+            rows = [[cell.strip() for cell in row]
+                    for row in csv.reader(text.splitlines(), delimiter=parted) if any(row)]
         except UnicodeDecodeError as error:
             raise OSError(f'{path} is not a text file ({reason(error)}); save it as '
                           'UTF-8') from error
@@ -52,6 +57,9 @@ class PairList(RgbdSet):
                               ) from None
             self.rows.append((self.path.parent / expanded(entry['image']),
                               self.path.parent / expanded(entry['depth']), fx))
+        if not any(image.exists() for image, *_ in self.rows):  # as in data/nyu2_train.csv
+            above = [(self._above(image), self._above(depth), fx) for image, depth, fx in self.rows]
+            self.rows = above if any(image.exists() for image, *_ in above) else self.rows
         whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
         self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
                          for file in row[:2] if not file.exists()]
@@ -60,6 +68,12 @@ class PairList(RgbdSet):
                           f'{self.left_out[0].split(" is not there")[0]}; write its paths '
                           'relative to the .csv')
         self.rows = whole
+
+    def _above(self, file):
+        """The file by the same name, read from the folder above the CSV's."""
+        folder = self.path.parent
+        inside = file.is_relative_to(folder)
+        return folder.parent / file.relative_to(folder) if inside else file
 
     def __len__(self):
         return len(self.rows)
