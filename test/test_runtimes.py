@@ -289,7 +289,7 @@ def test_a_busy_moment_does_not_decide(cache, monkeypatch):
     """
     # openvino is twice as fast, but most of its turns fall into somebody else's seconds
     log = restless(monkeypatch, torch=[0.04],
-                   openvino=[0.12] * 4 + [0.02] * 4 + [0.12] * 3 + [0.02])
+                   openvino=[0.12] * 8 + [0.02] * 4 + [0.12] * 6 + [0.02])
     runtime, reason = load_runtime(device='cpu')
     assert runtime.name == 'openvino'
     assert reason.startswith('openvino int8: torch ')

@@ -35,8 +35,8 @@ from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import load_network, weights_path
 
 ROUNDS, TRIAL = 5, 0.2  # turns that each candidate gets, and seconds of each at least
-HOPELESS = 4            # times as slow as the best: no more turns
-NOISE = 1.3             # times that a candidate's turns may differ on a machine that is quiet
+HOPELESS = 4            # times as slow as the best: no more than two turns
+NOISE = 1.3             # times that a candidate's turns differ by on a quiet machine
 
 
 def precisions(runtime, path, device):
@@ -67,7 +67,7 @@ def _turn(runtime, seconds):
     """Seconds that the network takes for one 640×480 picture: the least of a few."""
     pixels = np.zeros((1, 288, 352, 3), np.uint8)
     took, end = [], time.monotonic() + seconds
-    while not took or time.monotonic() < end:
+    while len(took) < 2 or time.monotonic() < end:  # the first wakes threads and fills caches
         start = time.perf_counter()
         runtime(pixels)
         took.append(time.perf_counter() - start)
@@ -75,19 +75,21 @@ def _turn(runtime, seconds):
 
 
 def _compare(made):
-    """(seconds of each candidate by name, whether the machine was quiet).
+    """(seconds of each candidate by name, whether noise leaves no doubt which is the fastest).
 
     The candidates take turns, so that a busy moment meets them all, and of each the best turn
-    counts; one that is far behind gets no more. Where turns of one candidate differ much, the
-    machine was not quiet.
+    counts; one that is far behind gets no more than two. Noise is what turns of one candidate
+    differ by: the best must be ahead by more than that.
     """
     turns, took = {name: [] for name in made}, dict.fromkeys(made, 0.0)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for name, runtime in made.items():
-            if took[name] <= HOPELESS * min(took.values()):
+            if number < 2 or took[name] <= HOPELESS * min(took.values()):
                 turns[name].append(_turn(runtime, TRIAL / ROUNDS))
         took = {name: min(seconds) for name, seconds in turns.items()}
-    return took, all(np.median(seconds) <= NOISE * min(seconds) for seconds in turns.values())
+    noise = max(np.median(seconds) / min(seconds) for seconds in turns.values())
+    best, *others = sorted(took.values())
+    return took, noise <= NOISE or all(seconds > noise * best for seconds in others)
 
 
 def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='auto'):
@@ -166,17 +168,17 @@ def _best(candidates, path, digest, device):
             failed[name] = error
     if not made:
         raise next(iter(failed.values()))
-    took, quiet = _compare(made)
-    if not quiet:
-        again, quiet = _compare(made)
+    took, sure = _compare(made)
+    if not sure:
+        again, sure = _compare(made)
         took = {name: min(took[name], again[name]) for name in took}
     chosen = min(took, key=took.__getitem__)
     why = f'{chosen} {candidates[chosen]}: ' + ', '.join(
         [f'{name} {candidates[name]} {1000 * took[name]:.0f} ms' for name in took]
         + [f'{name} not possible ({reason(error)})' for name, error in failed.items()])
-    if not quiet:
+    if not sure:
         why += '; other programs kept this machine busy meanwhile, so the next start tries again'
-    if remembered and quiet:
+    if remembered and sure:
         with contextlib.suppress(OSError):
             write_whole(remembered, json.dumps([chosen, why]).encode())
     return made[chosen], why
