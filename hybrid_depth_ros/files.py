@@ -26,11 +26,14 @@ def whole(path, folder=False, shared=False):
             with open(partial, 'rb') as file:
                 os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         if folder:
             shutil.rmtree(partial, ignore_errors=True)
         else:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(partial):
+            error.filename = str(path)  # the name that people know
         raise
 
 
