@@ -242,7 +242,7 @@ def test_without_infinigen_one_sentence_says_how_to_get_it(tmp_path, monkeypatch
 
 
 def test_every_kind_of_furniture_has_a_factory():
-    from train.synthetic.library import FURNITURE, SURFACES
+    from train.synthetic.assets import FURNITURE, SURFACES
     assert set(PIECES) <= set(FURNITURE)
     for number in range(40):
         for kind, _ in compose([number], CATALOGUE).surfaces.values():

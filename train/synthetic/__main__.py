@@ -42,7 +42,7 @@ def parse(argv):
     parser.add_argument('--samples', type=int, default=4, help='light paths of a pixel')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--variants', type=int, default=24, help='of each kind of furniture')
-    parser.add_argument('--library', type=Path, help='folder of furniture; default: OUT/library')
+    parser.add_argument('--assets', type=Path, help='folder of furniture; default: OUT/assets')
     parser.add_argument('--processes', type=int, default=max(1, (os.cpu_count() or 2) - 1))
     args = parser.parse_args(argv)
     for name in ('rooms', 'views', 'samples', 'variants', 'processes'):
@@ -70,7 +70,7 @@ def main(argv=None):
     settings['lenses'] = {key: list(value) if isinstance(value, tuple) else value
                           for key, value in settings['lenses'].items()}
     options = {**settings, 'out': str(args.out),
-               'library': str(args.library or args.out / 'library')}
+               'assets': str(args.assets or args.out / 'assets')}
     try:
         frames.claim(args.out, settings)
         todo = frames.missing(args.out, args.rooms)

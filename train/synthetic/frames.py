@@ -7,12 +7,12 @@ generation that was killed goes on where it was.
 
 import csv
 import json
-import os
 import shutil
 
 import cv2
 import numpy as np
 
+from hybrid_depth_ros.files import whole
 from hybrid_depth_ros.pictures import colour_depth, depth_range, save_picture
 
 COLUMNS = ('image', 'depth', 'fx', 'room', 'kind', 'height', 'pitch', 'roll')
@@ -36,9 +36,8 @@ def claim(out, settings):
     if any(out.iterdir()):
         raise OSError(f'{out} is not empty, and no frames of train.synthetic are in it; choose '
                       'another --out')
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(settings, indent=2) + '\n')
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + '\n')
 
 
 def room_folder(out, number):
@@ -53,22 +52,20 @@ def missing(out, rooms):
 def write_room(out, number, kind, frames):
     """Write a room's frames: (picture uint8 RGB, depth m, view, JPEG quality), all or none."""
     folder = room_folder(out, number)
-    partial = folder.with_suffix('.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    rows = []
-    for i, (picture, depth, view, quality) in enumerate(frames):
-        name = f'{i:02d}'
-        cv2.imwrite(str(partial / f'{name}.jpg'), picture[..., ::-1],
-                    [cv2.IMWRITE_JPEG_QUALITY, quality])
-        millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0).astype(np.uint16)
-        cv2.imwrite(str(partial / f'{name}.png'), millimetres)
-        rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
-                     f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind,
-                     f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))
-    with open(partial / 'frames.csv', 'w', newline='') as file:
-        csv.writer(file).writerows((COLUMNS, *rows))
-    os.replace(partial, folder)
+    shutil.rmtree(folder.with_name(f'{folder.name}.partial'), ignore_errors=True)  # of one killed
+    with whole(folder, folder=True) as partial:
+        rows = []
+        for i, (picture, depth, view, quality) in enumerate(frames):
+            name = f'{i:02d}'
+            cv2.imwrite(str(partial / f'{name}.jpg'), picture[..., ::-1],
+                        [cv2.IMWRITE_JPEG_QUALITY, quality])
+            millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0)
+            cv2.imwrite(str(partial / f'{name}.png'), millimetres.astype(np.uint16))
+            rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
+                         f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind,
+                         f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))
+        with open(partial / 'frames.csv', 'w', newline='') as file:
+            csv.writer(file).writerows((COLUMNS, *rows))
 
 
 def gather(out):
@@ -77,12 +74,10 @@ def gather(out):
     for index in sorted(out.glob('room_*/frames.csv')):
         with open(index, newline='') as file:
             rows += csv.DictReader(file)
-    partial = out / 'frames.csv.partial'
-    with open(partial, 'w', newline='') as file:
+    with whole(out / 'frames.csv') as partial, open(partial, 'w', newline='') as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, out / 'frames.csv')
     return rows
 
 

@@ -21,17 +21,17 @@ ROOMS_PER_PROCESS = 40  # Blender keeps some memory of each room
 
 def make_room(number, options):
     """Compose, render and write one room; returns its number, frames and seconds."""
-    from train.synthetic.library import Library
+    from train.synthetic.assets import Assets
     from train.synthetic.scene import build, caster, prepare
     started = time.monotonic()
     out, size = Path(options['out']), options['size']
-    # the library grows with the rooms, so that the first ones need not wait for all of it
-    library = Library(options['library'], min(options['variants'], 3 + number // 12),
-                      options['seed'])
+    # the furniture grows with the rooms, so that the first ones need not wait for all of it
+    assets = Assets(options['assets'], min(options['variants'], 3 + number // 12),
+                    options['seed'])
     seed = [options['seed'], number]
-    room = compose(seed, library)
+    room = compose(seed, assets)
     rng = np.random.default_rng([*seed, 1])
-    bpy = build(room, library, rng)
+    bpy = build(room, assets, rng)
     views = sample_views(rng, room.size, options['views'], Lenses(**options['lenses']),
                          caster(bpy), size[0] / size[1])
     made = []

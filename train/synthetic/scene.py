@@ -6,25 +6,25 @@ import os
 import cv2
 import numpy as np
 
-from train.synthetic.library import SURFACE_METRES, start
+from train.synthetic.assets import SURFACE_METRES, start
 
 os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
 
 
-def build(room, library, rng):
+def build(room, assets, rng):
     """Put a :class:`train.synthetic.rooms.Room` into Blender's scene, empty until then."""
     for piece in room.pieces:     # made before the scene is begun: making empties it
-        library.bounds(piece.kind, piece.number)
+        assets.bounds(piece.kind, piece.number)
     for kind, number in room.surfaces.values():
-        library.surface(kind, number)
+        assets.surface(kind, number)
     bpy = start()
-    surfaces = {name: _surface(*which, library, rng, name) for name, which in
+    surfaces = {name: _surface(*which, assets, rng, name) for name, which in
                 room.surfaces.items()}
     _add_boxes(bpy, room.boxes, surfaces)
     for pane in room.panes:
         _add_pane(bpy, pane)
     for piece in room.pieces:
-        path = library.piece(piece.kind, piece.number)
+        path = assets.piece(piece.kind, piece.number)
         if path:
             _add_piece(bpy, path, piece)
     for lamp in room.lamps:
@@ -47,7 +47,7 @@ def build(room, library, rng):
     return bpy
 
 
-def _surface(kind, number, library, rng, name):
+def _surface(kind, number, assets, rng, name):
     """A material: the baked picture, tinted a little, or a plain colour."""
     import colorsys
 
@@ -59,7 +59,7 @@ def _surface(kind, number, library, rng, name):
     shader.inputs['Roughness'].default_value = float(rng.uniform(
         *{'floor_tile': (.1, .5), 'wall_tile': (.1, .5), 'marble': (.1, .4), 'metal': (.15, .4),
           'floor_wood': (.2, .7), 'wood': (.25, .8)}.get(kind, (.5, 1.0))))
-    path = library.surface(kind, number)
+    path = assets.surface(kind, number)
     if path is None:
         hue, strong = rng.random(), rng.choice([0.03, 0.1, 0.25, 0.5], p=[.5, .25, .15, .1])
         value = rng.uniform(0.25, 0.9)

@@ -7,7 +7,6 @@ so that a room takes seconds.
 
 import contextlib
 import json
-import os
 import random
 import signal
 import zlib
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from hybrid_depth_ros.files import whole
 
 MAX_FACES = 60_000       # of a piece; more is thinned out
 SURFACE_METRES, SURFACE_PIXELS = 3.0, 1024
@@ -54,7 +55,7 @@ def start():
     return bpy
 
 
-class Library:
+class Assets:
     """Pieces and surfaces in a folder; what is missing is made when first asked for.
 
     variants: how many of each kind there are. seed: another seed, other furniture. Files appear
@@ -135,14 +136,12 @@ def make_piece(kind, number, seed, path, index):
             corners = np.array([list(corner) for corner in thing.bound_box])
             bounds = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
         thing.name = 'piece'
-        partial = path.with_name(f'{path.stem}.{os.getpid()}.partial')
-        bpy.data.libraries.write(str(partial), {thing}, compress=True)
-        os.replace(partial, path)
+        with whole(path, shared=True) as partial:
+            bpy.data.libraries.write(str(partial), {thing}, compress=True)
     except Exception as error:  # a factory that fails costs a piece, not the night
         print(f'{kind} {number}: {type(error).__name__}: {error}', flush=True)
-    partial = index.with_name(f'{index.stem}.{os.getpid()}.index')
-    partial.write_text(json.dumps({'bounds': bounds or ((-0.2,) * 3, (0.2,) * 3)}))
-    os.replace(partial, index)
+    with whole(index, shared=True) as partial:
+        partial.write_text(json.dumps({'bounds': bounds or ((-0.2,) * 3, (0.2,) * 3)}))
 
 
 def _joined(thing):
@@ -212,9 +211,8 @@ def make_surface(kind, number, seed, path):
             pixels = _bake(material)
     except Exception as error:
         print(f'{kind} {number}: {type(error).__name__}: {error}', flush=True)
-    partial = path.with_name(f'{path.stem}.{os.getpid()}.part.png')
-    cv2.imwrite(str(partial), pixels)
-    os.replace(partial, path)
+    with whole(path, shared=True) as partial:
+        partial.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
 
 
 def _bake(material):
