@@ -28,7 +28,14 @@ from train import (
     survival,
     throughput,
 )
-from train.augment import CROP_HEIGHT, CROP_WIDTH, RESIZED_WIDTH, augment, paste_window
+from train.augment import (
+    CROP_HEIGHT,
+    CROP_WIDTH,
+    RESIZED_WIDTH,
+    augment,
+    paste_window,
+    restyle,
+)
 from train.data import Samples, make_loader, normalise, to_input
 from train.datasets.nyu import SyncTree
 from train.datasets.pairs import RgbdSet
@@ -143,6 +150,44 @@ def test_a_pasted_window_keeps_its_place_and_depth():
     assert all(0.19 < part <= 0.5 for part in share) and pasted.sum() == np.prod(
         [pasted.any(axis).sum() for axis in (1, 0)])
     assert np.array_equal(rgb, np.repeat(np.repeat(pasted, 2, 0), 2, 1)[..., None] * np.ones(3))
+
+
+def test_a_picture_takes_on_the_colours_of_another():
+    rng = np.random.default_rng(0)
+    picture = np.uint8(np.clip(rng.normal((90, 120, 150), 20, (64, 80, 3)), 0, 255))
+    other = np.uint8(np.clip(rng.normal((170, 140, 100), 30, (48, 60, 3)), 0, 255))
+    assert np.abs(restyle(picture, other, 0).astype(int) - picture).mean() < 1
+    dressed = restyle(picture, other, 1)
+    assert np.allclose(dressed.mean((0, 1)), other.mean((0, 1)), atol=4)
+    lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).std((0, 1)) for one in (picture, other, dressed)]
+    assert np.allclose(lab[2], lab[1], rtol=0.15) and not np.allclose(lab[0], lab[1], rtol=0.15)
+    flat = np.full((8, 8, 3), 100, np.uint8)
+    assert np.ptp(restyle(flat, other, 1), (0, 1)).max() == 0  # no spread, nothing to blow up
+
+
+def test_only_other_sets_take_on_the_first_ones_colours():
+    class Grey(RgbdSet):
+        def __init__(self, level):
+            self.level = level
+
+        def __len__(self):
+            return 2
+
+        def read(self, i):
+            return (np.full((264, 352, 3), self.level, np.uint8),
+                    np.full((264, 352), 2, np.float32))
+    plain = {'scale': (1.0, 1.0), 'rotation': 0.0, 'colour': (1, 1), 'flip': 0.0}
+
+    def levels(style):
+        samples = Samples([Grey(200), Grey(60)], [1, 1], 20, 0, plain, style=style)
+        return [samples.place(n)[0] for n in range(20)], [samples[n][0].mean() for n in range(20)]
+    sets, without = levels(0.0)
+    assert without == [(200, 60)[which] for which in sets] and set(sets) == {0, 1}
+    _, restyled = levels(1.0)
+    for which, level in zip(sets, restyled):
+        assert level == 200 if which == 0 else 60 <= level <= 200
+    assert restyled == levels(1.0)[1] and np.ptp([level for which, level in zip(
+        sets, restyled) if which == 1]) > 40  # by chance more or less of it, the same each time
 
 
 def test_augmentation_masks_what_is_not_scene():
@@ -565,6 +610,18 @@ def test_whole_pictures_by_height():
     assert report['aligned']['rel'] == pytest.approx(0, abs=1e-6)
     table = evaluate.height_table(report)
     assert '0.25 to 0.45 m' in table and '0.80 to 1.20 m' in table and 'outlines' in table
+
+
+def test_a_training_judges_each_set_by_height(tree, config, tmp_path, capsys):
+    nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'out'),
+              '--from-scratch', '--validate', 'room:7', '--set', 'epochs=1'])
+    log = (tmp_path / 'out' / 'log.txt').read_text()
+    assert log.count('room:7, whole: RMSE') == 1
+    assert '0.25 to 0.45 m' in log and 'at the right scale' in log and 'outlines: ' in log
+    assert list((tmp_path / 'out' / 'tensorboard').iterdir())
+    with pytest.raises(SystemExit, match='nowhere does not exist'):
+        nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'out2'),
+                  '--validate', 'nowhere'])
 
 
 def test_whole_pictures_of_the_virtual_room(capsys):

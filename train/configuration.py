@@ -42,6 +42,8 @@ DEFAULTS = {
     'validate_every': 5,        # epochs
     'augment': {},              # of train.augment.AUGMENTATION
     'mix': 0.0,                 # share of the samples with a window of another one pasted in
+    'style': 0.0,               # share of the samples of the other sets that take on the colours
+                                # of a picture of the first set
     'seed': 0,
 }
 CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),

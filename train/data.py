@@ -22,6 +22,7 @@ from train.augment import (
     RESIZED_WIDTH,
     augment,
     paste_window,
+    restyle,
     to_uint8,
 )
 from train.datasets.pairs import read_whole
@@ -60,10 +61,10 @@ class Samples(torch.utils.data.Dataset):
     can be read, rgb, gain and depth are None.
     """
 
-    def __init__(self, datasets, shares, count, seed, augmentation, mix=0.0):
+    def __init__(self, datasets, shares, count, seed, augmentation, mix=0.0, style=0.0):
         self.datasets, self.count, self.seed = datasets, count, seed
         self.shares = np.cumsum(shares) / np.sum(shares)
-        self.augmentation, self.mix = augmentation, mix
+        self.augmentation, self.mix, self.style = augmentation, mix, style
         self.orders, self.broken = {}, {}
 
     def __len__(self):
@@ -120,11 +121,22 @@ class Samples(torch.utils.data.Dataset):
                 except OSError as error:
                     self.broken[which, i] = explain(error)
                 else:
+                    if which and self.style and rng.random() < self.style:
+                        rgb = self.restyled(rgb, rng)
                     # what NYU's camera would have to stand in front of, to see the same picture
                     depth = depth * np.float32(NYU_FX_PER_WIDTH / focal)
                     return augment(rgb, depth, rng, focal=focal, **self.augmentation)
             lost.append(self.broken[which, i])
         return None
+
+    def restyled(self, rgb, rng):
+        """A picture of another set in the colours of one of the first set's."""
+        first = self.datasets[0]
+        try:
+            other = read_whole(first, int(rng.integers(len(first))))[0]
+        except OSError:  # named when its own turn comes
+            return rgb
+        return restyle(rgb, other, rng.random())
 
 
 def collate(samples):

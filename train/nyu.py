@@ -10,6 +10,7 @@ Killed at any moment, it goes on with ``--resume`` to the very weights it would 
 
 import argparse
 import contextlib
+import copy
 import math
 import re
 import sys
@@ -20,6 +21,7 @@ import torch
 
 from hybrid_depth_ros.arguments import user_path
 from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
     add_data_arguments,
     add_training_arguments,
@@ -30,7 +32,7 @@ from train.checkpoint import State, find_checkpoint, finite, save_checkpoint
 from train.configuration import load_config
 from train.cut import cut_validation
 from train.data import Samples, make_loader, to_input
-from train.evaluate import evaluate_paper
+from train.evaluate import evaluate_paper, evaluate_whole
 from train.loss import loss_of
 from train.networks import make_network
 from train.optimisation import follow, learning_rate, make_autocast, update
@@ -40,13 +42,14 @@ from train.survival import Stopped, asked_to_stop, claimed
 
 
 def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False,
-          checkpoint_every=(600.0, 's'), strict=False):
+          checkpoint_every=(600.0, 's'), strict=False, judged=None):
     """Run the configuration on datasets; validation is cut from the first.
 
     Leaves ``last.pt`` (for `resume`), ``best.safetensors``, ``log.txt``, ``tensorboard/`` and
     ``samples/`` in `out`. checkpoint_every: a number and ``s`` (seconds) or ``steps``; each epoch
     ends with one too. strict: a pair that cannot be read ends the training; otherwise another
-    takes its place, and it is named and counted.
+    takes its place, and it is named and counted. judged: more sets to validate on, by name,
+    whole pictures, by camera height where it is known.
 
     Raises ValueError or OSError before the first step where configuration, data or weights will
     not do, FloatingPointError where the loss is no number (its batch is saved), Stopped after
@@ -65,7 +68,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
             print(f'goes on with other settings: {", ".join(changed)}')
         samples = Samples(cut.training, shares or [len(dataset) for dataset in cut.training],
                           state.steps * config['batch'], config['seed'], config['augment'],
-                          config['mix'])
+                          config['mix'], config['style'])
         loader = make_loader(samples, team.numbers(state.step, state.steps, config['batch']),
                              share, config['workers'], team.device.type == 'cuda', lock)
         runner = team.runner(state.network, config['compile'])
@@ -84,7 +87,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
                 stop = take_step(config, team, state, runner, batch, asked)
                 report.step()
                 if state.epoch_ended:
-                    end_epoch(config, team, state, cut.validation, report)
+                    end_epoch(config, team, state, cut.validation, judged or {}, report)
                 due = (state.step % every == 0 if unit == 'steps' else
                        time.monotonic() - saved_at >= every)
                 if team.lead and (state.epoch_ended or due or stop):
@@ -133,7 +136,7 @@ def take_step(config, team, state, runner, batch, asked):
     return bool(stop)
 
 
-def end_epoch(config, team, state, validation, report):
+def end_epoch(config, team, state, validation, judged, report):
     """Validate where it is due, and report."""
     state.lost.update(dict.fromkeys(team.everyones(list(state.lost))))
     if not team.lead:
@@ -145,6 +148,11 @@ def end_epoch(config, team, state, validation, report):
             metrics = evaluate_paper(state.average, validation, team.share(config['batch']))
     better = metrics['rel'] <= state.best if metrics else due and not validation
     report.epoch(learning_rate(config, (state.step - 1) / state.steps), metrics, better)
+    if due and judged:
+        # a copy, as the predictor fuses its network
+        predictor = DepthPredictor(copy.deepcopy(state.average).float().cpu(), device='cpu')
+        for name, dataset in judged.items():
+            report.judged(name, evaluate_whole(predictor, dataset))
 
 
 def keep(state, last, report, final):
@@ -194,6 +202,8 @@ def main(argv=None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
+    parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',
+                        help='more data to validate on, whole pictures, by camera height')
     parser.add_argument('--out', type=user_path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
     parser.add_argument('--checkpoint-every', type=interval, default='600s', metavar='N[s]',
@@ -209,8 +219,9 @@ def main(argv=None):
     try:
         config = load_config(args.config, args.set)
         data = [open_data(args, path) for path in args.data]
+        judged = {path: open_data(args, path) for path in args.validate}
         train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
-              args.checkpoint_every, args.strict)
+              args.checkpoint_every, args.strict, judged)
     except (OSError, ValueError) as error:
         sys.exit(f'train.nyu: {explain(error)}')
     except FloatingPointError as error:

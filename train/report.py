@@ -13,7 +13,7 @@ from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.pictures import save_picture
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import save_network
-from train.evaluate import draw
+from train.evaluate import draw, height_table
 
 
 class Report:
@@ -87,10 +87,7 @@ class Report:
             values.update({f'validation/{key}': metrics[key] for key in ('rmse', 'rel', 'delta1')})
         if state.lost:
             line += f'  {len(state.lost)} pairs left out'
-        self.say(line)
-        with self.outlived():
-            print(line, file=self._log, flush=True)
-            state.log_size = self._log.tell()
+        self._note(line)
         with self.outlived():
             if better:
                 save_network(state.average, self._out / 'best.safetensors')
@@ -98,9 +95,28 @@ class Report:
         with self.outlived():
             save_samples(state.average, self._shown, self._out / 'samples' / f'{epoch:04d}.png')
         with self.outlived():
-            for key, value in values.items():
-                self._board.add_scalar(key, value, state.step)
-            self._board.flush()
+            self._draw(values)
+
+    def judged(self, name, report):
+        """What :func:`~train.evaluate.evaluate_whole` says of one more set."""
+        text = f'  {name}, whole: {format_metrics(report)}\n{height_table(report)}'
+        self._note(text.replace('\n', '\n    '))
+        with self.outlived():
+            self._draw({f'{name}/delta1': report['delta1'],
+                        f'{name}/delta1 scaled': report['aligned']['delta1'],
+                        **{f'{name}/delta1 from {band["from"]} m': band['delta1']
+                           for band in report['heights']}})
+
+    def _note(self, text):
+        self.say(text)
+        with self.outlived():
+            print(text, file=self._log, flush=True)
+            self._state.log_size = self._log.tell()
+
+    def _draw(self, values):
+        for key, value in values.items():
+            self._board.add_scalar(key, value, self._state.step)
+        self._board.flush()
 
 
 def save_samples(network, dataset, out):
