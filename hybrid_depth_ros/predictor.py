@@ -145,7 +145,8 @@ class _FullView:
 
     def restore(self, output):
         seen = output[:self.seen_height // 2, :self.seen_width // 2]
-        return enlarge(seen * np.float32(self.correction), self.width, self.height, self.guide)
+        return enlarge(seen * np.float32(self.correction), self.width, self.height, self.guide,
+                       self.pixels[:self.seen_height, :self.seen_width])
 
 
 class _PaperView:
@@ -174,7 +175,7 @@ class _PaperView:
         depth = np.full((self.height, self.width), np.nan, np.float32)
         guide = None if self.guide is None else _centre(self.guide, width, height)
         _centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
-                                                   width, height, guide)
+                                                   width, height, guide, self.pixels)
         return depth
 
 

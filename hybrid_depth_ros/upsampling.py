@@ -7,20 +7,22 @@ RADIUS = 2        # pixels of the small depth: within what depth is a line of br
 SMOOTH = 1e-3     # variance of brightness (0…1) below which a place counts as even
 
 
-def enlarge(depth, width, height, picture=None):
+def enlarge(depth, width, height, picture=None, small=None):
     """Depth float32 h×w → float32 height×width, metres.
 
     picture: uint8 of height×width×3, RGB. With it, depth in each small window is taken to be a line
     of the picture's brightness (guided filter: He, Sun, Tang, *Guided Image Filtering*, TPAMI 2013,
     section 3; at the small size, as their *Fast Guided Filter*, 2015): a step of depth becomes as
     sharp as the picture's step there, an even place loses the network's grid. Depth stays between
-    the least and the largest of `depth`. Without it, bilinear.
+    the least and the largest of `depth`. Without it, bilinear. small: the picture as it was shrunk
+    before, of any size; without it, it is shrunk here.
     """
     if picture is None:
         return cv2.resize(depth, (width, height))
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, depth.shape[::-1], interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
-    slope, start = _lines(small, depth)
+    guide = grey if small is None else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    guide = cv2.resize(guide, depth.shape[::-1], interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
+    slope, start = _lines(guide, depth)
     enlarged = cv2.multiply(cv2.resize(slope, (width, height)), grey, scale=1 / 255,
                             dtype=cv2.CV_32F)
     enlarged = cv2.add(enlarged, cv2.resize(start, (width, height)), enlarged)

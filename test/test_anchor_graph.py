@@ -7,6 +7,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
+import stub_depth_node as scene
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
@@ -14,15 +15,7 @@ from graph import CAMERA, CHART, Graph
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
-from stub_depth_node import (
-    HEIGHT,
-    PLANE_DISTANCE,
-    PLANE_NORMAL,
-    SPHERE_CENTRE,
-    SPHERE_RADIUS,
-    WIDTH,
-    scene_depth,
-)
+from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
@@ -42,10 +35,10 @@ def scene_scan(header, pose=LIDAR, beams=360):
     rays = transform[:3, :3] @ np.stack((np.cos(angles), np.sin(angles), 0 * angles))
     origin = transform[:3, 3]
     with np.errstate(divide='ignore', invalid='ignore'):
-        plane = (PLANE_DISTANCE - PLANE_NORMAL @ origin) / (PLANE_NORMAL @ rays)
-        to_centre = SPHERE_CENTRE - origin
+        plane = (scene.PLANE_DISTANCE - scene.PLANE_NORMAL @ origin) / (scene.PLANE_NORMAL @ rays)
+        to_centre = scene.SPHERE_CENTRE - origin
         b = rays.T @ to_centre
-        root = b ** 2 - (to_centre @ to_centre - SPHERE_RADIUS ** 2)
+        root = b ** 2 - (to_centre @ to_centre - scene.SPHERE_RADIUS ** 2)
         sphere = np.where((root > 0) & (b > 0), b - np.sqrt(np.maximum(root, 0)), np.inf)
     ranges = np.minimum(np.where(plane > 0, plane, np.inf), sphere)
     ranges[ranges > 12] = np.inf
@@ -98,7 +91,7 @@ def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
     depth = image_to_depth(graph.got['depth/image'][-1])
     assert off(depth)[0] < 0.02
     sphere = np.abs(np.linalg.norm(  # where the scene's sphere is
-        np.array([0.3, 0.2, 1.8]) - SPHERE_CENTRE)) < 1 and TRUTH < 1.9
+        np.array([0.3, 0.2, 1.8]) - scene.SPHERE_CENTRE)) < 1 and TRUTH < 1.9
     graph.spin(1, lambda: graph.got['depth/anchors'])
     shown = cloud_array(graph.got['depth/anchors'][-1])[0]
     u = np.rint(shown['x'] / shown['z'] * CAMERA.fx + CAMERA.cx).astype(int)

@@ -13,7 +13,7 @@ import sys
 from hybrid_depth_ros.arguments import user_path
 from hybrid_depth_ros.errors import explain, print_anything
 from hybrid_depth_ros.files import write_whole
-from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.exports import (
     INT8,
@@ -50,16 +50,6 @@ def quantise(model, views, left=0):
                                                          validate=False))
 
 
-def errors(predictor, dataset):
-    """The six metrics of a predictor on the whole pictures but for NYU's frame."""
-    result = DepthErrors()
-    for i in range(len(dataset)):
-        rgb, truth = dataset.read(i)
-        depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
-        result.add(depth[12:-12, 12:-12], truth[12:-12, 12:-12])
-    return result.metrics()
-
-
 def equal_shares(sets, count):
     """At most `count` pictures, the same number from all over each set."""
     each = -(-count // len(sets))
@@ -84,6 +74,7 @@ def main(argv=None):
     if args.count < 1:
         parser.error(f'--count is {args.count}; it must be at least 1')
     try:
+        from train.evaluate import evaluate_whole
         path = weights_path(args.weights)
         out, digest = args.out or path.with_name(path.stem + INT8), weights_digest(path)
         first, *others = (open_dataset(data, 'train') for data in args.data)
@@ -93,14 +84,14 @@ def main(argv=None):
         exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
         views = [exact.view(picture).pixels[None]
                  for picture in equal_shares([calibration, *others], args.count)]
-        before = {name: errors(exact, dataset) for name, dataset in compared.items()}
+        before = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
         for name, metrics in before.items():
             print(f'fp32 on {name}: {format_metrics(metrics)}')
         for left in (0, *LEFT):
             graph = pack_model(quantise(openvino_model(path, fuse=True), views, left), digest,
                                halved=True)
             exact.runtime = OpenVinoRuntime(read_graph(io.BytesIO(graph), digest), 'int8')
-            after = {name: errors(exact, dataset) for name, dataset in compared.items()}
+            after = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
             for name, metrics in after.items():
                 print(f'int8 on {name}, the first {left} convolutions left in floating point: '
                       f'{format_metrics(metrics)}')
