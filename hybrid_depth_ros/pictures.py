@@ -1,5 +1,6 @@
-"""What people look at: depth in colours with a scale in metres, and point cloud files."""
+"""Picture files, read whole or refused; depth in colours with a scale in metres; cloud files."""
 
+import contextlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,36 @@ from hybrid_depth_ros.files import whole
 from hybrid_depth_ros.geometry import POINT
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
+STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # colour, not turned as EXIF asks for
+
+
+def read_pixels(path, flags=cv2.IMREAD_COLOR):
+    """A picture file of any kind that OpenCV reads → its array; flags: cv2.IMREAD_….
+
+    Its bytes are read here: OpenCV's own reading crashes where the name is not UTF-8. Raises
+    OSError where the pixels are not all there.
+    """
+    data = Path(path).read_bytes()
+    if not _cut_short(data):
+        with contextlib.suppress(cv2.error):  # more pixels than OpenCV takes
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None:
+                return pixels
+    raise OSError(f'{path} is not a readable image; remove it or copy it again')
+
+
+def read_colour(path, flags=STORED):
+    """A picture file → uint8 H×W×3 RGB, as stored: depth and calibrations are so too. Raises what
+    :func:`read_pixels` raises."""
+    bgr = read_pixels(path, flags)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
+
+
+def _cut_short(data):
+    """Whether the end of a JPEG or PNG file is not there, which OpenCV 4 shows as grey."""
+    if data.startswith(b'\xff\xd8'):
+        return b'\xff\xd9' not in data[data.rfind(b'\xff\xda'):]
+    return not data or (data.startswith(b'\x89PNG') and b'IEND' not in data[-64:])
 
 
 def depth_range(*depths):
@@ -129,22 +160,27 @@ def cloud_from_bytes(data, height, width):
     return np.frombuffer(data, POINT).reshape(height, width)
 
 
-def save_snapshot(folder, rgb, depth, intrinsics=None, cloud=None):
-    """Write ``rgb.png``, ``depth.png`` and, where given, ``camera.yaml`` and ``cloud.ply``.
+def save_snapshot(folder, cameras):
+    """Write a folder of files for each camera, or of those of one without a name.
 
-    rgb: uint8 H×W×3. depth: float32 H×W metres, NaN where unknown; in the file uint16
-    millimetres, 0 where unknown (REP 118). cloud: of ``geometry.POINT``. camera.yaml is a
-    calibration as camera_calibration writes it. The folder appears when all is in it, and
-    nothing that was there before is written into or through.
+    cameras: {name: (rgb, depth, intrinsics, cloud)}, as :func:`fill_snapshot` takes them. The
+    folder appears when all is in it, and nothing that was there before is written into or through.
     Raises OSError where it can't be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole(folder, folder=True) as partial:
-        fill_snapshot(partial, folder.name, rgb, depth, intrinsics, cloud)
+        for name, files in cameras.items():
+            (partial / name).mkdir(exist_ok=True)
+            fill_snapshot(partial / name, name or folder.name, *files)
 
 
 def fill_snapshot(folder, name, rgb, depth, intrinsics=None, cloud=None):
-    """:func:`save_snapshot` into a folder that is there. name: the camera's, in camera.yaml."""
+    """Write ``rgb.png``, ``depth.png`` and, where given, ``camera.yaml`` and ``cloud.ply``.
+
+    name: the camera's, in camera.yaml. rgb: uint8 H×W×3. depth: float32 H×W metres, NaN where
+    unknown; in the file uint16 millimetres, 0 where unknown (REP 118). cloud: of
+    ``geometry.POINT``. camera.yaml is a calibration as camera_calibration writes it.
+    """
     save_picture(folder / 'rgb.png', rgb)
     millimetres = np.nan_to_num(np.rint(depth * np.float32(1000)))
     millimetres[millimetres > 65535] = 0

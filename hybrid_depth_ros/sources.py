@@ -14,7 +14,7 @@ import numpy as np
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.files import expanded, readable_name
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.picture_files import STORED, read_pixels
+from hybrid_depth_ros.pictures import STORED, read_colour
 from hybrid_depth_ros.room import Room
 
 SOURCES = ("room (the virtual room), a device (its number or file), a video, a stream's URL, an "
@@ -100,9 +100,9 @@ class FolderSource:
             self._next = 0
         path = self._files[self._next]
         self._next += 1
-        image = read_pixels(path, self._flags)
+        frame = Frame(read_colour(path, self._flags))
         self._readable = True
-        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return frame
 
     def close(self):
         """Nothing to give back."""

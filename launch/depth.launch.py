@@ -5,13 +5,10 @@ from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
 
 from hybrid_depth_ros.nodes.launching import (
-    ANCHORS,
     COMMON,
     CONFIG,
-    anchor_parameters,
-    anchor_topics,
-    camera_node,
     depth_node,
+    depth_topics,
     description,
     node,
 )
@@ -30,7 +27,6 @@ ARGUMENTS = (
     ('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed frame"),
     ('body_frame', '', 'publish the static transform from this frame (x forward, z up) to '
      'optical_frame; empty: none'),
-    *ANCHORS,
     ('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
     *COMMON,
 )
@@ -51,15 +47,11 @@ def start(given):
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'
     given['use_sim_time'] |= bool(bag)
     image, namespace = 'image_raw' if own_camera else given['image'], given['namespace']
-    actions = [depth_node(
-        given, ('weights', 'device', 'image_transport'), anchor_parameters(given),
-        namespace=namespace, remappings=[
-            ('image', image), ('image/compressed', f'{image}/compressed'),
-            ('camera_info', given['camera_info']), *anchor_topics(given)])]
+    actions = [depth_node(given, namespace=namespace, remappings=depth_topics(given, image))]
     if own_camera:
-        actions.append(camera_node(
-            given, given['camera'], {'frame_id': given['optical_frame']}, namespace=namespace,
-            remappings=[('camera_info', given['camera_info'])]))
+        actions.append(node(
+            given, 'camera_node', {'source': given['camera'], 'frame_id': given['optical_frame']},
+            namespace=namespace, remappings=[('camera_info', given['camera_info'])]))
     if bag:
         actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, '--clock'],
                                       output='screen'))

@@ -1,14 +1,6 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
-from hybrid_depth_ros.nodes.launching import (
-    ANCHORS,
-    COMMON,
-    anchor_parameters,
-    anchor_topics,
-    camera_node,
-    depth_node,
-    description,
-)
+from hybrid_depth_ros.nodes.launching import COMMON, depth_node, depth_topics, description, node
 
 ARGUMENTS = (
     ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
@@ -17,7 +9,6 @@ ARGUMENTS = (
     ('image', 'image_raw', "image topic in each camera's namespace"),
     ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
     ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
-    *ANCHORS,
     *COMMON,
 )
 
@@ -34,17 +25,14 @@ def start(given):
         rate = float(given['rate'])
     except ValueError:
         raise RuntimeError(f'rate is {given["rate"]!r}; it must be a number of Hz') from None
-    pairs = (('image', given['image']), ('image/compressed', given['image'] + '/compressed'),
-             ('camera_info', given['camera_info']), *anchor_topics(given))
     topics = [(f'{name}/{ours}', theirs if theirs.startswith('/') else f'{name}/{theirs}')
-              for name in cameras for ours, theirs in pairs]
+              for name in cameras for ours, theirs in depth_topics(given, given['image'])]
     return [
-        depth_node(given, ('weights', 'device'), {'cameras': cameras, **anchor_parameters(given)},
-                   remappings=topics),
-        *(camera_node(
-            given, source, {'seed': place, 'rate': rate, 'frame_id': f'{name}_optical_frame'},
-            namespace=name, remappings=[('image_raw', given['image']),
-                                        ('camera_info', given['camera_info'])])
+        depth_node(given, {'cameras': cameras}, remappings=topics),
+        *(node(given, 'camera_node', {'source': source, 'seed': place, 'rate': rate,
+                                      'frame_id': f'{name}_optical_frame'},
+               namespace=name, remappings=[('image_raw', given['image']),
+                                           ('camera_info', given['camera_info'])])
           for place, (name, source) in enumerate(zip(cameras, sources)))]
 
 

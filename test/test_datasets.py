@@ -14,12 +14,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.pictures import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.room import Room
 from train import prepare
 from train.arguments import open_data
 from train.datasets import open_dataset, raw
-from train.datasets.files import read_colour, read_depth
+from train.datasets.files import read_depth
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
 from train.datasets.own import BagPairs, PairList
 from train.datasets.pairs import read_whole, readable

@@ -553,12 +553,12 @@ def test_a_snapshot_stays_in_its_folder(victim, tmp_path):
     moment = tmp_path / 'moment'
     moment.with_name('moment.partial').symlink_to(outside)
     with pytest.raises(FileExistsError):
-        save_snapshot(moment, CHART, scene_depth(WIDTH, HEIGHT))
+        save_snapshot(moment, {'': (CHART, scene_depth(WIDTH, HEIGHT))})
     assert not list(outside.iterdir())
     moment.symlink_to(outside)
     moment.with_name('moment.partial').unlink()
     with pytest.raises(OSError, match='moment'):
-        save_snapshot(moment, CHART, scene_depth(WIDTH, HEIGHT))
+        save_snapshot(moment, {'': (CHART, scene_depth(WIDTH, HEIGHT))})
     assert not list(outside.iterdir())
     assert not moment.with_name('moment.partial').exists()
 

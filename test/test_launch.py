@@ -38,7 +38,7 @@ def arguments(name):
         for row in next(node.value for node in tree.body if isinstance(node, ast.Assign)
                         and node.targets[0].id == table).elts:
             if isinstance(row, ast.Starred):
-                assert row.value.id in ('COMMON', 'ANCHORS')
+                assert row.value.id == 'COMMON'
                 yield from rows(ROOT / 'hybrid_depth_ros' / 'nodes' / 'launching.py', row.value.id)
             else:
                 yield ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])

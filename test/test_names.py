@@ -52,7 +52,7 @@ def test_names_that_are_not_utf8_are_read(tmp_path):
 import os, sys
 from pathlib import Path
 from hybrid_depth_ros.sources import open_source
-from hybrid_depth_ros.picture_files import read_pixels
+from hybrid_depth_ros.pictures import read_pixels
 folder = Path(sys.argv[1])
 for name in (b'\\xff', b'\\xff/\\xe9.png', b'v\\xe9.avi'):
     source = open_source(str(folder / os.fsdecode(name)))

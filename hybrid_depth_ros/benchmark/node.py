@@ -11,8 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from hybrid_depth_ros.benchmark.pictures import room_picture
-from hybrid_depth_ros.benchmark.stages import milliseconds
+from hybrid_depth_ros.benchmark.stages import milliseconds, room_picture
 from hybrid_depth_ros.encodings import header_stamp
 
 RATE = 30.0                            # Hz, of all cameras together

@@ -1,17 +1,49 @@
-"""Where a frame's time goes."""
+"""The pictures that networks are shown, and where a frame's time goes."""
 
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors import Anchors, anchored
-from hybrid_depth_ros.benchmark.pictures import room_picture
-from hybrid_depth_ros.geometry import organised_cloud
+from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
+from hybrid_depth_ros.pictures import read_colour, read_pixels
+from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.weights import HELD_OUT
 
 COUNTS = (1, 2, 4)                     # pictures in a batch, cameras on a node
 # What only runs where anchors are set; each from the depth that the network gave.
 ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
 EDGE_FILTER = 0.1                      # the depth node's default
+FOV = 63.3                             # degrees: the camera node's
+
+
+def room_picture(width=640, height=480, seconds=0.0):
+    """The virtual room: uint8 H×W×3, and the camera that sees it."""
+    room, camera = Room(0), Intrinsics.from_horizontal_fov(width, height, FOV)
+    return room.render(camera, room.camera_pose(seconds))[0], camera
+
+
+def nyu_pictures(folder):
+    """The held-out NYU frames with their true depth, spread so that the first few will do.
+
+    Of the "sync" layout, flat or a folder for each scene: ``rgb_NNNNN.jpg``, and depth in
+    ``sync_depth_NNNNN.png``, uint16 millimetres. Returns ``[(uint8 H×W×3, float32 H×W metres, 0
+    where unknown), …]``. Raises OSError where there is none, or one can't be read.
+    """
+    pairs = []
+    for path in sorted([*Path(folder).glob('rgb_*.jpg'), *Path(folder).glob('*/rgb_*.jpg')]):
+        number, depth = path.stem[4:], path.with_name(f'sync_depth_{path.stem[4:]}.png')
+        if number.isdecimal() and depth.exists() and any(
+                first <= int(number) <= last for first, last in HELD_OUT):
+            pairs.append((path, depth))
+    if not pairs:
+        raise OSError(f'{folder}: no rgb_NNNNN.jpg numbered {HELD_OUT} with a '
+                      'sync_depth_NNNNN.png beside it, here or one folder down')
+    order = sorted(range(len(pairs)), key=lambda i: i * 0.618034 % 1)
+    return [(read_colour(pairs[i][0]),
+             read_pixels(pairs[i][1], cv2.IMREAD_UNCHANGED) / np.float32(1000)) for i in order]
 
 
 def milliseconds(seconds, percentile=50):

@@ -16,13 +16,6 @@ from hybrid_depth_ros.nodes.process import fast_dds_environment
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 COMMON = (  # arguments of every launch file: name, default, what it is for
-    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
-    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
-    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
-    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
-    ('log_level', 'info', 'debug, info, warn, error or fatal'),
-)
-ANCHORS = (  # arguments of both launch files as well
     ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
      'between; empty: as in params_file'),
     ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
@@ -33,15 +26,18 @@ ANCHORS = (  # arguments of both launch files as well
     ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
      'params_file'),
     ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
 )
 
 
-def anchor_parameters(given):
-    """The depth node's parameters for the arguments ``ANCHORS``.
-
-    Raises RuntimeError for what is no number.
-    """
-    parameters = {}
+def depth_parameters(given):
+    """The depth node's parameters for the arguments; RuntimeError for what is no number."""
+    parameters = {name: given[name] for name in ('weights', 'device', 'image_transport')
+                  if given.get(name)}
     if given['anchors']:
         parameters['anchors'] = [name.strip() for name in given['anchors'].split(',')]
     if given['anchor_poses']:
@@ -55,9 +51,11 @@ def anchor_parameters(given):
     return parameters
 
 
-def anchor_topics(given):
-    """Remappings of the depth node's anchors to the topics of the arguments ``ANCHORS``."""
-    return [(f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')]
+def depth_topics(given, image):
+    """Remappings of one of the depth node's cameras: its own name, the topic. image: its images."""
+    return [('image', image), ('image/compressed', f'{image}/compressed'),
+            ('camera_info', given['camera_info']),
+            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
 
 
 def as_typed(value):
@@ -98,13 +96,7 @@ def node(given, executable, parameters=(), package=PACKAGE, **options):
                 ros_arguments=['--log-level', given['log_level']], **options)
 
 
-def depth_node(given, names, parameters=(), **options):
-    """The depth node, started again where it dies; `names` of the arguments are its parameters."""
-    changed = {name: given[name] for name in names if given[name]}
-    return node(given, 'depth_node', {**changed, **dict(parameters)}, respawn=True,
+def depth_node(given, parameters=(), **options):
+    """The depth node, started again where it dies."""
+    return node(given, 'depth_node', {**depth_parameters(given), **dict(parameters)}, respawn=True,
                 respawn_delay=2.0, **options)
-
-
-def camera_node(given, source, parameters, **options):
-    """A camera node that reads `source`."""
-    return node(given, 'camera_node', {'source': source, **parameters}, **options)

@@ -6,8 +6,7 @@ from functools import partial
 from rclpy.task import Future
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import whole
-from hybrid_depth_ros.pictures import fill_snapshot
+from hybrid_depth_ros.pictures import save_snapshot
 
 TIMEOUT = 5.0  # seconds to wait for a frame of each camera
 
@@ -27,12 +26,9 @@ class Snapshot:
         if self.done.done() or len(self._frames) < len(self._topics):
             return
         try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            with whole(self._folder, folder=True) as folder:
-                for name, (frame, depth, cloud) in self._frames.items():
-                    (folder / name).mkdir(exist_ok=True)  # a single camera has no name
-                    fill_snapshot(folder / name, name or self._folder.name, frame.rgb, depth,
-                                  frame.intrinsics, cloud)
+            save_snapshot(self._folder, {
+                name: (frame.rgb, depth, frame.intrinsics, cloud)
+                for name, (frame, depth, cloud) in self._frames.items()})
             self.done.set_result((True, str(self._folder)))
         except OSError as error:
             self.done.set_result((False, f'snapshot {self._folder} could not be written: '

@@ -1,20 +1,11 @@
-"""Colour and depth out of picture files, whole or refused."""
+"""Depth out of picture files, whole or refused."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.picture_files import STORED, read_pixels
-
-
-def read_colour(path):
-    """An image file → uint8 H×W×3 RGB; OSError where it isn't a whole one.
-
-    Pixels are as stored, whatever EXIF says of orientation: depth is stored so too.
-    """
-    bgr = read_pixels(path, STORED)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
+from hybrid_depth_ros.pictures import read_pixels
 
 
 def read_depth(path, scale, kinds='uif'):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_depth_ros.errors import reason
-from train.datasets.files import metres, read_colour, read_depth
+from hybrid_depth_ros.pictures import read_colour
+from train.datasets.files import metres, read_depth
 from train.datasets.pairs import FilePairs, RgbdSet
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'

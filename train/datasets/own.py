@@ -8,10 +8,11 @@ import numpy as np
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expanded
+from hybrid_depth_ros.pictures import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
-from train.datasets.files import read_colour, read_depth
+from train.datasets.files import read_depth
 from train.datasets.pairs import RgbdSet, above_0
 
 
