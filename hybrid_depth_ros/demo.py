@@ -34,7 +34,7 @@ from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
 from hybrid_depth_ros.arguments import number, user_path
 from hybrid_depth_ros.encodings import header_stamp, image_to_depth
-from hybrid_depth_ros.errors import explain, print_anything, printable
+from hybrid_depth_ros.errors import begin, explain, printable
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
@@ -299,7 +299,7 @@ def main(argv=None):
     parser.add_argument('--anchors', default='', choices=('', 'scan'),
                         help="scan: correct depth by the room's lidar, and show it without too")
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
-    print_anything()
+    begin()
     args = parser.parse_args(argv)
     for name in (args.source, args.weights):
         if printable(name) != name:

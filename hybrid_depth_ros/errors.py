@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import signal
 import sys
 
 # What can be done about an error of the system's; for others their own text says it.
@@ -21,11 +22,25 @@ MENDS = {
 def print_anything():
     """A terminal whose encoding lacks a sign, as Latin-1 does δ, gets ``\\u03b4`` from here on.
 
-    To be called by each command before it prints: no name and no sign ends it with a traceback.
+    No name and no sign ends a command with a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # none there, or closed
             stream.reconfigure(errors='backslashreplace')
+
+
+def begin():
+    """To be called by each command, nodes apart, before it prints: :func:`print_anything`, and
+    Ctrl-C raises KeyboardInterrupt from here on, which says nothing where nobody takes it."""
+    print_anything()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by end_quietly_while_starting
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.excepthook = _without_interrupts
+
+
+def _without_interrupts(kind, error, trace):
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def printable(text):

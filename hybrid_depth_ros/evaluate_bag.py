@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
 from hybrid_depth_ros.arguments import number, user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
 from hybrid_depth_ros.recordings.anchors import RecordedAnchors
@@ -155,7 +155,7 @@ def add_anchor_arguments(parser):
 
 def main(argv=None, predictor=None):
     """The command line; predictor stands in for the one that --weights names."""
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(prog='evaluate_bag', description=__doc__)
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--image', metavar='TOPIC', help='colour; needed where there are several')

@@ -12,7 +12,7 @@ import torch
 import tqdm
 
 from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
@@ -64,7 +64,7 @@ def inputs(loader):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('weights', nargs='+', help='registered names or files')

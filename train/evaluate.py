@@ -10,7 +10,7 @@ import torch
 import tqdm
 
 from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import (
@@ -214,7 +214,7 @@ def save_plot(bands, out, form=None):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')

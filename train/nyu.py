@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
     add_data_arguments,
@@ -197,7 +197,7 @@ def interval(text):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser, 'train', ('train', 'all'))

@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 
 from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
 from train.datasets.nyu import LabeledMat
@@ -166,7 +166,7 @@ def _finish(dataset, folder, out):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')

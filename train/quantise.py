@@ -11,7 +11,7 @@ import io
 import sys
 
 from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.files import write_whole
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.predictor import DepthPredictor
@@ -58,7 +58,7 @@ def equal_shares(sets, count):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',

@@ -14,7 +14,7 @@ from itertools import islice
 
 import torch
 
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
 from train.arguments import add_training_arguments
@@ -117,7 +117,7 @@ def loading_time(config, data, workers, batches):
 
 
 def main(argv=None):
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, required=False, default=[], help='RGB-D data in any form; '

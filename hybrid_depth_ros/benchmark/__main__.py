@@ -29,7 +29,7 @@ from hybrid_depth_ros.benchmark.stages import (
     nyu_pictures,
     room_picture,
 )
-from hybrid_depth_ros.errors import explain, print_anything
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.predictor import free_memory
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import choose_device, installed
@@ -191,7 +191,7 @@ def main(argv=None):
     # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-    print_anything()
+    begin()
     parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
     parser.add_argument('--weights', nargs='+', default=[], metavar='NAME_OR_FILE',
                         help='networks to measure; without, lite-nyu and an untrained ResNet-50')

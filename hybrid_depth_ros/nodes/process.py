@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
+from hybrid_depth_ros import leave
 from hybrid_depth_ros.errors import explain, print_anything, printable
-from hybrid_depth_ros.nodes import leave
 
 PATIENCE = 2.0  # seconds that what a node does may go on for once it was told to end
 FAST_DDS_PROFILE = Path(__file__).parent.parent / 'data' / 'fastdds.xml'
@@ -79,9 +80,8 @@ class _Asked:
     def __init__(self):
         self.phase, self._asked, self._impatient = 'before', False, False
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, self._take)
+            for number in (signal.SIGINT, signal.SIGTERM):  # where they are ignored too: as rclpy
+                signal.signal(number, self._take)
 
     def _take(self, number, frame):
         if self.phase == 'before':
@@ -109,6 +109,8 @@ def run(name, create, args=None):
     terminal and from launch: the second doesn't cut the ending short.
     """
     print_anything()
+    # rclpy's, of a node that was told to end while it was being made
+    warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
     prepare()
     asked = _Asked()
     args = list(sys.argv if args is None else args)

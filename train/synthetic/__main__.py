@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tqdm
 
-from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.errors import begin, explain
 from train.synthetic import frames
 from train.synthetic.generate import make_rooms
 from train.synthetic.views import Lenses
@@ -61,6 +61,7 @@ def parse(argv):
 
 
 def main(argv=None):
+    begin()
     args = parse(argv)
     if not (find_spec('bpy') and find_spec('infinigen')):
         sys.exit(f'train.synthetic: {INSTALL}')
