@@ -31,9 +31,11 @@ def _anchors(args, pairs):
     if not any(topics.values()) and not args.anchor_floor and not args.temporal_smoothing:
         return None
     return RecordedAnchors(
-        pairs.recording, pairs.seen, topics, args.anchor_floor, read_pose(args.anchor_pose),
+        pairs.recording, pairs.seen, topics, args.anchor_floor,
+        [read_pose(text) for text in args.anchor_pose],
         AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
-                       args.camera_height, args.camera_pitch, args.floor_frame), args.fixed_frame)
+                       args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame),
+        args.fixed_frame)
 
 
 @contextmanager
@@ -139,12 +141,15 @@ def add_anchor_arguments(parser):
                             help=f'correct depth by these topics of {what}')
     parser.add_argument('--anchor-floor', action='store_true',
                         help="correct depth by the camera's height above the floor")
-    parser.add_argument('--anchor-pose', default='', metavar='"X Y Z ROLL PITCH YAW"',
-                        help='of the sensors seen from the camera (m, degrees); default: by /tf')
+    parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',
+                        help='of the sensors seen from the camera (m, degrees), one for all or one '
+                        'for each, those of scans first, of ranges last; empty: by /tf')
     parser.add_argument('--camera-height', type=float, default=defaults.camera_height, metavar='M',
                         help='default: by /tf')
     parser.add_argument('--camera-pitch', type=float, default=defaults.camera_pitch,
                         metavar='DEGREES', help='down, with --camera-height')
+    parser.add_argument('--camera-roll', type=float, default=defaults.camera_roll,
+                        metavar='DEGREES', help='clockwise, as seen from behind')
     parser.add_argument('--anchor-age', type=float, default=defaults.age, metavar='S')
     parser.add_argument('--anchor-time-constant', type=float, default=defaults.time_constant,
                         metavar='S')

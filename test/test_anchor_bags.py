@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 from test_anchor_graph import LIDAR, WRONG, scene_scan
 
-from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.anchors.anchoring import Anchoring, read_pose
 from hybrid_depth_ros.anchors.frames import FrameTree
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.evaluate_bag import main
@@ -105,6 +105,26 @@ def test_before_and_after_by_the_recordings_own_tf(tmp_path, capsys):
     fixed = evaluated(tmp_path, bag, '--anchor-scan', '/scan', '--anchor-pose', LIDAR)
     assert fixed['metrics']['rel'] == pytest.approx(figures['metrics']['rel'], abs=1e-5)
     assert (tmp_path / 'plots' / 'median.png').is_file()
+
+
+def test_each_sensor_of_a_recording_has_its_own_pose(tmp_path):
+    rear = '-0.1 -0.1 0.15 4 8 6'
+    recorded = messages()
+    recorded += [('/rear', LaserScan, scene_scan(scan.header, rear), ns)
+                 for topic, _, scan, ns in recorded if topic == '/scan']
+    bag = record(tmp_path / 'bag', sorted(recorded, key=lambda message: message[3]))
+    both, swapped = (evaluated(
+        tmp_path, bag, '--anchor-scan', '/scan', '/rear', '--anchor-floor', '--anchor-pose', *poses)
+        ['metrics']['rel'] for poses in ((LIDAR, rear), (rear, LIDAR)))
+    assert both < 0.05 and swapped > 2 * both, (both, swapped)
+    names = ['scan', 'floor', 'range/left']
+    poses = [read_pose(LIDAR), read_pose(rear)]
+    for given in (poses, [poses[0], None, poses[1]]):
+        held = [source.pose for source in Anchoring(names, given).sources.values()]
+        assert held[0] is poses[0] and held[1] is None and held[2] is poses[1]
+    with pytest.raises(ValueError, match='2 poses for 1 sensors'):
+        Anchoring(['scan'], poses)
+
 
 
 def test_offline_and_live_agree_to_the_last_digit(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import anchored
+from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.sensors import (
     cloud_points,
@@ -206,3 +207,21 @@ def test_gravity_by_pitch_and_roll():
     np.testing.assert_allclose(down_from_pitch(0), [0, 1, 0], atol=1e-12)
     np.testing.assert_allclose(down_from_pitch(90), [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(down_from_pitch(0, 90), [1, 0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize('roll', [-25, 0, 25])
+def test_a_rolled_camera_finds_the_floor_by_its_roll(roll):
+    down = down_from_pitch(20, roll)
+    x, y = np.meshgrid((np.arange(640) - CAMERA.cx) / CAMERA.fx,
+                       (np.arange(480) - CAMERA.cy) / CAMERA.fy)
+    drop = x * down[0] + y * down[1] + down[2]
+    truth = np.where(drop > 0.1, 0.5 / np.maximum(drop, 0.1), 5).astype(np.float32)
+
+    def scale(**angles):
+        anchoring = Anchoring(['floor'])
+        anchoring.correct(truth * np.float32(1.5), View(0, 'optical', CAMERA),
+                          AnchorSettings(camera_height=0.5, **angles))
+        return anchoring.result.scale
+    assert scale(camera_pitch=20, camera_roll=roll) == pytest.approx(1 / 1.5, rel=0.02)
+    if roll:
+        assert scale(camera_pitch=20) != pytest.approx(1 / 1.5, rel=0.02)

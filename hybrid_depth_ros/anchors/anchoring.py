@@ -28,7 +28,8 @@ TO_OPTICAL = np.linalg.inv(pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2))
 class AnchorSettings(NamedTuple):
     """How anchors are used. age: seconds that a measurement's stamp may lie from the picture's.
     time_constant, smooth: as of ``anchored``. camera_height: metres above the floor, 0: it is the
-    pose of floor_frame that tells; camera_pitch: degrees that it looks down, with a height.
+    pose of floor_frame that tells; camera_pitch, camera_roll: degrees that it looks down, and that
+    it is turned clockwise as seen from behind it, with a height.
     """
 
     age: float = 0.5
@@ -36,6 +37,7 @@ class AnchorSettings(NamedTuple):
     smooth: bool = False
     camera_height: float = 0.0
     camera_pitch: float = 0.0
+    camera_roll: float = 0.0
     floor_frame: str = 'base_footprint'
 
 
@@ -94,18 +96,23 @@ class _Source:
 class Anchoring:
     """What corrects one camera's depth.
 
-    names: of the sources, see :func:`source_kind`. fixed: a 4×4 pose or None for each, or one for
-    all. poses: where there is None: called with (frame, stamp) of the picture and of the
-    measurement, frames' names and ns, for the pose of the second in the first; raises LookupError,
-    a sentence. Raises ValueError for a name that will not do.
+    names: of the sources, see :func:`source_kind`. fixed: a 4×4 pose or None for each, with or
+    without the floor, which needs none; or one for all. poses: where there is None: called with
+    (frame, stamp) of the picture and of the measurement, frames' names and ns, for the pose of the
+    second in the first; raises LookupError, a sentence. Raises ValueError for a name that will not
+    do.
     """
 
     def __init__(self, names, fixed=(None,), poses=None):
         fixed = list(fixed)
-        if len(fixed) not in (1, len(names)):
-            raise ValueError(f'there are {len(fixed)} poses for {len(names)} anchors: give one for '
-                             'all, or one for each')
-        fixed = fixed * len(names) if len(fixed) == 1 else fixed
+        sensors = [name for name in names if source_kind(name) != 'floor']
+        if len(fixed) not in (1, len(sensors), len(names)):
+            raise ValueError(f'there are {len(fixed)} poses for {len(sensors)} sensors '
+                             f'({", ".join(sensors)}): give one for all, or one for each')
+        if len(fixed) == 1:
+            fixed *= len(names)
+        elif len(fixed) == len(sensors):
+            fixed = [fixed[sensors.index(name)] if name in sensors else None for name in names]
         if len(set(names)) != len(names):
             raise ValueError(f'anchors is {list(names)}; name each source once')
         self.sources = {name: _Source(name, pose) for name, pose in zip(names, fixed)}
@@ -181,7 +188,8 @@ class Anchoring:
 
     def _floor(self, source, depth, view, settings):
         if settings.camera_height > 0:
-            height, down = settings.camera_height, down_from_pitch(settings.camera_pitch)
+            height = settings.camera_height
+            down = down_from_pitch(settings.camera_pitch, settings.camera_roll)
         else:
             pose = self._poses(view.frame, view.stamp, settings.floor_frame, view.stamp)
             down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up

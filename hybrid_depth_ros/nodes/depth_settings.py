@@ -46,7 +46,7 @@ SETTINGS = (
     Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor; where '
             'there are several of a kind, scan/rear and so on'),
     Setting('anchor_poses', ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, '
-            'degrees; x forward, y left, z up), one text for all or for each; empty: by TF'),
+            'degrees; x forward, y left, z up), one text for all or for each sensor; empty: by TF'),
     Setting('anchor_age', 0.5, "most that an anchor's stamp may lie from the image's",
             range=(0.0, 60.0), unit='s', changeable=True),
     Setting('anchor_time_constant', 0.5, 'what corrections are averaged over; 0: each image is by '
@@ -61,6 +61,8 @@ SETTINGS = (
             range=(0.0, 100.0), unit='m', changeable=True),
     Setting('camera_pitch', 0.0, 'how far the camera looks down, with camera_height',
             range=(-90.0, 90.0), unit='degrees', changeable=True),
+    Setting('camera_roll', 0.0, 'how far it is turned clockwise, as seen from behind, with '
+            'camera_height', range=(-180.0, 180.0), unit='degrees', changeable=True),
     Setting('latency_warning', 0.5, 'latency that /diagnostics warns about; 0: none',
             range=(0.0, 3600.0), unit='s', changeable=True),
     Setting('snapshot_folder', '~/.ros/depth_snapshots', '~/snapshot writes a folder in here',
@@ -103,7 +105,8 @@ def anchor_settings(settings):
     """The parameters that say how anchors are used."""
     return AnchorSettings(
         settings['anchor_age'], settings['anchor_time_constant'], settings['temporal_smoothing'],
-        settings['camera_height'], settings['camera_pitch'], settings['floor_frame'])
+        settings['camera_height'], settings['camera_pitch'], settings['camera_roll'],
+        settings['floor_frame'])
 
 
 def check_ranges(settings):

@@ -26,6 +26,8 @@ COMMON = (  # arguments of every launch file: name, default, what it is for
     ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
      'params_file'),
     ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
+    ('camera_roll', '', 'degrees that it is turned clockwise, as seen from behind; empty: as in '
+     'params_file'),
     ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
     ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
     ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
@@ -42,7 +44,7 @@ def depth_parameters(given):
         parameters['anchors'] = [name.strip() for name in given['anchors'].split(',')]
     if given['anchor_poses']:
         parameters['anchor_poses'] = [pose.strip() for pose in given['anchor_poses'].split(';')]
-    for name in ('camera_height', 'camera_pitch'):
+    for name in ('camera_height', 'camera_pitch', 'camera_roll'):
         if given[name]:
             try:
                 parameters[name] = float(given[name])

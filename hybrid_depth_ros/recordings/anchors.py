@@ -13,13 +13,13 @@ class RecordedAnchors:
 
     recording: Recording. image: the topic whose frames depth belongs to. topics: for each of
     ``scan``, ``points`` and ``range`` a list of topics; floor: whether the floor is an anchor.
-    pose: 4×4 of the sensors in the optical frame, or None: by /tf_static and /tf. settings:
-    AnchorSettings. fixed_frame: of TF, as the node's parameter. ``troubles``: how many frames
-    went without a source, by what was said. Raises OSError where a topic isn't there or holds
-    something else.
+    poses: 4×4 of the sensors in the optical frame, in the order of ``KINDS`` and of their topics,
+    or one for all; None: by /tf_static and /tf. settings: AnchorSettings. fixed_frame: of TF, as
+    the node's parameter. ``troubles``: how many frames went without a source, by what was said.
+    Raises OSError where a topic isn't there or holds something else.
     """
 
-    def __init__(self, recording, image, topics, floor, pose, settings, fixed_frame):
+    def __init__(self, recording, image, topics, floor, poses, settings, fixed_frame):
         self._recording, self._settings, self._fixed = recording, settings, fixed_frame
         self._names = {}
         for kind in KINDS:
@@ -30,7 +30,7 @@ class RecordedAnchors:
         self._frames = FrameTree()
         for topic, _, raw in recording.messages('/tf', '/tf_static'):
             self._frames.add(recording.message(topic, raw), static=topic == '/tf_static')
-        self._anchoring = Anchoring(names, (pose,), self._pose)
+        self._anchoring = Anchoring(names, poses, self._pose)
         self._messages = recording.messages(*self._names) if self._names else iter(())
         self._next, self._frame = next(self._messages, None), ''
         for topic, _, raw in recording.messages(image):
