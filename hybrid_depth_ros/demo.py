@@ -33,14 +33,14 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
 from hybrid_depth_ros.arguments import number, user_path
-from hybrid_depth_ros.encodings import header_stamp, image_to_depth
+from hybrid_depth_ros.encodings import cloud_array, header_stamp, image_to_depth
 from hybrid_depth_ros.errors import begin, explain, printable
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import as_yaml
 from hybrid_depth_ros.nodes.process import log_arguments, prepare
-from hybrid_depth_ros.pictures import cloud_from_bytes, picture, save_cloud, save_picture
+from hybrid_depth_ros.pictures import picture, save_cloud, save_picture
 from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES
 
 ALONE = 'alone'  # namespace of the node that has no anchors
@@ -157,7 +157,7 @@ class Recorder(Node):
         if '/depth/points' in self.shown:
             cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
             saved.append(out / 'cloud.ply')
-            save_cloud(saved[1], cloud_from_bytes(cloud.data, cloud.height, cloud.width))
+            save_cloud(saved[1], cloud_array(cloud))
         return saved
 
     def summary(self):

@@ -8,7 +8,6 @@ import numpy as np
 import yaml
 
 from hybrid_depth_ros.files import whole
-from hybrid_depth_ros.geometry import POINT
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # colour, not turned as EXIF asks for
@@ -153,11 +152,6 @@ def save_cloud(path, cloud):
     with open(path, 'wb') as file:
         file.write(header.encode())
         file.write(vertices.tobytes())
-
-
-def cloud_from_bytes(data, height, width):
-    """A PointCloud2's data of our own layout → structured array of ``geometry.POINT``."""
-    return np.frombuffer(data, POINT).reshape(height, width)
 
 
 def save_snapshot(folder, cameras):

@@ -9,6 +9,7 @@ from sensor_msgs.msg import LaserScan, PointCloud2, Range
 from hybrid_depth_ros.anchors.anchoring import Anchoring, View
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.nodes.depth_settings import anchor_settings, check_anchors
+from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.pictures import colour_residuals
 
@@ -50,10 +51,9 @@ class AnchorTopics:
         if not self._anchoring.sources and not settings['temporal_smoothing']:
             return depth
         start = time.perf_counter()
-        stamp = frame.header.stamp
         depth = self._anchoring.correct(
-            depth, View(stamp.sec * 1_000_000_000 + stamp.nanosec, frame.header.frame_id,
-                        frame.intrinsics), anchor_settings(settings))
+            depth, View(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics),
+            anchor_settings(settings))
         self._seconds = time.perf_counter() - start
         for name, source in self._anchoring.sources.items():
             self._good[name] = 0 if source.trouble else self._good.get(name, 0) + 1

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
@@ -163,8 +164,8 @@ class ViewerNode(OwnWords, Node):
 
     def _show_depth(self, depth):
         self.page.show_depth(image_to_depth(depth))
-        stamp, now = depth.header.stamp, self.get_clock().now().nanoseconds
-        self._latencies.append((now - stamp.nanosec) / 1e9 - stamp.sec)
+        self._latencies.append(
+            (self.get_clock().now().nanoseconds - stamp_of(depth.header)) / 1e9)
 
     def _show_cloud(self, cloud):
         self.page.show_cloud(*cloud_points(cloud, self._max_points))
