@@ -25,14 +25,18 @@ TO_RGB = {
     'mono16': (2, cv2.COLOR_GRAY2RGB),
     'rgb16': (6, None),
     'bgr16': (6, cv2.COLOR_BGR2RGB),
+    'rgba16': (8, cv2.COLOR_RGBA2RGB),
+    'bgra16': (8, cv2.COLOR_BGRA2RGB),
     '8UC1': (1, cv2.COLOR_GRAY2RGB),  # without a name for their colours: as OpenCV has them
     '8UC3': (3, cv2.COLOR_BGR2RGB),
+    '8UC4': (4, cv2.COLOR_BGRA2RGB),
     'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
     'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
     'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
     'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
     'nv12': (1, cv2.COLOR_YUV2RGB_NV12),
     'nv21': (1, cv2.COLOR_YUV2RGB_NV21),
+    'nv24': (1, None),  # OpenCV has none: see NV24_TO_RGB
     'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB),
     'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
     'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
@@ -42,8 +46,11 @@ TO_RGB = {
     'bayer_gbrg16': (2, cv2.COLOR_BayerGR2RGB),
     'bayer_grbg16': (2, cv2.COLOR_BayerGB2RGB),
 }
-NV = ('nv12', 'nv21')
+NV = {'nv12': 1.5, 'nv21': 1.5, 'nv24': 3}  # colour behind the picture: rows in all per row of it
 _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
+# Y, U, V, 1 → R, G, B: BT.601 of limited range, with OpenCV's numbers
+NV24_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]])
+NV24_TO_RGB = np.column_stack([NV24_TO_RGB, -NV24_TO_RGB @ (16, 128, 128)])
 
 DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
 PNG = b'\x89PNG\r\n\x1a\n'
@@ -55,6 +62,8 @@ MOST_PIXELS = 2**25  # of a compressed picture: 8K, 100 MB unpacked
 def image_pixels(message):
     """The pixels of a colour sensor_msgs/Image as they lie in its data, checked: a view.
 
+    Of a padded nv24 image a copy, without what pads it.
+
     Raises ValueError where the encoding is not known, the size is 0 or does not go with the
     encoding, or the data do not fill the rows.
     """
@@ -62,10 +71,10 @@ def image_pixels(message):
     if encoding not in TO_RGB:
         raise ValueError(f'encoding {encoding!r} is not a colour image this package reads: '
                          f'publish one of {", ".join(TO_RGB)}')
-    if encoding in _YUV and width % 2:
+    if encoding in _YUV and encoding != 'nv24' and width % 2:
         raise ValueError(f'{_named(message)}: pairs of pixels share their colour, so the width '
                          'must be even')
-    if encoding in NV and height % 2:
+    if NV.get(encoding) == 1.5 and height % 2:
         raise ValueError(f'{_named(message)}: pairs of rows share their colour, so the height '
                          'must be even')
     if encoding.startswith('bayer') and 0 < min(width, height) < 3:
@@ -74,7 +83,8 @@ def image_pixels(message):
     if encoding.endswith('16'):
         return _rows(message, 'u2', pixel_bytes // 2)
     if encoding in NV:
-        return _rows(message, 'u1', 1, height * 3 // 2)
+        rows = _rows(message, 'u1', 1, int(height * NV[encoding]))
+        return _nv24_unpadded(rows, message) if encoding == 'nv24' else rows
     return _rows(message, 'u1', pixel_bytes)
 
 
@@ -82,12 +92,31 @@ def pixels_to_rgb(pixels, encoding):
     """What :func:`image_pixels` gave → uint8 H×W×3 RGB, C-contiguous.
 
     16-bit values are scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
-    rows of colour after the picture's own. Unpadded rgb8 is not copied.
+    rows of colour after the picture's own, nv24 twice its height. Unpadded rgb8 is not copied.
     """
     _, code = TO_RGB[encoding]
+    if encoding == 'nv24':
+        return _nv24_to_rgb(pixels)
     if encoding.endswith('16'):
         pixels = _to_8_bit(np.ascontiguousarray(pixels, np.uint16))
     return np.ascontiguousarray(pixels) if code is None else cv2.cvtColor(pixels, code)
+
+
+def _nv24_unpadded(rows, message):
+    """Rows of an nv24 image: a row of its colour is two of them, with both paddings behind it."""
+    step, width = rows.strides[0], message.width
+    if step == width:
+        return rows
+    colour = np.ndarray((message.height, 2 * width), np.uint8, message.data,
+                        message.height * step, (2 * step, 1))
+    return np.concatenate([rows[:message.height], colour.reshape(-1, width)])
+
+
+def _nv24_to_rgb(pixels):
+    """uint8 3H×W: H rows of Y, then for each of them U and V of its pixels in turn, in two rows."""
+    height, width = len(pixels) // 3, pixels.shape[1]
+    colour = pixels[height:].reshape(height, width, 2)
+    return cv2.transform(np.dstack([pixels[:height], colour]), NV24_TO_RGB)
 
 
 def _to_8_bit(pixels):
@@ -207,19 +236,20 @@ def compressed_to_depth(message):
 
     What compressed_depth_image_transport publishes: format ``16UC1; compressedDepth png``,
     data a ConfigHeader (int32, float32 a, float32 b) and a 16-bit PNG, which holds millimetres,
-    or for 32FC1 inverse depth v with depth = a / (v − b). A 16UC1 PNG without that header (of
-    compressed_image_transport) is read too. Raises ValueError for RVL and for damaged data.
+    or for 32FC1 inverse depth v with depth = a / (v − b); or ``rvl``, the same values by
+    :func:`_rvl`. A 16UC1 PNG without that header (of compressed_image_transport) is read too.
+    Raises ValueError for damaged data.
     """
     encoding, _, compression = (part.strip() for part in message.format.partition(';'))
+    encoding = '16UC1' if encoding == 'mono16' else encoding
     data = bytes(message.data)
     what = f'compressed depth (format {message.format!r}, {len(data)} bytes)'
-    if 'rvl' in compression.lower():
-        raise ValueError(f'{what} is RVL: publish it with the parameter compressedDepth.format '
-                         'set to png')
-    start = data.find(PNG, 0, 12 + len(PNG))
+    rvl = 'rvl' in compression.lower()
+    start = 12 if rvl else data.find(PNG, 0, 12 + len(PNG))
     if encoding not in DEPTH_TYPES or start not in ((12,) if encoding == '32FC1' else (0, 12)):
-        raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG: publish compressedDepth png')
-    values = _unpack(data[start:], cv2.IMREAD_UNCHANGED, what)
+        raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG or RVL: publish compressedDepth '
+                         'png')
+    values = _rvl(data[start:], what) if rvl else _unpack(data[start:], cv2.IMREAD_UNCHANGED, what)
     if values.dtype != np.uint16 or values.ndim != 2:
         raise ValueError(f'{what} is not 16 bits of one channel: publish compressedDepth png')
     depth = values.astype(np.float32)
@@ -231,6 +261,46 @@ def compressed_to_depth(message):
             depth = np.where(values > 0, np.float32(a) / (depth - np.float32(b)),
                              np.float32(np.nan))
     return _known(depth)
+
+
+def _rvl(data, what):
+    """RVL (Wilson, Fast Lossless Depth Image Compression, 2017) → uint16 H×W.
+
+    data: int32 columns, int32 rows, then little-endian 32-bit words of eight half-bytes, the
+    highest first. A number is half-bytes of three bits, the lowest first, each but its last with
+    8 added. They tell in turn how many pixels are 0, how many are not, and by how much each of
+    these differs from the one before (2 × for a rise, 2 × − 1 for a fall). Raises ValueError where
+    they don't make the picture, or it is of more than ``MOST_PIXELS``.
+    """
+    width, height = struct.unpack_from('<II', data) if len(data) >= 8 else (0, 0)
+    wanted = width * height
+    if wanted > MOST_PIXELS:
+        raise ValueError(f'{what} is {width}×{height}, more than {MOST_PIXELS} pixels: publish it '
+                         'smaller')
+    words = np.frombuffer(data, '<u4', min(len(data) // 4 - 2, wanted + 8), 8) if wanted else ()
+    halves = np.asarray(words, '>u4').view(np.uint8)
+    halves = np.stack([halves >> 4, halves & 15], 1).ravel()
+    ends = np.flatnonzero(halves < 8)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    runs, place, filled = [], 0, 0
+    if ends.size and (ends - starts).max() <= 10:  # a number is of 32 bits
+        halves = halves[:ends[-1] + 1]
+        shift = 3 * (np.arange(halves.size) - np.repeat(starts, ends - starts + 1))
+        numbers = np.add.reduceat((halves & 7).astype(np.int64) << shift, starts)
+        listed = numbers.tolist()  # read one by one, which lists are quicker at
+        while filled < wanted and place + 1 < len(listed):
+            zeros, others = listed[place:place + 2]
+            runs.append((zeros, others))
+            place, filled = place + 2 + others, filled + zeros + others
+    if not wanted or filled != wanted or place > numbers.size:
+        raise ValueError(f'{what} is damaged or truncated: publish it again, or as png')
+    lengths = np.array(runs)
+    heads = np.cumsum(lengths[:, 1] + 2) - lengths[:, 1] - 2
+    changes = np.delete(numbers[:place], np.concatenate([heads, heads + 1]))
+    values = np.zeros(wanted, np.uint16)
+    values[np.repeat(np.tile([False, True], len(runs)), lengths.ravel())] = np.cumsum(
+        (changes >> 1) ^ -(changes & 1)).astype(np.uint16)
+    return values.reshape(height, width)
 
 
 def header_stamp(raw):
@@ -271,10 +341,15 @@ def cloud_array(message):
     return np.ndarray((height, width), kind, message.data, 0, (row_step, step))
 
 
+def encoding_of(message):
+    """What an Image or CompressedImage says that its pixels are."""
+    return getattr(message, 'encoding', None) or message.format.partition(';')[0].strip()
+
+
 def is_depth(message):
     """Whether an Image or CompressedImage says that it holds depth."""
-    named = getattr(message, 'encoding', None) or message.format.partition(';')[0].strip()
-    return named in DEPTH_TYPES or 'compressedDepth' in getattr(message, 'format', '')
+    return (encoding_of(message) in DEPTH_TYPES
+            or 'compressedDepth' in getattr(message, 'format', ''))
 
 
 def intrinsics_from_camera_info(info, width, height, rectified=False):

@@ -1,5 +1,6 @@
 """Recordings with true depth: written small but genuine, read, paired, scored, and scored live."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -18,6 +19,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from hybrid_depth_ros import evaluate_bag
+from hybrid_depth_ros.encodings import compressed_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors
 from hybrid_depth_ros.recordings.pairing import StampPairing, pair_stamps
@@ -82,17 +84,44 @@ def colour_message(stamp, rgb, form):
     return compressed(stamp, 'rgb8; png compressed bgr8', png(rgb[..., ::-1]))
 
 
+def rvl(values):
+    """uint16 H×W as compressed_depth_image_transport packs it, number by number."""
+    halves, last, flat = [], 0, values.ravel().tolist()
+
+    def put(number):
+        while number > 7:
+            halves.append(number & 7 | 8)
+            number >>= 3
+        halves.append(number)
+    while flat:
+        zeros = next((i for i, value in enumerate(flat) if value), len(flat))
+        count = next((i for i, value in enumerate(flat[zeros:]) if not value), len(flat) - zeros)
+        put(zeros)
+        put(count)
+        for value in flat[zeros:zeros + count]:
+            put(2 * (value - last) if value >= last else 2 * (last - value) - 1)
+            last = value
+        del flat[:zeros + count]
+    halves += [0] * (-len(halves) % 8)
+    words = [int(''.join(f'{half:x}' for half in halves[i:i + 8]), 16)
+             for i in range(0, len(halves), 8)]
+    return struct.pack(f'<ii{len(words)}I', values.shape[1], values.shape[0], *words)
+
+
 def depth_message(stamp, depth, form):
+    pack = rvl if form.endswith('rvl') else png
+    if form == 'mono16':
+        return image(stamp, millimetres(depth), form)
     if form == '32FC1':
         return image(stamp, depth.astype(np.float32), form)
     if form == '16UC1':
         return image(stamp, millimetres(depth), form)
     if form.startswith('16UC1'):
-        return compressed(stamp, form, bytes(12) + png(millimetres(depth)))
+        return compressed(stamp, form, bytes(12) + pack(millimetres(depth)))
     # as compressed_depth_image_transport does it: 100 × 101 / depth, from 10 m
     a, b = 100.0 * 101.0, 1 - 100.0 * 101.0 / 10.0
     inverse = np.nan_to_num(np.rint(a / depth + b)).astype(np.uint16)
-    return compressed(stamp, form, struct.pack('<iff', 0, a, b) + png(inverse))
+    return compressed(stamp, form, struct.pack('<iff', 0, a, b) + pack(inverse))
 
 
 def camera_info(stamp, camera=CAMERA, distortion=(0.0,) * 5):
@@ -235,6 +264,9 @@ def test_scaling_takes_the_nearest_pixel():
     (StoragePlugin.SQLITE3, 'png', '32FC1; compressedDepth', None),
     (StoragePlugin.MCAP, 'raw', '32FC1', 0),
     (StoragePlugin.MCAP, 'png', '16UC1; compressedDepth png', 0.00051),
+    (StoragePlugin.MCAP, 'png', '16UC1; compressedDepth rvl', 0.00051),
+    (StoragePlugin.MCAP, 'png', '32FC1; compressedDepth rvl', None),
+    (StoragePlugin.MCAP, 'raw', 'mono16', 0.00051),
 ])
 def test_forms(frames, tmp_path, plugin, colour, depth, step):
     frames = [(rgb, true.copy()) for rgb, true in frames]
@@ -492,12 +524,43 @@ def test_any_bytes_changed(frames, tmp_path, plugin, name, capsys):
     assert len(set(map(str, ends))) > 3
 
 
-def test_rvl_is_refused(frames, tmp_path):
-    messages = [(IMAGE, image(START, frames[0][0], 'rgb8')),
-                (DEPTH, compressed(START, '16UC1; compressedDepth rvl', bytes(100)))]
-    pairs = PairedRecording(write(tmp_path / 'bag', messages))
-    with pytest.raises(OSError, match=r'RVL: publish it with .*png'):
-        pairs.read(0)
+@pytest.mark.parametrize('values', [
+    [[0] * 7] * 5, [[65535]], [[1, 0, 65535, 0]] * 3, [[0, 5, 5, 5, 0, 0, 9, 32768]]])
+def test_rvl_of_any_numbers(values):
+    """image_transport_plugins#177: compressedDepth by RVL was refused."""
+    values = np.array(values, np.uint16)
+    depth = compressed_to_depth(compressed(
+        START, '16UC1; compressedDepth rvl', bytes(12) + rvl(values)))
+    assert np.array_equal(np.nan_to_num(depth), (values / np.float32(1000)).astype(np.float32))
+
+
+def test_rvl_that_is_damaged(tmp_path):
+    """image_transport_plugins#177's kind: what is cut or forged is a sentence, at once."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 3, (8, 9)).astype(np.uint16) * 700
+    whole = bytes(12) + rvl(values)
+    forged = [whole[:12] + struct.pack('<II', *size) + whole[20:]
+              for size in ((9, 9), (0, 8), (2**31, 2**31), (2**16, 2**16), (5000, 5000))]
+    noise = [whole[:20] + rng.bytes(60) for _ in range(200)] + [whole[:20] + b'\xff' * 400]
+    for data in (*(whole[:size] for size in range(len(whole) - 4)), *forged):
+        with pytest.raises(ValueError, match='publish'):
+            compressed_to_depth(compressed(START, '16UC1; compressedDepth rvl', data))
+    for data in noise:
+        with contextlib.suppress(ValueError):
+            assert compressed_to_depth(
+                compressed(START, '16UC1; compressedDepth rvl', data)).shape == (8, 9)
+
+
+def test_mono16_is_what_it_is_named(frames, tmp_path):
+    """rtabmap_ros#785's kind: many drivers' depth is mono16, and so are infrared pictures."""
+    grey = image(START, (frames[0][0][..., 0].astype(np.uint16) * 257), 'mono16')
+    path = write(tmp_path / 'bag', [
+        ('/ir', grey), ('/tof', depth_message(START, frames[0][1], 'mono16'))])
+    with pytest.raises(OSError, match='2 topics hold colour images'):
+        PairedRecording(path)
+    pair = PairedRecording(path, '/ir', '/tof').read(0)
+    assert np.array_equal(pair.seen[..., 0], frames[0][0][..., 0])
+    assert np.nanmax(np.abs(pair.truth - frames[0][1])) < 0.001
 
 
 # --- calibrations that change, or are of something else ----------------------------------
@@ -745,13 +808,15 @@ def test_errors_are_one_sentence(frames, tmp_path):
 
 # --- live ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
-def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop):
+@pytest.mark.parametrize(('stop', 'depth'), [
+    (signal.SIGINT, '32FC1'), (signal.SIGTERM, '16UC1; compressedDepth rvl')])
+def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop, depth):
+    """image_transport_plugins#177: compressed depth as well."""
     rclpy = pytest.importorskip('rclpy')
     from diagnostic_msgs.msg import DiagnosticArray
-    from sensor_msgs.msg import Image
-    small = [(rgb, depth[::2, ::2]) for rgb, depth in frames]  # true depth of another resolution
-    messages = list(recording(small, predicted=True))
+    from sensor_msgs.msg import CompressedImage, Image
+    small = [(rgb, true[::2, ::2]) for rgb, true in frames]  # true depth of another resolution
+    messages = list(recording(small, depth=depth, predicted=True))
     path = write(tmp_path / 'bag', messages)
     offline, live = tmp_path / 'offline.json', tmp_path / 'live.json'
     assert evaluate_bag.main([str(path), '--predicted', PREDICTED, '--json', str(offline)]) == 0
@@ -777,8 +842,9 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop):
             executor.spin_once(timeout_sec=0.05)
     try:
         node.create_subscription(DiagnosticArray, '/diagnostics', listen, 10)
-        publishers = {topic: node.create_publisher(Image, topic, 20)
-                      for topic in (PREDICTED, DEPTH)}
+        packed = f'{DEPTH}/compressedDepth'
+        publishers = {topic: node.create_publisher(kind, topic, 20) for kind, topic in (
+            (Image, PREDICTED), (CompressedImage, packed) if ';' in depth else (Image, DEPTH))}
         wait(lambda: said and all(p.get_subscription_count() for p in publishers.values()))
         for topic, message in messages:
             if topic in publishers:
@@ -796,8 +862,9 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop):
         rclpy.shutdown(context=context)
     reports = [json.loads(file.read_text()) for file in (offline, live)]
     assert reports[0]['frames'] == COUNT
-    for key in ('metrics', 'bands', 'frames', 'pixels', 'damaged', 'seen', 'truth'):
+    for key in ('metrics', 'bands', 'frames', 'pixels', 'damaged', 'seen'):
         assert reports[0][key] == reports[1][key]
+    assert reports[1]['truth'] == DEPTH
     printed = (tmp_path / 'log').read_text()
     assert f'{COUNT} frames' in printed
     assert 'Traceback' not in printed

@@ -75,7 +75,10 @@ def encoded(encoding, rgb):
         'rgb16': lambda: rgb.astype('<u2') * 257,
         'bgr16': lambda: rgb[..., ::-1].astype('<u2') * 257,
         '8UC1': lambda: rgb[..., 0],
+        'rgba16': lambda: np.dstack([rgb, full]).astype('<u2') * 257,
+        'bgra16': lambda: np.dstack([rgb[..., ::-1], full]).astype('<u2') * 257,
         '8UC3': lambda: rgb[..., ::-1],
+        '8UC4': lambda: np.dstack([rgb[..., ::-1], full]),
         'yuv422': lambda: np.stack([pairs, luma], 2),
         'uyvy': lambda: np.stack([pairs, luma], 2),
         'yuv422_yuy2': lambda: np.stack([luma, pairs], 2),
@@ -83,6 +86,7 @@ def encoded(encoding, rgb):
         'nv12': lambda: np.vstack([luma, quads]),
         'nv21': lambda: np.vstack(
             [luma, quads.reshape(len(quads), -1, 2)[..., ::-1].reshape(quads.shape)]),
+        'nv24': lambda: np.vstack([luma, np.stack([blue, red], 2).reshape(-1, luma.shape[1])]),
     }[encoding]()
 
 
@@ -91,6 +95,11 @@ def encoded(encoding, rgb):
 def test_colour_chart_survives(encoding, padding):
     chart = colour_chart()
     message = image(encoding, encoded(encoding, chart), 64, 48, padding, extra=5)
+    if encoding == 'nv24' and padding:  # its colours' rows are twice as long, padding and all
+        rows = encoded(encoding, chart)
+        message.data = message.data[:48 * message.step]
+        message.data.frombytes(np.pad(
+            rows[48:].reshape(48, 128), ((0, 0), (0, 2 * padding)), constant_values=0xEE).tobytes())
     rgb = messages.image_to_rgb(message)
     assert rgb.shape == (48, 64, 3) and rgb.dtype == np.uint8 and rgb.flags.c_contiguous
     if encoding.startswith('mono') or encoding == '8UC1':

@@ -15,7 +15,7 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.nodes.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.headers import clock_trouble, frame_trouble, stamp_of
-from hybrid_depth_ros.nodes.listening import Listener, publisher_overrides
+from hybrid_depth_ros.nodes.listening import Listener, beside, publisher_overrides
 from hybrid_depth_ros.nodes.messages import (
     camera_info_message,
     cloud_message,
@@ -63,7 +63,8 @@ class DepthCamera:
         self._raw = settings['image_transport'] == 'raw'
         self._inputs = [
             Listener(node, Image, prefix + 'image', self._take_image) if self._raw else
-            Listener(node, CompressedImage, self._compressed(node, prefix), self._take_image),
+            Listener(node, CompressedImage, beside(node, prefix + 'image', 'compressed'),
+                     self._take_image),
             Listener(node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
         self._calibrations = Calibrations(live=True)
@@ -86,12 +87,6 @@ class DepthCamera:
         self._heard, self._failure = time.monotonic(), ''
         self._told = None  # of which silence a warning was logged
         self._anchors.reset()
-
-    def _compressed(self, node, prefix):
-        """The name that compressed images are subscribed by: beside image, or remapped itself."""
-        name = f'{prefix}image/compressed'
-        remapped = node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
-        return name if remapped else self.image_topic + '/compressed'
 
     # --- subscriptions ----------------------------------------------------------------
 

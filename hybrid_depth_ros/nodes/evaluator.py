@@ -7,14 +7,14 @@ from functools import partial
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_result, expanded, result
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
 from hybrid_depth_ros.nodes.headers import stamp_of
-from hybrid_depth_ros.nodes.listening import Listener
+from hybrid_depth_ros.nodes.listening import Listener, beside
 from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
 from hybrid_depth_ros.nodes.process import run
 from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
@@ -31,6 +31,7 @@ QUEUE = 100  # messages of a topic that wait while others are scored
 class EvaluatorNode(OwnWords, Node):
     """Subscribes ``depth/image`` and ``depth_ground_truth``; publishes ``/diagnostics``.
 
+    Where nobody publishes one of them, its ``compressedDepth`` is listened to instead.
     Frames are paired and scored as ``evaluate_bag --predicted`` does it. True depth is taken to be
     registered to the prediction: that of another resolution is scaled to it, that of another shape
     is left out. ``scores``: RecordingScores.
@@ -47,9 +48,12 @@ class EvaluatorNode(OwnWords, Node):
             check_result(self._json)
         self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
         self._pairing = StampPairing(round(values['slop'] * 1e6))
-        self._inputs = [Listener(self, Image, topic, partial(self._take, side), QUEUE)
-                        for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
-        self._topics = [topic.topic for topic in self._inputs]
+        self._inputs = [
+            (Listener(self, Image, topic, partial(self._take, side), QUEUE),
+             Listener(self, CompressedImage, beside(self, topic, 'compressedDepth'),
+                      partial(self._take, side), QUEUE))
+            for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
+        self._topics = [raw.topic for raw, _ in self._inputs]
         self._told = set()
         self._follow_publishers()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -59,8 +63,10 @@ class EvaluatorNode(OwnWords, Node):
         self.get_logger().info(f'comparing {" with ".join(self._topics)}')
 
     def _follow_publishers(self):
-        for topic in self._inputs:
-            topic.follow()
+        for raw, packed in self._inputs:
+            raw.follow()
+            packed.follow(self.count_publishers(packed.topic)
+                          and not self.count_publishers(raw.topic))
 
     def _take(self, side, message):
         if stamp := stamp_of(message.header):
@@ -100,13 +106,15 @@ class EvaluatorNode(OwnWords, Node):
     @staticmethod
     def _depth(topic, message):
         try:
-            return image_to_depth(message)
+            return (compressed_to_depth if isinstance(message, CompressedImage) else
+                    image_to_depth)(message)
         except ValueError as error:
             raise ValueError(f'{topic}: {error}') from error
 
     def _report(self):
         report = self.scores.report()
-        silent = [topic for topic in self._topics if not self.count_publishers(topic)]
+        silent = [raw.topic for raw, packed in self._inputs
+                  if not self.count_publishers(raw.topic) + self.count_publishers(packed.topic)]
         level, text = (
             (DiagnosticStatus.OK, 'scoring') if report['frames'] else
             (DiagnosticStatus.WARN, self._trouble) if self._trouble else

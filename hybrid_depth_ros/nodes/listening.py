@@ -21,6 +21,14 @@ def publisher_overrides():
                                  QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY))
 
 
+def beside(node, topic, transport):
+    """The name that an image topic's compressed form is subscribed by: beside it, or remapped
+    itself. transport: image_transport's, as ``compressed``."""
+    name = f'{topic}/{transport}'
+    remapped = node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
+    return name if remapped else f'{node.resolve_topic_name(topic)}/{transport}'
+
+
 class Listener:
     """A topic, subscribed while :meth:`follow` is told so.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hybrid_depth_ros.encodings import (
     compressed_to_depth,
     compressed_to_rgb,
+    encoding_of,
     header_stamp,
     image_pixels,
     image_to_depth,
@@ -54,6 +55,7 @@ class Recording:
         self.path = expanded(path)
         self._process = self._reader = self._types = None
         self.topics = {}
+        self._grey = set()  # topics of mono16, which may be pictures or depth
         kinds = {}
         for connection in self._connections():
             name, kind = connection.topic, TYPES[connection.msgtype]
@@ -156,9 +158,16 @@ class Recording:
         found = 'image'
         for topic, _, raw in self.messages(name):  # by the first that can be read
             try:
-                return 'depth' if is_depth(self.message(topic, raw)) else 'image'
+                message = self.message(topic, raw)
             except OSError:
                 found = 'damaged'
+                continue
+            if is_depth(message):
+                return 'depth'
+            if encoding_of(message) == 'mono16':  # many a driver's name for depth in millimetres
+                self._grey.add(name)
+                return 'depth' if 'depth' in name.lower() else 'image'
+            return 'image'
         return found
 
     def messages(self, *names, time=None):
@@ -235,6 +244,8 @@ class Recording:
         besides: topics that are meant only where wanted. Raises OSError that lists what there
         is and names the option of the command line that chooses.
         """
+        if wanted in self._grey and kind in ('image', 'depth'):
+            self.topics[wanted] = self.topics[wanted]._replace(kind=kind)
         found = [t for t in self.topics.values() if t.held and (
             t.name == wanted if wanted else t.kind == kind and t.name not in besides)]
         if len(found) == 1 and found[0].kind == kind:
