@@ -607,10 +607,52 @@ def test_lists_as_spreadsheets_and_densedepth_have_them(tmp_path, sign):
     cv2.imwrite(str(folder / '1.png'), np.full((30, 40), 51, np.uint8))
     row = sign.join(f'data/nyu2_train/attic/1.{end}' for end in ('jpg', 'png'))
     (tmp_path / 'data' / 'nyu2_train.csv').write_text(row + '\n')
-    data = open_dataset(tmp_path / 'data' / 'nyu2_train.csv', depth_scale=25.5)
+    data = open_dataset(tmp_path / 'data' / 'nyu2_train.csv')
     rgb, depth = data.read(0)
     assert rgb.shape == (30, 40, 3)
     assert depth == pytest.approx(2.0)
+    assert data.assumptions == ["depth of 8 bits is taken to be DenseDepth's: 255 is 10 m"]
+    data = open_dataset(tmp_path / 'data' / 'nyu2_train.csv', depth_scale=51)
+    assert data.read(0)[1] == pytest.approx(1.0)
+    cv2.imwrite(str(folder / '1.png'), np.full((30, 40), 3000, np.uint16))  # its test pictures
+    (tmp_path / 'data' / 'nyu2_train.csv').rename(tmp_path / 'data' / 'nyu2_test.csv')
+    data = open_dataset(tmp_path / 'data' / 'nyu2_test.csv')
+    assert data.read(0)[1] == pytest.approx(3.0)
+    assert not data.assumptions
+
+
+@pytest.mark.parametrize('place', ['bts/train_test_inputs', 'dataset/nyu_depth_v2/sync', 'dataset'])
+def test_lists_as_bts_has_them(tmp_path, place):
+    """DenseDepth#184's kind: image, depth and focal length, parted by spaces, begun with /."""
+    folder = tmp_path / 'dataset' / 'nyu_depth_v2' / 'sync' / 'attic'
+    folder.mkdir(parents=True)
+    for name in ('1', '2'):
+        cv2.imwrite(str(folder / f'rgb_{name}.jpg'), np.full((30, 40, 3), 60, np.uint8))
+        cv2.imwrite(str(folder / f'sync_depth_{name}.png'), np.full((30, 40), 2000, np.uint16))
+    path = tmp_path / place / 'nyu.txt'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('/attic/rgb_1.jpg /attic/sync_depth_1.png 32.0\n'
+                    '/attic/rgb_2.jpg  None  32.0\n'
+                    'attic/rgb_2.jpg attic/sync_depth_2.png 518.8579\n')
+    data = open_dataset(path)
+    assert len(data) == 2 and len(data.left_out) == 1
+    assert data.read(0)[1] == pytest.approx(2.0)
+    assert data.focal(0) == 32 / 40
+    tree = open_dataset(tmp_path / 'dataset' / 'nyu_depth_v2')
+    assert len(tree) == 2 and tree.read(1)[1] == pytest.approx(2.0)
+
+
+def test_names_that_hold_what_parts_cells(tmp_path):
+    """DenseDepth#122's kind."""
+    cv2.imwrite(str(tmp_path / 'a, b.png'), np.full((30, 40, 3), 60, np.uint8))
+    cv2.imwrite(str(tmp_path / 'a b.png'), np.full((30, 40), 2000, np.uint16))
+    for name, row in (('1.csv', 'a, b.png;a b.png'), ('2.csv', '"a, b.png",a b.png'),
+                      ('3.tsv', 'a, b.png\ta b.png'), ('4.csv', 'image;depth\na, b.png;a b.png')):
+        (tmp_path / name).write_text(row + '\n')
+        assert open_dataset(tmp_path / name).read(0)[1] == pytest.approx(2.0)
+    (tmp_path / '5.csv').write_text('"' + 200_000 * 'a')
+    with pytest.raises(OSError, match=r'5\.csv is not a text file \(Error: field larger'):
+        open_dataset(tmp_path / '5.csv')
 
 
 def test_sync_pictures_as_png_and_without_a_number(tmp_path):
@@ -634,8 +676,8 @@ def test_hdf5_with_colour_last(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'said'), [
-    ('old.bag', 'is of ROS 1: convert it by rosbags-convert'),
-    ('new.mcap.zstd', 'unpack it by zstd -d')])
+    ('my old.bag', "convert it by rosbags-convert --src '.*/my old.bag' --dst '.*my old'"),
+    ('new.mcap.zstd', r'unpack it by zstd -d \S+/new.mcap.zstd -o \S+/new.mcap$')])
 def test_recordings_of_another_form_name_what_converts_them(tmp_path, name, said):
     (tmp_path / name).write_bytes(b'x')
     with pytest.raises(OSError, match=said):

@@ -1,6 +1,7 @@
 """A rosbag2 recording, read by rosbags: a folder, an .mcap or a .db3 file. Needs no ROS."""
 
 import os
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -86,14 +87,14 @@ class Recording:
         if not path.exists():
             raise OSError(f'{path}: there is no such file or folder; check the path')
         if path.is_dir() and not (path / 'metadata.yaml').is_file():
-            raise OSError(f'{path} has no metadata.yaml: run `ros2 bag reindex {path}`, or name '
-                          'an .mcap or .db3 file instead of the folder')
+            raise OSError(f'{path} has no metadata.yaml: run `ros2 bag reindex {quote(path)}`, or '
+                          'name an .mcap or .db3 file instead of the folder')
         if path.is_file() and path.suffix == '.bag':
-            raise OSError(f'{path} is of ROS 1: convert it by rosbags-convert --src {path} --dst '
-                          f'{path.with_suffix("")}, which comes with rosbags')
+            raise OSError(f'{path} is of ROS 1: convert it by rosbags-convert --src {quote(path)} '
+                          f'--dst {quote(path.with_suffix(""))}, which comes with rosbags')
         if path.is_file() and path.name.endswith('.zstd'):
             raise OSError(f'{path} is compressed as a whole: name its folder with metadata.yaml, '
-                          f'or unpack it by zstd -d {path}')
+                          f'or unpack it by zstd -d {quote(path)} -o {quote(path.with_suffix(""))}')
         if path.is_file() and path.suffix not in ('.mcap', '.db3'):
             raise OSError(f'{path} is no recording: name a rosbag2 folder, an .mcap or a .db3 '
                           'file')
@@ -101,7 +102,7 @@ class Recording:
             if log.is_file() and log.stat().st_size:
                 database = log.with_name(log.name.removesuffix('-wal'))
                 raise OSError(f'{database} was not closed, its last messages lie in {log.name}: '
-                              f"run `sqlite3 {database} 'PRAGMA wal_checkpoint(TRUNCATE)'`")
+                              f"run `sqlite3 {quote(database)} 'PRAGMA wal_checkpoint(TRUNCATE)'`")
         try:
             from rosbags.rosbag2 import Reader
             from rosbags.typesys import Stores, get_typestore
@@ -139,13 +140,13 @@ class Recording:
             files = sorted((*self.path.glob('*.mcap'), *self.path.glob('*.db3')))
             broken = [file for file in files if reader and not _opens(reader, file)]
             if not files or (reader and not broken):  # then metadata.yaml is to blame
-                return f'run `ros2 bag reindex {self.path}`'
+                return f'run `ros2 bag reindex {quote(self.path)}`'
             files = broken or files
         if not files[0].stat().st_size:
             return 'copy it again, the file is empty'
         if files[0].suffix == '.mcap':
-            return f'`mcap recover {files[0]} -o mended.mcap` saves what is whole'
-        return f'`sqlite3 {files[0]} .recover | sqlite3 mended.db3` saves what is whole'
+            return f'`mcap recover {quote(files[0])} -o mended.mcap` saves what is whole'
+        return f'`sqlite3 {quote(files[0])} .recover | sqlite3 mended.db3` saves what is whole'
 
     def _connections(self, *names):
         return [connection for connection in self._open().connections
@@ -261,6 +262,11 @@ class Recording:
         listed = ', '.join(f'{t.name} ({t.kind}) {t.held} × {t.type}'
                            for t in self.topics.values())
         raise OSError(f'{self.path}: {reason}. In it: {listed or "no image topics"}')
+
+
+def quote(path):
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def _opens(reader, file):

@@ -13,6 +13,9 @@ from train.datasets.rooms import INDEX, RenderedRooms
 from train.datasets.store import Store
 from train.datasets.virtual import PREFIX, VirtualRooms
 
+# Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
+BTS = {'train': 'sync', 'test': 'official_splits/test'}
+
 
 def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, depth_topic=None):
     """The dataset at a path, whichever form it has.
@@ -34,7 +37,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return LabeledMat(path, split)
     if path.name == INDEX and (path.parent / 'settings.json').is_file():
         return RenderedRooms(path.parent)
-    if path.suffix == '.csv':
+    if path.suffix in ('.csv', '.tsv', '.txt'):
         return PairList(path, depth_scale)
     if path.suffix in ('.mcap', '.db3', '.bag', '.zstd') or (path / 'metadata.yaml').is_file():
         return BagPairs(path, image_topic, depth_topic)
@@ -44,6 +47,8 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         return RenderedRooms(path)
     if (path / MAT).is_file():
         return LabeledMat(path / MAT, split)
+    if (path / BTS.get(split, '.')).is_dir():
+        path /= BTS.get(split, '.')
     if holds('rgb_*.jpg', '*/rgb_*.jpg', 'rgb_*.png', '*/rgb_*.png'):
         return SyncTree(path)
     if holds('d-*.pgm', '*/d-*.pgm'):
@@ -54,5 +59,5 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         f'{path} is no RGB-D data known here. Looked for: {MAT}; a store of train.prepare '
         '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
         'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
-        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a .csv of image,depth; '
-        'room:FIRST-LAST')
+        'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a list of '
+        'image,depth (.csv, .txt); room:FIRST-LAST')

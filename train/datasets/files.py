@@ -8,10 +8,11 @@ import numpy as np
 from hybrid_depth_ros.pictures import read_pixels
 
 
-def read_depth(path, scale, kinds='uif'):
+def read_depth(path, scale, kinds='uif', scale8=None):
     """A depth picture of one channel, or .npy → float32 H×W, its values / scale.
 
-    kinds: what its values may be (numpy's kinds or dtypes).
+    kinds: what its values may be (numpy's kinds or dtypes). scale8: of values of 8 bits, where
+    that is another.
     """
     if Path(path).suffix == '.npy':
         try:
@@ -24,7 +25,7 @@ def read_depth(path, scale, kinds='uif'):
     if depth.ndim != 2 or (depth.dtype.kind not in kinds and depth.dtype.name not in kinds):
         raise OSError(f'{path} is not a depth picture: it is {depth.dtype} of shape {depth.shape}; '
                       f'{"numbers" if kinds == "uif" else kinds[0]} of one channel are wanted')
-    return metres(depth, scale)
+    return metres(depth, scale8 if scale8 and depth.dtype == np.uint8 else scale)
 
 
 def metres(depth, scale=1):

@@ -1,6 +1,7 @@
 """People's own data: a list of files, a ROS 2 recording."""
 
 import csv
+import os
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -15,36 +16,58 @@ from hybrid_depth_ros.recordings.pairs import PairedRecording
 from train.datasets.files import read_depth
 from train.datasets.pairs import RgbdSet, above_0
 
+# Where a list's paths start from: its folder or the one above (DenseDepth's data/nyu2_train.csv),
+# or below one of its folders as BTS lays NYU out.
+ROOTS = ('', '..')
+BTS_ROOTS = tuple(f'{above}/{inside}' for above in ('.', '..', '../..') for nyu in (
+    '', 'nyu_depth_v2/', 'dataset/nyu_depth_v2/') for inside in (
+    f'{nyu}sync', f'{nyu}official_splits/test'))
+DENSEDEPTH = 'nyu2_train'    # in the name of its list: depth has 8 bits there
+DENSEDEPTH_SCALE = 25.5     # units of them in a metre
+
+
+def _rows(path):
+    """The cells of a list's rows; OSError where it is no text."""
+    def rows(lines, sign):
+        for row in csv.reader(lines, delimiter=sign, skipinitialspace=True):
+            if any(row):
+                yield [cell.strip() for cell in row]
+
+    def parts(sign):
+        """Whether the first row's cells, parted so, are names: a name may hold a sign too."""
+        row = next(rows(lines, sign), [])
+        return len(row) > 1 and ('depth' in map(str.lower, row)
+                                 or all(Path(cell).suffix or cell == 'None' for cell in row[:2]))
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            lines = file.read().splitlines()
+        return list(rows(lines, next(filter(parts, ',;\t '), ',')))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise OSError(f'{path} is not a text file ({reason(error)}); save it as UTF-8') from error
+
 
 class PairList(RgbdSet):
-    """Anyone's own data: a CSV of image and depth paths, relative to the CSV's folder, or where
-    not one is there to the folder above. Cells are parted by commas, semicolons or tabs.
+    """Anyone's own data: a list of image and depth paths, relative to the list's folder, or where
+    not one is there to one of ROOTS and BTS_ROOTS. Cells are parted by commas, semicolons, tabs or
+    spaces.
 
     Columns ``image,depth``, and ``fx`` (pixels) where the camera is not like NYU's; without
-    such a header, the first two columns. Depth files are pictures of one channel or ``.npy``;
-    metres are their values / depth_scale (1000: millimetres).
+    such a header, the first columns. Depth files are pictures of one channel or ``.npy``;
+    metres are their values / depth_scale (1000: millimetres; DenseDepth's 8 bits: 255 is 10 m).
     """
 
     def __init__(self, path, depth_scale=1000.0):
         self.path, self.depth_scale = Path(path), depth_scale
-        try:
-            with open(path, newline='', encoding='utf-8-sig') as file:
-                text = file.read()
-            first = text.partition('\n')[0]  # a spreadsheet may part cells by ; or by tabs
-            parted = next((sign for sign in ',;\t' if sign in first), ',')
-            rows = [[cell.strip() for cell in row]
-                    for row in csv.reader(text.splitlines(), delimiter=parted) if any(row)]
-        except UnicodeDecodeError as error:
-            raise OSError(f'{path} is not a text file ({reason(error)}); save it as '
-                          'UTF-8') from error
-        columns = ['image', 'depth']
+        rows, columns = _rows(path), ['image', 'depth']
         if rows and 'depth' in [cell.lower() for cell in rows[0]]:
             columns = [cell.lower() for cell in rows.pop(0)]
+        elif self.path.suffix == '.txt':  # BTS's: the focal length comes third
+            columns.append('fx')
         if 'image' not in columns or not rows:
             raise OSError(f'{path}: want rows of image,depth (and fx), got '
                           + (f'the columns {", ".join(columns)}; begin it with the line '
                              'image,depth' if rows else 'no row; add some'))
-        self.rows, self._widths = [], {}
+        entries, self._widths = [], {}
         for number, row in enumerate(rows, 1):
             entry = dict(zip(columns, row))
             if not entry.get('image') or not entry.get('depth'):
@@ -56,25 +79,37 @@ class PairList(RgbdSet):
                 raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
                               "number of pixels above 0, or empty where the camera is like NYU's"
                               ) from None
-            self.rows.append((self.path.parent / expanded(entry['image']),
-                              self.path.parent / expanded(entry['depth']), fx))
-        if not any(image.exists() for image, *_ in self.rows):  # as in data/nyu2_train.csv
-            above = [(self._above(image), self._above(depth), fx) for image, depth, fx in self.rows]
-            self.rows = above if any(image.exists() for image, *_ in above) else self.rows
+            entries.append((entry['image'], entry['depth'], fx))
+        self.rows = self._found(entries)
         whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
         self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
                          for file in row[:2] if not file.exists()]
         if not whole:
             raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
                           f'{self.left_out[0].split(" is not there")[0]}; write its paths '
-                          'relative to the .csv')
+                          'relative to the list, or put it where they start')
         self.rows = whole
+        self._scale8 = None
+        if depth_scale == 1000 and DENSEDEPTH in self.path.name:
+            self._scale8 = DENSEDEPTH_SCALE
+            self.assumptions = ["depth of 8 bits is taken to be DenseDepth's: 255 is 10 m"]
 
-    def _above(self, file):
-        """The file by the same name, read from the folder above the CSV's."""
-        folder = self.path.parent
-        inside = file.is_relative_to(folder)
-        return folder.parent / file.relative_to(folder) if inside else file
+    def _found(self, entries):
+        """The rows with whole paths, from the first root at which one of the images is."""
+        folder, written = self.path.parent, []
+
+        def placed(start, name):
+            file = start / expanded(name)  # BTS writes /kitchen_0028b/rgb_00045.jpg below sync
+            return start / name.lstrip('/') if name[0] == '/' and not file.exists() else file
+        for root in (*ROOTS, *BTS_ROOTS):
+            start = Path(os.path.normpath(folder / root)) if root else folder
+            if start.is_dir():
+                rows = [(placed(start, image), placed(start, depth), fx)
+                        for image, depth, fx in entries]
+                if any(image.exists() for image, *_ in rows):
+                    return rows
+                written = written or rows
+        return written
 
     def __len__(self):
         return len(self.rows)
@@ -83,7 +118,7 @@ class PairList(RgbdSet):
         image, depth, _ = self.rows[i]
         rgb = read_colour(image)
         self._widths[i] = rgb.shape[1]
-        return rgb, read_depth(depth, self.depth_scale)
+        return rgb, read_depth(depth, self.depth_scale, scale8=self._scale8)
 
     def name(self, i):
         image = self.rows[i][0]
