@@ -1,6 +1,5 @@
 """Downloads that go on from where they were broken off: encrypted, bounded, checked."""
 
-import hashlib
 import http.client
 import json
 import os
@@ -9,6 +8,7 @@ import urllib.error
 import urllib.request
 
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import file_digest
 
 ATTEMPTS = 4     # connections before a download that keeps breaking is given up
 BACK_OFF = 1.0   # seconds before the second of them; doubles each time
@@ -16,11 +16,12 @@ STALL = 30.0     # seconds without a byte before a connection counts as broken
 LARGEST = 1 << 30  # bytes of a download: four times the largest network
 
 
-def download(address, target, sha256=None, check=lambda path: None):
+def download(address, target, sha256=None, check=lambda path: None, headers=None, largest=None):
     """Bring a file from an address to the path `target`, going on from where it was broken off.
 
     sha256: what it must have, where known. check: called with the file before it gets its name;
-    raises ValueError where its content will not do.
+    raises ValueError where its content will not do. headers: sent with the request. largest: bytes
+    that are taken, in place of 1 GB.
     Raises OSError that names the address, the file and the mend.
     """
     import fcntl  # not everywhere that the rest runs
@@ -33,7 +34,7 @@ def download(address, target, sha256=None, check=lambda path: None):
                 return
             for attempt in range(ATTEMPTS):
                 try:
-                    _receive(address, part, note)
+                    _receive(address, part, note, headers or {}, largest or LARGEST)
                     break
                 except (OSError, http.client.HTTPException) as error:
                     if not _may_pass(error) or attempt + 1 == ATTEMPTS:
@@ -42,7 +43,7 @@ def download(address, target, sha256=None, check=lambda path: None):
                         part.unlink(missing_ok=True)
                     time.sleep(BACK_OFF * 2 ** attempt)
             try:
-                digest = sha256 and hashlib.sha256(part.read_bytes()).hexdigest()
+                digest = sha256 and file_digest(part)
                 if digest != sha256:
                     raise ValueError(f'its sha256 is {digest}, not {sha256}')
                 check(part)
@@ -65,7 +66,7 @@ class _StayEncrypted(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, fp, code, msg, headers, newurl)
 
 
-def _receive(address, part, note):
+def _receive(address, part, note, headers, largest):
     """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
     import tqdm
     have, size, validator = 0, None, None
@@ -76,7 +77,7 @@ def _receive(address, part, note):
         pass  # no start to go on from
     if have and have == size:
         return
-    headers = {'User-Agent': 'hybrid_depth_ros'}
+    headers = {'User-Agent': 'hybrid_depth_ros', **headers}
     if have:
         headers['Range'] = f'bytes={have}-'
         if validator:
@@ -100,9 +101,9 @@ def _receive(address, part, note):
         with open(part, 'ab') as file, tqdm.tqdm(
                 desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
             while chunk := response.read(1 << 16):
-                if file.tell() + len(chunk) > LARGEST:
+                if file.tell() + len(chunk) > largest:
                     part.unlink()
-                    raise OSError(f'more than {LARGEST / 2**30:g} GB came')
+                    raise OSError(f'more than {largest / 2**30:g} GB came')
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()

@@ -23,7 +23,8 @@ from hybrid_depth_ros.recordings.pairs import PairedRecording
 
 def _load_predictor(args):
     from hybrid_depth_ros.predictor import DepthPredictor
-    return DepthPredictor(args.weights, args.device)
+    metres = any(getattr(args, f'anchor_{kind}') for kind in ('scan', 'points', 'range'))
+    return DepthPredictor(args.weights, args.device, relative=metres)
 
 
 def _anchors(args, pairs):
@@ -95,7 +96,8 @@ def evaluate(args, predictor=None):
                          'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
                          'said': sorted(said),
                          'weights': None if args.predicted else args.weights,
-                         **({'without_anchors': evaluation.before.report()} if anchors else {})},
+                         **({'without_anchors': evaluation.before.report()}
+                            if anchors and evaluation.before.frames else {})},
                         indent=2) + '\n')
         except OSError as error:
             trouble = error
@@ -115,7 +117,9 @@ def evaluate(args, predictor=None):
         if anchors:
             for sentence in anchors.said():
                 print(sentence, file=sys.stderr)
-            print(f'without anchors: {evaluation.before.table()}\n\nwith anchors: ', end='')
+            if not getattr(predictor, 'relative', False):
+                print(f'without anchors: {evaluation.before.table()}\n\n', end='')
+            print('with anchors: ', end='')
         print(evaluation.scores.table())
         if trouble and not isinstance(trouble, KeyboardInterrupt):
             raise trouble

@@ -1,6 +1,7 @@
 """Files as people name them, read by any library, and written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from contextlib import contextmanager
@@ -96,6 +97,15 @@ def write_whole(path, data):
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path, shared=True) as partial:
         partial.write_bytes(data)
+
+
+def file_digest(path):
+    """sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cache_folder():

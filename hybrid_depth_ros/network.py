@@ -217,6 +217,21 @@ class HybridDepthNet(nn.Module):
         return self
 
 
+class FromPixels(nn.Module):
+    """A network from uint8 N×H×W×3 pixels, H and W multiples of 32, to float32 N×H/2×W/2 metres.
+    """
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        for name, values in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
+            self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels):
+        batch = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std  # still lies as the pixels do
+        return self.network(batch)[:, 0].float()
+
+
 # The published state dict names each unpooling twice (531 tensors, 435 of them distinct).
 _PUBLISHED_TWINS = re.compile(r'^up_proj\d\.(main|residual)_branch\.0\.')
 _PUBLISHED_NAMES = [(re.compile(pattern), ours) for pattern, ours in (

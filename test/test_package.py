@@ -111,7 +111,8 @@ def test_the_page_lists_every_topic():
     listed = dict(re.findall(r'^\| `([a-z_/]+)` \| ([A-Z]\w+) \|', page, re.MULTILINE))
     assert listed == {
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
-        'depth/image': 'Image', 'depth/camera_info': 'CameraInfo', 'depth/points': 'PointCloud2',
+        'depth/image': 'Image', 'depth/relative': 'Image', 'depth/camera_info': 'CameraInfo',
+        'depth/points': 'PointCloud2',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         'depth/anchors': 'PointCloud2',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',

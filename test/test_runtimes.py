@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_depth_ros.files import write_whole
-from hybrid_depth_ros.network import HybridDepthNet
+from hybrid_depth_ros.files import file_digest, write_whole
+from hybrid_depth_ros.models.hybrid import INT8
+from hybrid_depth_ros.network import FromPixels, HybridDepthNet
 from hybrid_depth_ros.runtimes import exports, fastest, kept
-from hybrid_depth_ros.runtimes.exports import INT8, pack_graph, read_graph, weights_digest
+from hybrid_depth_ros.runtimes.exports import pack_graph, read_graph
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import DATA, save_network
@@ -152,7 +153,7 @@ def test_the_shipped_graph_is_of_the_shipped_weights():
     path = DATA / 'lite-nyu-int8.zip'
     assert path.stat().st_size < 10e6
     with zipfile.ZipFile(path) as archive:
-        assert archive.read('weights.sha256').decode() == weights_digest(
+        assert archive.read('weights.sha256').decode() == file_digest(
             DATA / 'lite-nyu.safetensors')
 
 
@@ -209,14 +210,14 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
     class Mean(torch.nn.Module):
         def forward(self, x):
             return torch.nn.functional.avg_pool2d(x[:, :1], 2)
-    runtime = TorchRuntime(Mean())
+    runtime = TorchRuntime(FromPixels(Mean()))
     wanted = [runtime(pixels) for pixels in (PIXELS, 255 - PIXELS, PIXELS[:, :32])]
     runtime._torch, runtime._device = Graphics(), types.SimpleNamespace(type='cuda')
     recorded = []
 
-    def record(shape):
+    def record(shape, kind):
         recorded.append(shape)
-        seen = torch.zeros(shape, dtype=torch.uint8)
+        seen = torch.zeros(shape, dtype=kind)
         output = torch.zeros(shape[0], shape[1] // 2, shape[2] // 2)
 
         def replay():

@@ -284,7 +284,7 @@ def test_home_folder_is_understood(lite_file, monkeypatch):
 
 
 def test_lite_nyu_comes_from_the_package(lite, tmp_path, monkeypatch):
-    assert weights.DATA.parent.samefile(os.path.dirname(weights.__file__))
+    assert weights.DATA.parent.samefile(os.path.dirname(os.path.dirname(weights.__file__)))
     monkeypatch.setattr(weights, 'DATA', tmp_path)
     save_network(lite, tmp_path / 'lite-nyu.safetensors')
     assert_same(load_network('lite-nyu'), lite)

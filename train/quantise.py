@@ -12,16 +12,11 @@ import sys
 
 from hybrid_depth_ros.arguments import user_path
 from hybrid_depth_ros.errors import begin, explain
-from hybrid_depth_ros.files import write_whole
+from hybrid_depth_ros.files import file_digest, write_whole
 from hybrid_depth_ros.metrics import format_metrics
+from hybrid_depth_ros.models.hybrid import INT8
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes.exports import (
-    INT8,
-    openvino_model,
-    pack_model,
-    read_graph,
-    weights_digest,
-)
+from hybrid_depth_ros.runtimes.exports import openvino_model, pack_model, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
@@ -76,7 +71,7 @@ def main(argv=None):
     try:
         from train.evaluate import evaluate_whole
         path = weights_path(args.weights)
-        out, digest = args.out or path.with_name(path.stem + INT8), weights_digest(path)
+        out, digest = args.out or path.with_name(path.stem + INT8), file_digest(path)
         first, *others = (open_dataset(data, 'train') for data in args.data)
         compared = {args.data[0]: first.numbered(args.held_out, option=HELD_OUT_OPTION),
                     **{data: open_dataset(data) for data in args.compare}}
@@ -88,9 +83,10 @@ def main(argv=None):
         for name, metrics in before.items():
             print(f'fp32 on {name}: {format_metrics(metrics)}')
         for left in (0, *LEFT):
-            graph = pack_model(quantise(openvino_model(path, fuse=True), views, left), digest,
-                               halved=True)
-            exact.runtime = OpenVinoRuntime(read_graph(io.BytesIO(graph), digest), 'int8')
+            graph = pack_model(quantise(openvino_model(exact.model, fuse=True), views, left),
+                               digest, halved=True)
+            exact.runtime = OpenVinoRuntime(
+                lambda _, graph=graph: read_graph(io.BytesIO(graph), digest), 'int8')
             after = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
             for name, metrics in after.items():
                 print(f'int8 on {name}, the first {left} convolutions left in floating point: '

@@ -11,6 +11,7 @@ import numpy as np
 from hybrid_depth_ros.anchors.alignment import Alignment
 from hybrid_depth_ros.anchors.correction import Anchors, anchored
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.relative import metric
 from hybrid_depth_ros.anchors.sensors import (
     cloud_points,
     pose_from_angles,
@@ -121,7 +122,7 @@ class Anchoring:
 
     def reset(self):
         """Forget measurements, and what was carried from frame to frame."""
-        self._state = self.result = None
+        self._state = self.result = self.line = None
         self.anchors = Anchors.joined(())  # of the last frame, all of them
         for source in self.sources.values():
             source.reset()
@@ -132,8 +133,14 @@ class Anchoring:
         source.received += 1
         source.messages.append(message)
 
-    def correct(self, depth, view, settings):
-        """Depth (float32 H×W metres) of a View, corrected; :attr:`result` tells more."""
+    def correct(self, depth, view, settings, relative=False):
+        """Depth (float32 H×W metres) of a View, corrected; :attr:`result` tells more.
+
+        relative: it is inverse depth without scale and shift, and becomes metres first, by what
+        :attr:`line` holds. Raises LookupError where nothing gives them.
+        """
+        if relative:
+            depth = self._metres(depth, view, settings)
         parts = []
         for source in self.sources.values():
             source.used = source.rejected = 0
@@ -141,7 +148,7 @@ class Anchoring:
             try:
                 anchors = self._anchors_of(source, depth, view, settings)
             except (LookupError, ValueError) as error:
-                source.trouble = ' '.join(str(error.args[0] if error.args else error).split())
+                source.trouble = _sentence(error)
                 continue
             parts.append((source, anchors))
         joined = Anchors.joined([anchors for _, anchors in parts])
@@ -159,6 +166,31 @@ class Anchoring:
                 source.alignment.add(depth, anchors)
         self.anchors = joined
         return self.result.depth
+
+    def _metres(self, relative, view, settings):
+        # what an ultrasound's cone meets first is asked of depth: of the last line's, or of a guess
+        if self.line:
+            guess = self.line.metres(relative)
+        else:
+            with np.errstate(divide='ignore', invalid='ignore'):
+                guess = np.where(relative > 0, np.nanmedian(relative) / relative, np.nan)
+        parts = []
+        for source in self.sources.values():
+            if source.kind == 'floor':  # which is only found in metres
+                continue
+            source.trouble = ''
+            try:
+                parts.append(self._anchors_of(source, guess, view, settings))
+            except (LookupError, ValueError) as error:
+                source.trouble = _sentence(error)
+        try:
+            depth, self.line = metric(relative, Anchors.joined(parts), self.line,
+                                      stamp=view.stamp / 1e9,
+                                      time_constant=settings.time_constant)
+        except LookupError:
+            self._state = self.result = self.line = None
+            raise
+        return depth
 
     def misaligned(self):
         """Names of the sources that seem to look elsewhere than their poses say, each with where
@@ -201,6 +233,10 @@ class Anchoring:
         floor = find_floor(depth, view.intrinsics, height, down)
         source.note = floor.reason
         return floor.anchors
+
+
+def _sentence(error):
+    return ' '.join(str(error.args[0] if error.args else error).split())
 
 
 def stamp_of(message):

@@ -11,10 +11,11 @@ import numpy as np
 from hybrid_depth_ros.benchmark.stages import milliseconds, predict
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.runtimes.fastest import precisions
 from hybrid_depth_ros.runtimes.machine import NEEDS, RUNTIMES, gpu_is_here, installed
-from hybrid_depth_ros.weights import load_network, save_network, weights_path
+from hybrid_depth_ros.weights import load_network, save_network
 
 REST = 0.03                            # seconds: threads of the runtime before still spin
 
@@ -58,7 +59,7 @@ def possibilities(weights, device):
         if missing.get(name) or no_gpu:
             yield name, '', where, missing.get(name) or no_gpu
             continue
-        able = precisions(name, weights_path(weights), where)
+        able = precisions(name, open_model(str(weights)), where)
         yield from ((name, precision, where, '') for precision in able)
         if name == 'openvino' and 'int8' not in able:
             yield name, 'int8', where, 'no int8 graph beside the weights: python -m train.quantise'

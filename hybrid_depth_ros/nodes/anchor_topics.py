@@ -46,14 +46,22 @@ class AnchorTopics:
         self._told, self._good = {}, {}
         self._counted, self._seconds = (time.monotonic(), {}), 0.0
 
-    def correct(self, depth, frame, settings):
-        """Depth of a Frame, corrected where anchors or smoothing are asked for."""
-        if not self._anchoring.sources and not settings['temporal_smoothing']:
+    def correct(self, depth, frame, settings, relative=False):
+        """Depth of a Frame, corrected where anchors or smoothing are asked for.
+
+        relative: it is inverse depth, and no metres yet; raises LookupError where no anchor makes
+        metres of it.
+        """
+        if not self._anchoring.sources and not settings['temporal_smoothing'] and not relative:
             return depth
         start = time.perf_counter()
-        depth = self._anchoring.correct(
-            depth, View(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics),
-            anchor_settings(settings))
+        view = View(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics)
+        try:
+            depth = self._anchoring.correct(depth, view, anchor_settings(settings), relative)
+        except LookupError as error:
+            told = '; '.join(f'anchors/{name}: {self._trouble(source)}'
+                             for name, source in self._anchoring.sources.items() if source.trouble)
+            raise LookupError(f'{error.args[0]}{f" ({told})" if told else ""}') from error
         self._seconds = time.perf_counter() - start
         for name, source in self._anchoring.sources.items():
             self._good[name] = 0 if source.trouble else self._good.get(name, 0) + 1
@@ -117,6 +125,8 @@ class AnchorTopics:
             values['anchored scale'] = f'{result.scale:.3f}'
             values['anchored spread'] = f'{result.spread:.3f}'
             values['anchored in (ms)'] = f'{self._seconds * 1e3:.1f}'
+        if line := self._anchoring.line:
+            values['metres by'] = f'1 / ({line.scale:.4g} · relative + {line.shift:.4g})'
         return values
 
 

@@ -24,6 +24,7 @@ from hybrid_depth_ros.nodes.depth_settings import (
     check_anchors,
     check_cameras,
     check_ranges,
+    gives_metres,
 )
 from hybrid_depth_ros.nodes.messages import cv_bridge_encodings
 from hybrid_depth_ros.nodes.parameters import OwnWords, declare
@@ -107,8 +108,12 @@ class DepthNode(OwnWords, LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _load(self, settings):
-        predictor = DepthPredictor(**{name: settings[name] for name in (
-            *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')})
+        predictor = DepthPredictor(
+            **{name: settings[name] for name in (
+                *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
+            relative=gives_metres(settings) or settings['relative_depth'])
+        for note in predictor.model.notes:
+            self.get_logger().warning(note)
         predictor(np.zeros((480, 640, 3), np.uint8))
         self.get_logger().info(f'runtime {predictor.reason}')
         return predictor
@@ -246,8 +251,17 @@ class DepthNode(OwnWords, LifecycleNode):
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
                 depth[frame.rectification.unseen] = np.nan
-        depths = [camera.anchor(frame, depth, settings)
-                  for (camera, frame), depth in zip(frames, depths)]
+        relative = getattr(predictor, 'relative', False)
+        if relative:
+            for (camera, frame), depth in zip(frames, depths):
+                camera.publish_relative(frame, depth)
+        if relative and not gives_metres(settings):
+            depths = [None] * len(frames)
+        else:
+            depths = [camera.anchor(frame, depth, settings, relative)
+                      for (camera, frame), depth in zip(frames, depths)]
+            frames = [frame for frame, depth in zip(frames, depths) if depth is not None]
+            depths = [depth for depth in depths if depth is not None]
         if self._sent:
             self._sent.result()  # one batch waits at most
         self._sent = self._sender.submit(

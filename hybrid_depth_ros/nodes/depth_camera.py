@@ -58,6 +58,9 @@ class DepthCamera:
                                   qos_overriding_options=overrides)
             for kind, topic in ((Image, 'depth/image'), (CameraInfo, 'depth/camera_info'),
                                 (PointCloud2, 'depth/points'), (PointCloud2, 'depth/anchors')))
+        self._relative_publisher = node.create_publisher(
+            Image, prefix + 'depth/relative', QoSProfile(depth=2),
+            qos_overriding_options=overrides) if settings['relative_depth'] else None
         self.image_topic = node.resolve_topic_name(prefix + 'image')
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
         self._raw = settings['image_transport'] == 'raw'
@@ -99,7 +102,8 @@ class DepthCamera:
         camera_info is small, and may come only once: it is listened to while the node is alive.
         """
         wanted = active and (self.snapshot is not None or self._wanted(
-            self._depth_publisher, self._info_publisher, self._cloud_publisher))
+            self._depth_publisher, self._info_publisher, self._cloud_publisher,
+            *filter(None, [self._relative_publisher])))
         if wanted and not self._inputs[0].subscription:
             self._heard = time.monotonic()
         images, camera_infos, *anchors = self._inputs
@@ -141,29 +145,42 @@ class DepthCamera:
         intrinsics, rectification = self._camera_of(message.header, rgb, settings)
         if intrinsics and self._wanted(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
-        if self.snapshot is None and not self._wanted(self._depth_publisher,
-                                                      self._cloud_publisher):
+        if self.snapshot is None and not self._wanted(
+                self._depth_publisher, self._cloud_publisher,
+                *filter(None, [self._relative_publisher])):
             return None
         if rectification:
             rgb = rectification.apply(rgb)
         return Frame(message.header, rgb, intrinsics, rectification)
 
-    def anchor(self, frame, depth, settings):
-        """Depth of one frame, corrected by its anchors; as it was where that fails."""
+    def anchor(self, frame, depth, settings, relative=False):
+        """Depth of one frame, corrected by its anchors; as it was where that fails.
+
+        relative: it is inverse depth, which anchors make metres of; where that fails it is None.
+        """
         try:
-            depth = self._anchors.correct(depth, frame, settings)
+            depth = self._anchors.correct(depth, frame, settings, relative)
             if self._wanted(self._anchors_publisher):
                 cloud = self._anchors.cloud(frame.intrinsics)
                 if cloud is not None:
                     self._anchors_publisher.publish(cloud_message(cloud, frame.header))
             return depth
         except Exception as error:  # depth goes on, whatever a sensor says
+            if relative:
+                self.skip(error)
+                return None
             self._complain('anchors', f'anchors are not used: {reason(error)}'[:COMPLAINT_LENGTH])
             return depth
 
+    def publish_relative(self, frame, relative):
+        """Send what the network gave of one frame, if it is asked for; float32 H×W."""
+        if self._relative_publisher and self._wanted(self._relative_publisher):
+            self._relative_publisher.publish(depth_to_image(relative, frame.header, '32FC1'))
+
     def publish_depth(self, frame, depth, settings):
-        """Send the depth image of one frame, if it is asked for; depth: float32 H×W, metres."""
-        if self._wanted(self._depth_publisher):
+        """Send the depth image of one frame, if it is asked for; depth: float32 H×W, metres, or
+        None: there is none."""
+        if depth is not None and self._wanted(self._depth_publisher):
             self._depth_publisher.publish(
                 depth_to_image(depth, frame.header, settings['depth_encoding']))
 
@@ -171,7 +188,7 @@ class DepthCamera:
         """Send the cloud of one frame, if it is asked for; with it the frame counts as done."""
         cloud = None
         wants_cloud = self._wanted(self._cloud_publisher)
-        if frame.intrinsics and (wants_cloud or self.snapshot):
+        if depth is not None and frame.intrinsics and (wants_cloud or self.snapshot):
             cloud = organised_cloud(
                 depth, frame.rgb, frame.intrinsics, settings['cloud_stride'],
                 settings['min_range'], settings['max_range'], settings['edge_filter'])
@@ -182,7 +199,7 @@ class DepthCamera:
         self._published += 1
         self._failure = ''
         self._look_at(frame.header)
-        if self.snapshot:
+        if self.snapshot and depth is not None:
             take, self.snapshot = self.snapshot, None
             take(frame, depth, cloud)
 

@@ -12,8 +12,8 @@ SETTINGS = (
             '`ros2 lifecycle` does'),
     Setting('cameras', ('',), 'names of the cameras, a namespace each; one empty name: a single '
             'camera without'),
-    Setting('weights', 'lite-nyu', 'registered name or file of the network weights',
-            changeable=True),
+    Setting('weights', 'lite-nyu', 'registered name, hf:ORG/NAME, file or folder of the network '
+            'weights', changeable=True),
     Setting('device', 'auto', 'auto, cpu, cuda or cuda:N', changeable=True),
     Setting('precision', 'auto', "the network's arithmetic; auto: the fastest that keeps accuracy",
             choices=PRECISIONS, changeable=True),
@@ -24,6 +24,8 @@ SETTINGS = (
     Setting('focal_correction', True, "scale depth to the camera's focal length",
             changeable=True),
     Setting('sharpen', True, "let depth's outlines follow the picture's", changeable=True),
+    Setting('relative_depth', False, "publish what a network gives that has no metres, as "
+            'depth/relative; false: such a network needs anchors'),
     Setting('image_transport', 'raw', 'listen to image (raw) or image/compressed (compressed)',
             choices=('raw', 'compressed')),
     Setting('depth_encoding', '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or '
@@ -99,6 +101,11 @@ def check_anchors(settings):
     except ValueError as error:
         raise ValueError(f'parameters anchors and anchor_poses: {error}') from error
     return names, poses
+
+
+def gives_metres(settings):
+    """Whether the anchors can make metres of relative depth: the floor alone is found in metres."""
+    return any(name and name != 'floor' for name in settings['anchors'])
 
 
 def anchor_settings(settings):

@@ -41,15 +41,19 @@ class RecordedAnchors:
     def _pose(self, frame, stamp, other, other_stamp):
         return self._frames.pose_over_time(frame, stamp, other, other_stamp, self._fixed)
 
-    def correct(self, depth, stamp, recorded, intrinsics):
+    def correct(self, depth, stamp, recorded, intrinsics, relative=False):
         """Depth (float32 H×W metres) of the frame with this stamp, recorded then (both ns), by what
-        had come until then."""
+        had come until then. relative: it is inverse depth, of which anchors make metres; where none
+        had come, all is NaN."""
         while self._next and self._next[1].time <= recorded:
             topic, _, raw = self._next
             self._anchoring.take(self._names[topic], self._recording.message(topic, raw))
             self._next = next(self._messages, None)
-        corrected = self._anchoring.correct(
-            depth, View(stamp, self._frame, intrinsics), self._settings)
+        try:
+            corrected = self._anchoring.correct(
+                depth, View(stamp, self._frame, intrinsics), self._settings, relative)
+        except LookupError:
+            corrected = np.full_like(depth, np.nan)
         for name, source in self._anchoring.sources.items():
             if source.trouble:
                 count, _ = self.troubles.get(name, (0, ''))

@@ -44,6 +44,7 @@ class Evaluation:
         self.before, self._corrections = RecordingScores(alignments), {}
         self.scores, self.distances, self.rows = (
             RecordingScores(alignments), BandErrors(FINE_EDGES), [])
+        self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
         self._doubts = {}  # topic → what is doubted of its first such frame, how many there are
 
     def predict(self, pair):
@@ -62,7 +63,8 @@ class Evaluation:
             if self.predictor is None:
                 self._doubt(self.pairs.seen, pair.seen)
             if self.anchors:
-                self.before.add(depth, pair.truth)
+                if not self._relative:
+                    self.before.add(depth, pair.truth)
                 depth = self._anchored(pair, depth)
             # stamps as people read them, exact: a float has no room for nanoseconds
             row = {'stamp': f'{pair.stamp // 10**9}.{pair.stamp % 10**9:09d}',
@@ -72,7 +74,8 @@ class Evaluation:
             row_written(row)
 
     def _anchored(self, pair, depth):
-        corrected = self.anchors.correct(depth, pair.stamp, self._recorded[pair.stamp], pair.camera)
+        corrected = self.anchors.correct(depth, pair.stamp, self._recorded[pair.stamp],
+                                         pair.camera, self._relative)
         # for pictures of it later on: frames can only be gone through once
         with np.errstate(divide='ignore', invalid='ignore'):
             factor = cv2.resize(corrected, CORRECTION) / cv2.resize(depth, CORRECTION)
@@ -120,5 +123,7 @@ class Evaluation:
             depth, anchored = self.predict(pair), None
             if pair.stamp in self._corrections:
                 anchored = depth * cv2.resize(self._corrections[pair.stamp], depth.shape[::-1])
+            if self._relative:  # is not shown as if it were metres
+                depth, anchored = anchored, None
             save_picture(folder / f'{name}.png', picture(rgb, depth, pair.truth, anchored))
             yield f'{folder / name}.png: the frame of {row["stamp"]} s, REL {row["rel"]:.3f}'

@@ -1,7 +1,6 @@
 """Graphs that are exported from weights, and kept on disk."""
 
 import contextlib
-import hashlib
 import io
 import tempfile
 import warnings
@@ -14,21 +13,21 @@ import numpy as np
 from hybrid_depth_ros.files import cache_folder, write_whole
 from hybrid_depth_ros.runtimes.machine import NEEDS, installed
 from hybrid_depth_ros.runtimes.openvino import library
-from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
-from hybrid_depth_ros.weights import load_network
 
-INT8 = '-int8.zip'      # weights.safetensors has its quantised graph in weights-int8.zip
 GRAPH_LIMIT = 1 << 30   # bytes that a graph may unpack to
+LARGE = 1 << 28         # bytes of weights above which a graph is not compressed
 EXPORT = 1              # counts the ways an export was made: other cached ones are not used
 
 
 def pack_graph(xml, weights, digest):
     """An OpenVINO graph as the bytes of one zip file. digest: sha256 of the weights it is from."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+    # hundreds of megabytes of weights take minutes to compress, and get little smaller
+    how = zipfile.ZIP_STORED if len(weights) > LARGE else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(file, 'w', how) as archive:
         for name, data in (('graph.xml', xml), ('graph.bin', weights),
                            ('weights.sha256', digest.encode())):
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), data, how)
     return file.getvalue()
 
 
@@ -39,7 +38,9 @@ def read_graph(path, digest):
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > GRAPH_LIMIT:
+            entries = archive.infolist()
+            if (any(entry.compress_type for entry in entries)
+                    and sum(entry.file_size for entry in entries) > GRAPH_LIMIT):
                 raise ValueError(f'{path} unpacks to more than {GRAPH_LIMIT >> 30} GB; delete it')
             of = archive.read('weights.sha256').decode()
             graph = archive.read('graph.xml'), archive.read('graph.bin')
@@ -53,47 +54,28 @@ def read_graph(path, digest):
     return graph
 
 
-def weights_digest(path):
-    """sha256 of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _exportable(path, fuse=False):
-    """The network from uint8 pixels to metres as one module, and an example of its input."""
+def _exportable(model, fuse=None):
+    """The network from pixels to depth as one module."""
     if not installed('torch'):
-        raise ValueError(f'the first use of {path.name} in this runtime and precision exports it '
-                         f'by torch, which is not installed: {NEEDS["torch"][1]}')
+        raise ValueError(f'the first use of {model.path.name} in this runtime and precision '
+                         f'exports it by torch, which is not installed: {NEEDS["torch"][1]}')
     import torch
-    network = load_network(str(path))
-    runtime = TorchRuntime(network.fuse() if fuse else network)
-
-    class Graph(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = runtime.network.to(memory_format=torch.contiguous_format)
-
-        def forward(self, pixels):
-            return runtime._forward(pixels)
-    # sizes that differ from each other: none may be taken for another, or for a constant
-    return Graph().eval(), torch.zeros(2, 288, 352, 3, dtype=torch.uint8)
+    module = model.module() if fuse is None else model.module(fuse)
+    return module.eval().to(memory_format=torch.contiguous_format)
 
 
-def openvino_model(path, fuse=False):
-    """Weights file → an OpenVINO model, float32, any batch and size. Needs torch.
+def openvino_model(model, fuse=None, shape=None):
+    """A Model → an OpenVINO model, float32, of any batch and size, or of one `shape`. Needs torch.
 
     fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
     for it: their uneven padding is computed apart, and keeps them from being quantised.
     """
     openvino = library()
-    module, example = _exportable(path, fuse)
+    module, example = _exportable(model, fuse), _example(model, shape)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
         return openvino.convert_model(module, example_input=example,
-                                      input=[('pixels', [-1, -1, -1, 3], np.uint8)])
+                                      input=[('pixels', list(shape or model.layout), model.kind)])
 
 
 def pack_model(model, digest, halved=False):
@@ -105,28 +87,35 @@ def pack_model(model, digest, halved=False):
                           digest)
 
 
-def export_openvino(path, digest):
-    """Weights file → the bytes of a graph file, float32, any batch and size. Needs torch."""
-    return pack_model(openvino_model(path), digest)
+def _example(model, shape):
+    import torch
+    return torch.from_numpy(np.zeros(shape, model.kind) if shape else model.example())
 
 
-def export_onnx(path):
-    """Weights file → the bytes of an ONNX file, float32, any batch and size.
+def export_openvino(model, shape=None):
+    """A Model → the bytes of a graph file, float32, of any batch and size, or of one `shape`.
+
+    Needs torch.
+    """
+    return pack_model(openvino_model(model, shape=shape), model.digest)
+
+
+def export_onnx(model, shape=None):
+    """A Model → the bytes of an ONNX file, float32, of any batch and size, or of one `shape`.
 
     Needs torch and onnx.
     """
     if not find_spec('onnx'):
-        raise ValueError(f'the first use of {path.name} in ONNX Runtime exports it by onnx, which '
-                         'is not installed: pip install onnx')
-    module, example = _exportable(path)
+        raise ValueError(f'the first use of {model.path.name} in ONNX Runtime exports it by onnx, '
+                         'which is not installed: pip install onnx')
+    module, example = _exportable(model), _example(model, shape)
     import torch
+    axes = {} if shape else {name: {0: 'n', 1: 'h', 2: 'w'} for name in ('pixels', 'depth')}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the exporter's about itself
         # dynamo=True has not come to an end with dynamic sizes within ten minutes
         torch.onnx.export(module, (example,), f'{folder}/graph.onnx', dynamo=False,
-                          input_names=['pixels'], output_names=['depth'],
-                          dynamic_axes={name: {0: 'n', 1: 'h', 2: 'w'}
-                                        for name in ('pixels', 'depth')})
+                          input_names=['pixels'], output_names=['depth'], dynamic_axes=axes)
         return Path(folder, 'graph.onnx').read_bytes()
 
 
@@ -145,9 +134,3 @@ def cached(digest, ending, export):
     with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:
         file.write(data)
     return Path(file.name)
-
-
-def int8_graph(path):
-    """Where the quantised graph of a weights file lies, if it has one."""
-    graph = path.with_name(path.stem + INT8)
-    return graph if graph.is_file() else None

@@ -1,13 +1,23 @@
 """A graph in ONNX Runtime, or by TensorRT through it."""
 
+from collections import OrderedDict
+from functools import partial
+
+import numpy as np
+
 from hybrid_depth_ros.files import cache_folder
+from hybrid_depth_ros.runtimes.kept import kept
 from hybrid_depth_ros.runtimes.machine import NEEDS
 
 
 class OnnxRuntime:
-    """A graph in ONNX Runtime: on the CPU, or by TensorRT on a GPU. path: the .onnx file."""
+    """A graph in ONNX Runtime: on the CPU, or by TensorRT on a GPU.
 
-    def __init__(self, path, name='onnxruntime', precision='fp32'):
+    graph: called with a shape of pixels for the .onnx file, or with None where one is for all
+    shapes. one_by_one: it is not, and takes one picture at a time.
+    """
+
+    def __init__(self, graph, name='onnxruntime', precision='fp32', one_by_one=False):
         import onnxruntime
         self.name, self.precision = name, precision
         self.device = 'cuda' if name == 'tensorrt' else 'cpu'
@@ -24,9 +34,23 @@ class OnnxRuntime:
             providers = [('TensorrtExecutionProvider', {
                 'trt_fp16_enable': precision == 'fp16', 'trt_engine_cache_enable': True,
                 'trt_engine_cache_path': str(engines)}), 'CUDAExecutionProvider', *providers]
+        self._providers, self._options = providers, options
+        self._graph, self._one_by_one, self._sessions = graph, one_by_one, OrderedDict()
+        if not one_by_one:
+            self._session(None)
+
+    def _open(self, shape):
+        import onnxruntime
+        path = self._graph(shape)
         # not by name, which must be UTF-8
-        self._session = onnxruntime.InferenceSession(path.read_bytes(), options,
-                                                     providers=providers)
+        return onnxruntime.InferenceSession(path.read_bytes(), self._options,
+                                            providers=self._providers)
+
+    def _session(self, shape):
+        return kept(self._sessions, shape, partial(self._open, shape))
 
     def __call__(self, pixels):
-        return self._session.run(None, {'pixels': pixels})[0]
+        if self._one_by_one and len(pixels) > 1:
+            return np.concatenate([self(picture[None]) for picture in pixels])
+        session = self._session(pixels.shape if self._one_by_one else None)
+        return session.run(None, {session.get_inputs()[0].name: pixels})[0]

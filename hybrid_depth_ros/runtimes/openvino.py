@@ -5,18 +5,26 @@ import sys
 from collections import OrderedDict
 from functools import lru_cache, partial
 
+import numpy as np
+
 from hybrid_depth_ros.files import cache_folder
 from hybrid_depth_ros.runtimes.kept import kept
 
 
 class OpenVinoRuntime:
-    """A graph in OpenVINO, on the CPU. graph: bytes of its XML, and of its weights."""
+    """A graph in OpenVINO, on the CPU.
+
+    graph: called with a shape of pixels for the bytes of its XML and of its weights, or for an ONNX
+    file and no bytes; with None where one graph is for all shapes. one_by_one: it is not, and
+    takes one picture at a time.
+    """
 
     name, device = 'openvino', 'cpu'
 
-    def __init__(self, graph, precision):
+    def __init__(self, graph, precision, one_by_one=False):
         self.precision = precision
-        self._core, self._graph, self._requests = core(), graph, OrderedDict()
+        self._core, self._requests, self._one_by_one = core(), OrderedDict(), one_by_one
+        self._make, self._graph = graph, None if one_by_one else graph(None)
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
         if precision == 'int8':  # what isn't quantised
             precision = next((p for p in ('bf16', 'fp16') if p in openvino_precisions()), 'fp32')
@@ -29,11 +37,13 @@ class OpenVinoRuntime:
             self._options['CACHE_DIR'] = str(folder)
 
     def _compile(self, shape):
-        model = self._core.read_model(*self._graph)
+        model = self._core.read_model(*(self._graph or self._make(shape)))
         model.reshape(list(shape))  # a fifth faster than a graph of any shape
         return self._core.compile_model(model, 'CPU', self._options).create_infer_request()
 
     def __call__(self, pixels):
+        if self._one_by_one and len(pixels) > 1:
+            return np.concatenate([self(picture[None]) for picture in pixels])
         request = kept(self._requests, pixels.shape, partial(self._compile, pixels.shape))
         return request.infer([pixels], share_inputs=True, share_outputs=True)[0].copy()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder, expanded, readable_name, whole
 
-DATA = Path(__file__).parent / 'data'
+DATA = Path(__file__).parent.parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
 MOST_NUMBERS = 2**28  # in the tensors of a file: four times those of the largest network
 

@@ -1,0 +1,32 @@
+"""Depth networks of any family: what :func:`open_model` makes of a name, a file or a folder."""
+
+import contextlib
+
+from hybrid_depth_ros.files import expanded
+from hybrid_depth_ros.models.model import HUB, HUB_FILES
+from hybrid_depth_ros.models.registry import HUB_NAMES
+
+
+def open_model(weights):
+    """The :class:`~hybrid_depth_ros.models.model.Model` of a registered name, a name on the hub
+    (``hf:ORG/NAME``), a folder in transformers' format, an ONNX file, or a file of this package.
+
+    What a family needs is imported here, and for it alone. Raises OSError where it is not there or
+    cannot be downloaded, ValueError where it is not such a network.
+    """
+    if weights in HUB_NAMES or weights.startswith(HUB) or _is_transformers_folder(weights):
+        from hybrid_depth_ros.models.transformers import TransformersModel
+        return TransformersModel(weights)
+    if weights.lower().endswith('.onnx'):
+        from hybrid_depth_ros.models.onnx_file import OnnxFileModel
+        return OnnxFileModel(weights)
+    from hybrid_depth_ros.models.hybrid import HybridModel
+    return HybridModel(weights)
+
+
+def _is_transformers_folder(weights):
+    with contextlib.suppress(OSError):
+        folder = expanded(weights)
+        return folder.is_dir() and any(
+            (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin'))
+    return False

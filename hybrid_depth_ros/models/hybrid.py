@@ -1,0 +1,124 @@
+"""This package's own networks: pictures 352 pixels wide, or the paper's crop of them."""
+
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.files import file_digest
+from hybrid_depth_ros.models.model import NYU, Model, View
+from hybrid_depth_ros.upsampling import enlarge
+from hybrid_depth_ros.weights import load_network, weights_path
+
+# NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
+NYU_FX_PER_WIDTH = NYU.fx / NYU.width
+# The paper (section 4) shows the network NYU images at 352×264 and crops 320×256 of them.
+NETWORK_WIDTH, NETWORK_HEIGHT = 352, 264
+CROP_WIDTH, CROP_HEIGHT = 320, 256
+# A very tall image is shrunk to this height, not to the network's width.
+MAX_HEIGHT = 3 * NETWORK_HEIGHT
+FITS = ('full', 'paper')
+INT8 = '-int8.zip'      # weights.safetensors has its quantised graph in weights-int8.zip
+
+
+class HybridModel(Model):
+    """weights: a registered name or a file, see :func:`hybrid_depth_ros.weights.load_network`.
+
+    network: what is loaded already, in place of a file.
+    """
+
+    def __init__(self, weights, network=None):
+        self._network = network
+        super().__init__(weights, None if network is not None else weights_path(weights))
+
+    def view(self, image, fit='full'):
+        return (_FullView if fit == 'full' else _PaperView)(image)
+
+    def module(self, fuse=None):
+        """fuse: run each up-projection's unpoolings as one convolution; None: where it is faster.
+        """
+        from hybrid_depth_ros.network import FromPixels
+        network = load_network(str(self.path)) if self._network is None else self._network
+        if fuse is None:
+            # One wide convolution beats eight narrow ones; with resnet50's 1024 channels its
+            # 44 % more arithmetic costs more than that saves.
+            fuse = getattr(network, 'encoder_name', 'resnet50') != 'resnet50'
+        return FromPixels(network.fuse() if fuse else network).eval()
+
+    @cached_property
+    def digest(self):
+        return file_digest(self.path) if self.path.is_file() else ''
+
+    @property
+    def int8(self):
+        graph = self.path.with_name(self.path.stem + INT8)
+        return graph if graph.is_file() else None
+
+    def example(self):
+        return np.zeros((2, 288, 352, 3), np.uint8)
+
+
+def _shrink(image, width, height):
+    """Resize as cv2.INTER_AREA does, but for a fifth of a grey level, in a quarter of the time."""
+    times = max(-(-image.shape[1] // width), -(-image.shape[0] // height))
+    if times > 1 and (times * width, times * height) != image.shape[1::-1]:
+        # OpenCV averages whole pixels fast, and parts of them slowly
+        image = cv2.resize(image, (times * width, times * height))
+    return cv2.resize(image, (width, height),
+                      interpolation=cv2.INTER_AREA if times > 1 else cv2.INTER_LINEAR)
+
+
+class _FullView(View):
+    """The whole image at the network's width: what goes in, and how depth comes back."""
+
+    focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
+
+    def __init__(self, image):
+        self.height, self.width = image.shape[:2]
+        self.scale = min(NETWORK_WIDTH / self.width, MAX_HEIGHT / self.height)
+        # even, because the network's output has half the resolution
+        self.seen_width, self.seen_height = (
+            max(2, 2 * round(side * self.scale / 2)) for side in (self.width, self.height))
+        small = _shrink(image, self.seen_width, self.seen_height)
+        self.pixels = cv2.copyMakeBorder(small, 0, -self.seen_height % 32, 0,
+                                         -self.seen_width % 32, cv2.BORDER_REPLICATE)
+
+    def restore(self, output):
+        seen = output[:self.seen_height // 2, :self.seen_width // 2]
+        return enlarge(seen * np.float32(self.correction), self.width, self.height, self.guide,
+                       self.pixels[:self.seen_height, :self.seen_width])
+
+
+class _PaperView(View):
+    """The paper's centre crop: what goes in, and how depth comes back."""
+
+    focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
+
+    def __init__(self, image):
+        self.height, self.width = image.shape[:2]
+        # the largest centred 4:3 window, so that 352×264 is covered
+        self.seen_width = min(self.width, max(
+            1, round(self.height * NETWORK_WIDTH / NETWORK_HEIGHT)))
+        self.seen_height = min(self.height, max(
+            1, round(self.width * NETWORK_HEIGHT / NETWORK_WIDTH)))
+        self.scale = NETWORK_WIDTH / self.seen_width
+        small = _shrink(_centre(image, self.seen_width, self.seen_height),
+                        NETWORK_WIDTH, NETWORK_HEIGHT)
+        self.pixels = _centre(small, CROP_WIDTH, CROP_HEIGHT)
+
+    def restore(self, output):
+        # even, so that the crop's margins are the same on both sides: 582×466 of 640×480
+        width = 2 * round(self.seen_width * CROP_WIDTH / NETWORK_WIDTH / 2)
+        height = 2 * round(self.seen_height * CROP_HEIGHT / NETWORK_HEIGHT / 2)
+        width, height = (min(max(1, size), limit) for size, limit in
+                         ((width, self.seen_width), (height, self.seen_height)))
+        depth = np.full((self.height, self.width), np.nan, np.float32)
+        guide = None if self.guide is None else _centre(self.guide, width, height)
+        _centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
+                                                   width, height, guide, self.pixels)
+        return depth
+
+
+def _centre(image, width, height):
+    y, x = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[y:y + height, x:x + width]

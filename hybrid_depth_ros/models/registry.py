@@ -1,0 +1,3 @@
+"""Networks of others that are known by a name here."""
+
+HUB_NAMES: dict = {}

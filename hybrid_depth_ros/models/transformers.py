@@ -1,0 +1,297 @@
+"""Depth networks that the library transformers has: it does the architecture and the pictures.
+
+A folder in its format: config.json, preprocessor_config.json, model.safetensors. Tensors alone are
+read, and no code comes from anywhere but the installed library.
+"""
+
+import hashlib
+import json
+import math
+import re
+from functools import cached_property
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import numpy as np
+
+from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import expanded, file_digest
+from hybrid_depth_ros.models.model import (
+    HUB,
+    HUB_FILES,
+    Model,
+    View,
+    check_shape,
+)
+from hybrid_depth_ros.models.registry import HUB_NAMES
+
+INSTALL = "pip install 'hybrid_depth_ros[transformers]', or transformers, torch and torchvision"
+PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
+LARGEST_TEXT = 1 << 20    # bytes of a config: all known ones have a few thousand
+LARGEST_NUMBER = 1 << 20  # in a config: all known ones stay below some thousands
+LARGEST_PICTURE = 2048    # pixels of a side that a network is shown
+# DPT's first fusion has no use for these; checkpoints of it leave them out
+UNUSED = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
+FAMILIES = ('depth_anything', 'dpt', 'glpn', 'zoedepth', 'depth_pro')
+RELATIVE = ('depth_anything', 'dpt')  # where their config does not say that they give metres
+
+
+class TransformersModel(Model):
+    """weights: a registered name, ``hf:ORG/NAME``, downloaded once, or a folder.
+
+    Raises OSError where it is not there, ValueError where it will not do.
+    """
+
+    one_by_one = True  # exports of these networks hold what was traced, a size among it
+    layout, kind = (-1, 3, -1, -1), np.float32
+
+    def __init__(self, weights):
+        for name in ('transformers', 'torch', 'torchvision'):
+            if not find_spec(name):
+                raise ValueError(f'{weights} needs {name}, which is not installed: {INSTALL}')
+        self._entry = HUB_NAMES.get(weights)
+        address = self._entry.address if self._entry else weights
+        if address.startswith(HUB):
+            from hybrid_depth_ros.models.hub import hub_folder
+            path = hub_folder(address)
+        else:
+            path = expanded(weights)
+        super().__init__(weights, path)
+        if self._entry and self._entry.note:
+            self.notes.append(f'{weights}: {self._entry.note}')
+        config = _checked(path)
+        self.family = config['model_type']
+        self.relative = (self.family in RELATIVE
+                         and config.get('depth_estimation_type') != 'metric')
+        if self.family == 'zoedepth' and len(config.get('bin_configurations', ())) > 1:
+            self.runtimes = ('torch',)  # which of its heads sees a picture is decided in Python
+        self._processor = _processor(path)
+        self.digest  # noqa: B018 - what is damaged is said now
+        self.focal = self._focal()
+
+    @cached_property
+    def digest(self):
+        digests = []
+        for name in HUB_FILES:
+            path = self.path / name
+            digests.append(file_digest(path))
+            held = path.resolve().name  # in the hub's cache a file has its digest for a name
+            if path.is_symlink() and re.fullmatch('[0-9a-f]{64}', held) and held != digests[-1]:
+                raise OSError(f'{path} is not what the hub holds: its sha256 is {digests[-1]}, not '
+                              f'{held}; delete {path.resolve()} to download it again')
+        return hashlib.sha256(' '.join(digests).encode()).hexdigest()
+
+    def _focal(self):
+        """The focal length of the camera that it learnt metres through, in its own pixels."""
+        camera = self._entry and self._entry.camera
+        if not camera or self.relative:
+            return None
+        seen = self.view(np.zeros((camera.height, camera.width, 3), np.uint8))
+        return camera.fx * seen.scale
+
+    def view(self, image, fit='full'):
+        if fit != 'full':
+            raise ValueError(f"fit {fit} is for this package's own networks: set fit to full for "
+                             f'{self.name}')
+        check_shape(image, self.name)
+        pixels = self._processor(images=image, input_data_format='channels_last',
+                                 return_tensors='pt')['pixel_values'][0].numpy()
+        view = _View(self, image.shape, pixels)
+        return view
+
+    def module(self):
+        import torch
+        network = _load(self.path)
+
+        class Depth(torch.nn.Module):
+            replayable = False  # these ask the CPU on their way
+
+            def __init__(self):
+                super().__init__()
+                self.network = network
+
+            def one(self, pixels):
+                seen = self.network(pixel_values=pixels)
+                depth = seen.predicted_depth.float()
+                field = getattr(seen, 'field_of_view', None)
+                if field is None:
+                    return depth
+                # Depth Pro's estimate of the field of view, degrees, is one row more
+                row = field.float().reshape(-1, 1, 1).expand(-1, 1, depth.shape[-1])
+                return torch.cat((depth, row), 1)
+
+            def forward(self, pixels):
+                if len(pixels) == 1:
+                    return self.one(pixels)
+                # ZoeDepth's pictures of a batch would vote for one head
+                return torch.cat([self.one(picture[None]) for picture in pixels])
+        return Depth().eval()
+
+    def field_of_view(self, output):
+        """(depth, degrees or None) of a runtime's output for one picture."""
+        if self.family != 'depth_pro' or not self._estimates_field:
+            return output, None
+        return output[:-1], float(output[-1, 0])
+
+    @cached_property
+    def _estimates_field(self):
+        return bool(json.loads((self.path / HUB_FILES[0]).read_text()).get('use_fov_model'))
+
+
+class _View(View):
+    """Depth as the library's own post-processing makes it of the network's output."""
+
+    def __init__(self, model, shape, pixels):
+        self._model, self.pixels = model, pixels
+        self.height, self.width = shape[:2]
+        self.focal = getattr(model, 'focal', None)
+        pad = 0
+        if model.family == 'zoedepth' and getattr(model._processor, 'do_pad', False):
+            pad = int(np.sqrt(self.width / 2) * 3)  # which its processor adds on both sides
+        self.scale = pixels.shape[-1] / (self.width + 2 * pad)
+        self._field = None
+
+    def see_through(self, fx):
+        super().see_through(fx)
+        if self._model.family == 'depth_pro':  # needs no guess of it then
+            self._field = math.degrees(2 * math.atan(self.width / (2 * fx)))
+
+    def restore(self, output):
+        import torch
+        depth, field = self._model.field_of_view(output)
+        field = field if self._field is None else self._field
+        seen = SimpleNamespace(
+            predicted_depth=torch.from_numpy(np.ascontiguousarray(depth))[None],
+            field_of_view=None if field is None else torch.tensor([field]))
+        depth = self._model._processor.post_process_depth_estimation(
+            seen, [(self.height, self.width)])[0]['predicted_depth'].numpy()
+        return depth if self.correction == 1 else depth * np.float32(self.correction)
+
+
+def _checked(folder):
+    """The config of a folder that can be loaded without harm; ValueError where it is not one."""
+    if not (folder / 'model.safetensors').is_file():
+        others = sorted(file.name for file in folder.iterdir())
+        pickles = [name for name in others if name.endswith(PICKLES)]
+        raise ValueError(f'{folder} has no model.safetensors' + (
+            f', only {pickles[0]}, a pickle, which can run code and is not read; its makers may '
+            'offer safetensors, or save it anew by save_pretrained' if pickles else
+            ', or not all of it as one file; download it again'))
+    config, pictures = (_json(folder / name) for name in HUB_FILES[:2])
+    family = config.get('model_type')
+    if family not in FAMILIES:
+        raise ValueError(f'{folder} is a {family} network; of transformers only these give depth '
+                         f'here: {", ".join(FAMILIES)}')
+    if config.get('use_pretrained_backbone') or isinstance(config.get('backbone'), str):
+        raise ValueError(f'{folder / HUB_FILES[0]} wants a backbone from elsewhere '
+                         f'({config.get("backbone")}); only what lies in the folder is loaded')
+    tensors = _header(folder / 'model.safetensors')
+    for name, number in _numbers(config):
+        most = len(tensors) if re.search('layers|depths|blocks', name) else LARGEST_NUMBER
+        if abs(number) > most:
+            raise ValueError(f'{folder / HUB_FILES[0]}: {name} is {number}, which fits no network '
+                             f'of {len(tensors)} tensors')
+    for name, number in _numbers(pictures):
+        if abs(number) > (LARGEST_PICTURE if re.search('size|width|height|edge|multiple', name)
+                          else LARGEST_NUMBER):
+            raise ValueError(f'{folder / HUB_FILES[1]}: {name} is {number}; pictures of more than '
+                             f'{LARGEST_PICTURE} pixels a side are not made')
+    return config
+
+
+def _json(path):
+    if not path.is_file():
+        raise ValueError(f'{path} is not there; a folder of transformers has '
+                         + ', '.join(HUB_FILES))
+    if path.stat().st_size > LARGEST_TEXT:
+        raise ValueError(f'{path} has {path.stat().st_size} bytes, which no config needs')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is no JSON ({reason(error)}); download it again') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} is no config: it holds a {type(content).__name__}')
+    return content
+
+
+def _numbers(content, name=''):
+    """(name, number) of all numbers anywhere in a config."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _numbers(value, key if not str(key).isdigit() else name)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _numbers(value, name)
+    elif isinstance(content, (int, float)) and not isinstance(content, bool):
+        # stage_names and the like are texts; an eps is far below 1
+        yield str(name), content
+
+
+def _header(path):
+    """{name: shape} of a safetensors file, whose claims safetensors holds against its size."""
+    import safetensors
+    try:
+        with safetensors.safe_open(path, 'numpy') as file:
+            return {name: file.get_slice(name).get_shape()
+                    for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f'{path} is not a whole safetensors file ({reason(error)}); download it '
+                         'again') from error
+
+
+def _processor(folder):
+    from transformers import AutoImageProcessor
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False)
+        if not hasattr(processor, 'post_process_depth_estimation'):
+            raise ValueError(f'{type(processor).__name__} makes no depth')
+        return processor
+    except Exception as error:  # of whichever class the library likes
+        raise ValueError(f'{folder / HUB_FILES[1]} will not do ({reason(error)[:300]})') from error
+
+
+def _load(folder):
+    """The network, float32 and in eval mode; ValueError where tensors and config don't agree."""
+    import torch
+    import transformers
+    held = sum(math.prod(shape) for shape in _header(folder / 'model.safetensors').values())
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # it says at length what is checked here
+    logging.disable_progress_bar()
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False)
+        with torch.device('meta'):  # takes no memory
+            empty = transformers.AutoModelForDepthEstimation.from_config(
+                config, trust_remote_code=False)
+        wanted = sum(tensor.numel() for tensor in empty.parameters())
+        if wanted > 1.5 * held + 1e6:
+            raise ValueError(f'its config is of {wanted / 1e6:.0f} million numbers, its tensors '
+                             f'are {held / 1e6:.0f} million')
+        network, said = transformers.AutoModelForDepthEstimation.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False,
+            use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of whichever class the library likes
+        raise ValueError(f'{folder} cannot be loaded ({reason(error)[:300]})') from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    missing = [name for name in said['missing_keys'] if not UNUSED.match(name)]
+    wrong = [key[0] if isinstance(key, tuple) else key for key in said['mismatched_keys']]
+    if missing or wrong:
+        raise ValueError(f'{folder}: its tensors are not those of its config; missing: '
+                         f'{_few(missing)}; of another shape: {_few(wrong)}')
+    if bad := [name for name, tensor in network.named_parameters()
+               if not tensor.isfinite().all()]:
+        raise ValueError(f'{folder}: NaN or infinite numbers in {_few(bad)}')
+    return network.eval()
+
+
+def _few(names):
+    first, more = ', '.join(map(str, sorted(names)[:3])), len(names) - 3
+    return f'{first} and {more} more' if more > 0 else first or 'none'
