@@ -43,7 +43,7 @@ def zoedepth(t, heads):
     config = t.ZoeDepthConfig(
         backbone_config=backbone, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16,
         bottleneck_features=16, num_relative_features=8, bin_embedding_dim=16,
-        patch_transformer_hidden_size=16, patch_transformer_intermediate_size=32,
+        patch_transformer_hidden_size=128, patch_transformer_intermediate_size=32,
         patch_transformer_num_attention_heads=2, num_patch_transformer_layers=4,
         num_attractors=[4, 2, 2, 1], bin_configurations=bins[:heads])
     return t.ZoeDepthForDepthEstimation(config), t.ZoeDepthImageProcessor(
