@@ -19,6 +19,7 @@ EXTRAS = {
     'openvino': ['openvino>=2025.1'],
     'torch': TORCH,
     'onnxruntime': ['onnxruntime', 'onnx', *TORCH],
+    'transformers': [*TORCH, 'transformers>=4.56', 'huggingface_hub', 'pillow'],
     'bag': ['rosbags>=0.11', 'matplotlib'],
     'viewer': ['viser>=1.1.1'],
     'demo': ['rosbags>=0.11'],
@@ -27,6 +28,7 @@ EXTRAS = {
               'tensorboard', 'matplotlib'],
     'synthetic': ['infinigen==1.15.5', 'bpy==4.2.0', 'tqdm'],  # Python 3.11; train/synthetic
     'test': ['pytest', 'hypothesis', 'openvino>=2025.1', 'onnxruntime', 'onnx', 'matplotlib',
+             'transformers>=4.56', 'huggingface_hub', 'pillow',
              'viser>=1.1.1', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg'],
 }
@@ -61,6 +63,7 @@ setup(
             f'viewer_node = {PACKAGE}.nodes.viewer:main',
             f'evaluator_node = {PACKAGE}.nodes.evaluator:main',
             f'evaluate_bag = {PACKAGE}.evaluate_bag:main',
+            f'weights = {PACKAGE}.weights.__main__:main',
         ],
     },
 )

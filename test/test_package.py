@@ -28,7 +28,8 @@ def test_colcon_installs_an_ament_python_package(workspace):
     for name in ('package.xml', 'launch/depth.launch.py', 'launch/multi_camera.launch.py',
                  'config/depth.yaml', 'config/depth.rviz', 'config/nav2_obstacles.yaml'):
         assert (workspace / 'share/hybrid_depth_ros' / name).exists()
-    for name in ('depth_node', 'camera_node', 'viewer_node', 'evaluator_node', 'evaluate_bag'):
+    for name in ('depth_node', 'camera_node', 'viewer_node', 'evaluator_node', 'evaluate_bag',
+                 'weights'):
         assert os.access(workspace / 'lib/hybrid_depth_ros' / name, os.X_OK)
 
 

@@ -22,13 +22,10 @@ def hub_folder(name, fresh=False):
     against the digests that the hub names. Raises ValueError for another name, OSError in one
     sentence where it can't be had.
     """
-    match = re.fullmatch(r'([\w.-]+/[\w.-]+)(?:@([\w.-]+))?', name.removeprefix(HUB), re.ASCII)
-    if not match or '..' in name:
-        raise ValueError(f'{name} is no name on the hub; it is written {HUB}ORG/NAME')
-    repository, revision = match[1], match[2] or 'main'
-    kept = cache_folder() / 'hub' / name.removeprefix(HUB).replace('/', '--')
-    if not fresh and (folder := _whole(kept) or _in_huggingface_cache(repository, revision)):
+    repository, revision = _parts(name)
+    if not fresh and (folder := kept_folder(name)):
         return folder
+    kept = _place(name)
     if not find_spec('huggingface_hub'):
         raise OSError(f'{name} is not here yet, and huggingface_hub, which downloads it, is not '
                       "installed: pip install 'hybrid_depth_ros[transformers]'")
@@ -38,6 +35,23 @@ def hub_folder(name, fresh=False):
         commit = seen.commit_hash or commit
         _fetch(name, seen, kept / re.sub(r'[^\w.-]', '_', commit) / file)
     return kept / re.sub(r'[^\w.-]', '_', commit)
+
+
+def kept_folder(name):
+    """The folder of a name on the hub that is here already, or None."""
+    return _whole(_place(name)) or _in_huggingface_cache(*_parts(name))
+
+
+def _parts(name):
+    """Repository and revision of a name."""
+    match = re.fullmatch(r'([\w.-]+/[\w.-]+)(?:@([\w.-]+))?', name.removeprefix(HUB), re.ASCII)
+    if not match or '..' in name:
+        raise ValueError(f'{name} is no name on the hub; it is written {HUB}ORG/NAME')
+    return match[1], match[2] or 'main'
+
+
+def _place(name):
+    return cache_folder() / 'hub' / name.removeprefix(HUB).replace('/', '--')
 
 
 def _whole(kept):

@@ -58,7 +58,7 @@ class HybridModel(Model):
         return np.zeros((2, 288, 352, 3), np.uint8)
 
 
-def _shrink(image, width, height):
+def shrink(image, width, height):
     """Resize as cv2.INTER_AREA does, but for a fifth of a grey level, in a quarter of the time."""
     times = max(-(-image.shape[1] // width), -(-image.shape[0] // height))
     if times > 1 and (times * width, times * height) != image.shape[1::-1]:
@@ -79,7 +79,7 @@ class _FullView(View):
         # even, because the network's output has half the resolution
         self.seen_width, self.seen_height = (
             max(2, 2 * round(side * self.scale / 2)) for side in (self.width, self.height))
-        small = _shrink(image, self.seen_width, self.seen_height)
+        small = shrink(image, self.seen_width, self.seen_height)
         self.pixels = cv2.copyMakeBorder(small, 0, -self.seen_height % 32, 0,
                                          -self.seen_width % 32, cv2.BORDER_REPLICATE)
 
@@ -102,7 +102,7 @@ class _PaperView(View):
         self.seen_height = min(self.height, max(
             1, round(self.width * NETWORK_HEIGHT / NETWORK_WIDTH)))
         self.scale = NETWORK_WIDTH / self.seen_width
-        small = _shrink(_centre(image, self.seen_width, self.seen_height),
+        small = shrink(_centre(image, self.seen_width, self.seen_height),
                         NETWORK_WIDTH, NETWORK_HEIGHT)
         self.pixels = _centre(small, CROP_WIDTH, CROP_HEIGHT)
 

@@ -64,7 +64,8 @@ class Model:
     relative = False
     one_by_one = False
     graph = None
-    runtimes = ('torch', 'openvino', 'onnxruntime', 'tensorrt')
+    answer = 0  # which of a graph's outputs is depth
+    runtimes: tuple = ('torch', 'openvino', 'onnxruntime', 'tensorrt')
     layout: tuple = (-1, -1, -1, 3)  # shape and dtype of a batch of pixels
     kind: Any = np.uint8
 

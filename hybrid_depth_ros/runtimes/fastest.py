@@ -52,8 +52,9 @@ def _make(runtime, precision, model, device):
         return TorchRuntime(model.module(), device, precision)
     if runtime == 'openvino':
         return OpenVinoRuntime(partial(_openvino_graph, model, precision), precision,
-                               model.one_by_one)
-    return OnnxRuntime(partial(_onnx_graph, model), runtime, precision, model.one_by_one)
+                               model.one_by_one, model.answer)
+    return OnnxRuntime(partial(_onnx_graph, model), runtime, precision, model.one_by_one,
+                       model.answer)
 
 
 def _size(shape):
@@ -63,7 +64,7 @@ def _size(shape):
 def _openvino_graph(model, precision, shape):
     """XML and weights, or an ONNX file's content and nothing; shape: where it is of one alone."""
     if model.graph:
-        return model.graph, b''
+        return model.graph.read_bytes(), b''
     file = model.int8 if precision == 'int8' else cached(
         model.digest, f'{_size(shape)}.zip', partial(export_openvino, model, shape))
     return read_graph(file, model.digest)

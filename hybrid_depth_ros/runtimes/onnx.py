@@ -14,12 +14,13 @@ class OnnxRuntime:
     """A graph in ONNX Runtime: on the CPU, or by TensorRT on a GPU.
 
     graph: called with a shape of pixels for the .onnx file, or with None where one is for all
-    shapes. one_by_one: it is not, and takes one picture at a time.
+    shapes. one_by_one: it is not, and takes one picture at a time. answer: which of its outputs
+    is depth.
     """
 
-    def __init__(self, graph, name='onnxruntime', precision='fp32', one_by_one=False):
+    def __init__(self, graph, name='onnxruntime', precision='fp32', one_by_one=False, answer=0):
         import onnxruntime
-        self.name, self.precision = name, precision
+        self.name, self.precision, self._answer = name, precision, answer
         self.device = 'cuda' if name == 'tensorrt' else 'cpu'
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors, not its advice
@@ -53,4 +54,4 @@ class OnnxRuntime:
         if self._one_by_one and len(pixels) > 1:
             return np.concatenate([self(picture[None]) for picture in pixels])
         session = self._session(pixels.shape if self._one_by_one else None)
-        return session.run(None, {session.get_inputs()[0].name: pixels})[0]
+        return session.run(None, {session.get_inputs()[0].name: pixels})[self._answer]

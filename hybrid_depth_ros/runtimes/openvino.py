@@ -16,13 +16,13 @@ class OpenVinoRuntime:
 
     graph: called with a shape of pixels for the bytes of its XML and of its weights, or for an ONNX
     file and no bytes; with None where one graph is for all shapes. one_by_one: it is not, and
-    takes one picture at a time.
+    takes one picture at a time. answer: which of its outputs is depth.
     """
 
     name, device = 'openvino', 'cpu'
 
-    def __init__(self, graph, precision, one_by_one=False):
-        self.precision = precision
+    def __init__(self, graph, precision, one_by_one=False, answer=0):
+        self.precision, self._answer = precision, answer
         self._core, self._requests, self._one_by_one = core(), OrderedDict(), one_by_one
         self._make, self._graph = graph, None if one_by_one else graph(None)
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
@@ -45,7 +45,7 @@ class OpenVinoRuntime:
         if self._one_by_one and len(pixels) > 1:
             return np.concatenate([self(picture[None]) for picture in pixels])
         request = kept(self._requests, pixels.shape, partial(self._compile, pixels.shape))
-        return request.infer([pixels], share_inputs=True, share_outputs=True)[0].copy()
+        return request.infer([pixels], share_inputs=True, share_outputs=True)[self._answer].copy()
 
 
 @lru_cache(maxsize=1)

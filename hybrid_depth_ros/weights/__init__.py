@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder, expanded, readable_name, whole
+from hybrid_depth_ros.models.registry import HUB_NAMES
 
 DATA = Path(__file__).parent.parent / 'data'
 PICKLES = ('.model', '.pth', '.pt')
@@ -86,11 +87,12 @@ def weights_path(name_or_path):
             raise FileNotFoundError(f'{path} is not in this install of the package: install it '
                                     'again, or pass the path of a weights file')
         else:
-            near = difflib.get_close_matches(str(name_or_path), REGISTRY, n=1)
+            near = difflib.get_close_matches(str(name_or_path), [*REGISTRY, *HUB_NAMES], n=1)
             raise FileNotFoundError(
                 f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)}); '
                 + (f'did you mean {near[0]}?' if near else
-                   'pass one of them or the path of a file'))
+                   'pass one of them, the path of a file, or hf:ORG/NAME; python -m '
+                   'hybrid_depth_ros.weights lists the names of others'))
     return path
 
 
