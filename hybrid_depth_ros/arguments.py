@@ -1,8 +1,37 @@
-"""What stands on a command line: paths with a home folder, numbers that are numbers."""
+"""What stands on a command line: paths with a home folder, numbers that are numbers; its end."""
 
-from argparse import ArgumentTypeError
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from contextlib import contextmanager
 
+from hybrid_depth_ros.errors import begin, explain
 from hybrid_depth_ros.files import expanded
+
+
+def command(doc, **options):
+    """The parser of a command, which begins here (:func:`hybrid_depth_ros.errors.begin`)."""
+    begin()
+    return ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter, **options)
+
+
+@contextmanager
+def told(name, stopped=None):
+    """What goes wrong inside ends the command `name` with a sentence; Ctrl-C with `stopped`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        sys.exit(f'{name}: {explain(error)}')
+    except KeyboardInterrupt:
+        if stopped is None:
+            raise
+        sys.exit(f'{name}: {stopped}')
+
+
+def check_least(parser, args, **least):
+    """End with a sentence where a number that was given is less than its least."""
+    for name, fewest in least.items():
+        if (value := getattr(args, name)) is not None and value < fewest:
+            parser.error(f'--{name} is {value}; it must be at least {fewest}')
 
 
 def user_path(text):

@@ -3,7 +3,6 @@
 ``python -m hybrid_depth_ros.demo``, or ``make demo``.
 """
 
-import argparse
 import json
 import os
 import random
@@ -32,9 +31,9 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
-from hybrid_depth_ros.arguments import number, user_path
+from hybrid_depth_ros.arguments import command, number, user_path
 from hybrid_depth_ros.encodings import cloud_array, header_stamp, image_to_depth
-from hybrid_depth_ros.errors import begin, explain, printable
+from hybrid_depth_ros.errors import explain, printable
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
@@ -288,9 +287,8 @@ def report(recorder, out, partial):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog='make demo', description=__doc__)
-    parser.add_argument('--source', default='room',
-                        help=SOURCES)
+    parser = command(__doc__, prog='make demo')
+    parser.add_argument('--source', default='room', help=SOURCES)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
     parser.add_argument('--out', type=user_path, default=Path('demo_out'))
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
@@ -299,7 +297,6 @@ def main(argv=None):
     parser.add_argument('--anchors', default='', choices=('', 'scan'),
                         help="scan: correct depth by the room's lidar, and show it without too")
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
-    begin()
     args = parser.parse_args(argv)
     for name in (args.source, args.weights):
         if printable(name) != name:

@@ -4,15 +4,13 @@ Runs the network on every colour frame that has a true depth image of the same m
 --predicted scores the depth that is already in the recording. Needs no ROS.
 """
 
-import argparse
 import csv
 import json
 import sys
 from contextlib import ExitStack, contextmanager
 
 from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
-from hybrid_depth_ros.arguments import number, user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import command, number, told, user_path
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
 from hybrid_depth_ros.recordings.anchors import RecordedAnchors
@@ -164,8 +162,7 @@ def add_anchor_arguments(parser):
 
 def main(argv=None, predictor=None):
     """The command line; predictor stands in for the one that --weights names."""
-    begin()
-    parser = argparse.ArgumentParser(prog='evaluate_bag', description=__doc__)
+    parser = command(__doc__, prog='evaluate_bag')
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--image', metavar='TOPIC', help='colour; needed where there are several')
     parser.add_argument('--depth', metavar='TOPIC',
@@ -187,10 +184,8 @@ def main(argv=None, predictor=None):
                         help='draw errors, and the best, median and worst frame')
     add_anchor_arguments(parser)
     args = parser.parse_args(argv)
-    try:
+    with told('evaluate_bag'):
         return evaluate(args, predictor)
-    except (OSError, ValueError) as error:
-        sys.exit(f'evaluate_bag: {explain(error)}')
 
 
 if __name__ == '__main__':

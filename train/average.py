@@ -5,14 +5,10 @@ soups*); rooms unlike the training rooms profit most. The batch norms' statistic
 of the mean, so they are measured anew on training samples.
 """
 
-import argparse
-import sys
-
 import torch
 import tqdm
 
-from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
@@ -64,18 +60,15 @@ def inputs(loader):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__)
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=user_path, required=True, help='.safetensors to write')
     add_training_arguments(parser)
     args = parser.parse_args(argv)
     check_shares(parser, args)
-    if args.batches < 1:
-        parser.error(f'--batches is {args.batches}; it must be at least 1')
-    try:
+    check_least(parser, args, batches=1)
+    with told('train.average'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
         if config['validation']:
@@ -89,8 +82,6 @@ def main(argv=None):
         measure_batch_norms(network, inputs(tqdm.tqdm(loader, unit='batch')))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.average: {explain(error)}')
     print(f'{args.out}: the mean of {len(args.weights)} networks')
 
 

@@ -1,16 +1,13 @@
 """Score weights on RGB-D pairs: ``python -m train.evaluate --weights W --data PATH``."""
 
-import argparse
 import json
-import sys
 
 import cv2
 import numpy as np
 import torch
 import tqdm
 
-from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import command, told, user_path
 from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import (
@@ -214,8 +211,7 @@ def save_plot(bands, out, form=None):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command(__doc__)
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')
@@ -230,7 +226,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.flip and args.protocol == 'whole':
         parser.error('--flip is of the protocols paper and eigen; leave it out')
-    try:
+    with told('train.evaluate'):
         dataset = open_data(args, args.data)
         if args.ranges:
             dataset = dataset.numbered(args.ranges)
@@ -266,8 +262,6 @@ def main(argv=None):
                 save_plot(report['bands'], file, args.plot.suffix[1:] or None)
         if args.pictures:
             save_gallery(network, dataset, report['rel_per_image'], args.pictures)
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.evaluate: {explain(error)}')
 
 
 if __name__ == '__main__':

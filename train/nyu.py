@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import command, told, user_path
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
     add_data_arguments,
@@ -197,9 +196,7 @@ def interval(text):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__)
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
     parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',
@@ -217,13 +214,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
     check_shares(parser, args)
     try:
-        config = load_config(args.config, args.set)
-        data = [open_data(args, path) for path in args.data]
-        judged = {path: open_data(args, path) for path in args.validate}
-        train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
-              args.checkpoint_every, args.strict, judged)
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.nyu: {explain(error)}')
+        with told('train.nyu', 'stopped at once; --resume goes on from the last checkpoint'):
+            config = load_config(args.config, args.set)
+            data = [open_data(args, path) for path in args.data]
+            judged = {path: open_data(args, path) for path in args.validate}
+            train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
+                  args.checkpoint_every, args.strict, judged)
     except FloatingPointError as error:
         sys.exit(f'train.nyu: {error}')
     except torch.cuda.OutOfMemoryError:
@@ -231,8 +227,6 @@ def main(argv=None):
     except Stopped as stopped:
         print(f'train.nyu: {stopped}', file=sys.stderr)
         sys.exit(128 + stopped.number)
-    except KeyboardInterrupt:
-        sys.exit('train.nyu: stopped at once; --resume goes on from the last checkpoint')
 
 
 if __name__ == '__main__':

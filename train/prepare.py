@@ -4,7 +4,6 @@ Training reads the store fastest: two arrays on disk, decoded, registered, at on
 NYU recordings are synchronised and registered on the way. Stopped, it goes on where it was.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -17,8 +16,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import check_least, command, told, user_path
+from hybrid_depth_ros.errors import explain
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
 from train.datasets.nyu import LabeledMat
@@ -166,8 +165,7 @@ def _finish(dataset, folder, out):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command(__doc__)
     parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')
     add_data_arguments(parser, 'train')
@@ -182,10 +180,8 @@ def main(argv=None):
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
     if not size or not all(int(side) for side in size.groups()):
         parser.error(f'--size is {args.size!r}; it must be like 352x264')
-    for name in ('count', 'workers'):
-        if (value := getattr(args, name)) is not None and value < 1:
-            parser.error(f'--{name} is {value}; it must be at least 1')
-    try:
+    check_least(parser, args, count=1, workers=1)
+    with told('train.prepare', 'stopped; the same command goes on from here'):
         dataset = open_data(args, args.data)
         for sentence in dataset.left_out:
             print(f'left out: {sentence}', file=sys.stderr)
@@ -198,10 +194,6 @@ def main(argv=None):
             raise ValueError(f'--labeled is for raw scenes, which {args.data} is not; leave it out')
         lost = prepare(equally_spaced(dataset, count), args.out, *map(int, size.groups()),
                        workers=args.workers)
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.prepare: {explain(error)}')
-    except KeyboardInterrupt:
-        sys.exit('train.prepare: stopped; the same command goes on from here')
     print(f'{args.out}: {len(open_dataset(args.out))} pairs'
           + (f', {lost} left out' if lost else ''))
 

@@ -6,12 +6,11 @@ chooses a scale for each. The result lies beside the weights, and `runtime: open
 stays; where it doesn't, the first layers, which see the picture, are left in floating point.
 """
 
-import argparse
 import io
 import sys
 
-from hybrid_depth_ros.arguments import user_path
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import check_least, command, user_path
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import file_digest, write_whole
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.models.hybrid import INT8
@@ -53,8 +52,7 @@ def equal_shares(sets, count):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command(__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
                         help='training pictures; those to compare on are cut from the first')
@@ -66,8 +64,7 @@ def main(argv=None):
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
     parser.add_argument('--out', type=user_path, help='default: beside the weights')
     args = parser.parse_args(argv)
-    if args.count < 1:
-        parser.error(f'--count is {args.count}; it must be at least 1')
+    check_least(parser, args, count=1)
     try:
         from train.evaluate import evaluate_whole
         path = weights_path(args.weights)

@@ -5,16 +5,14 @@ that step: float32, tensors as torch lays them out, eight unpooling convolutions
 gradients and AdamW. Steps take turns, and medians are compared.
 """
 
-import argparse
 import copy
 import statistics
-import sys
 import time
 from itertools import islice
 
 import torch
 
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import check_least, command, told
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
 from train.arguments import add_training_arguments
@@ -117,23 +115,17 @@ def loading_time(config, data, workers, batches):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__)
     add_training_arguments(parser, required=False, default=[], help='RGB-D data in any form; '
                            'default: a virtual room, drawn before, so that reading costs nothing')
     parser.add_argument('--workers', type=int, default=1, help='loading processes')
     parser.add_argument('--rounds', type=int, default=8, help='batches and steps measured')
     args = parser.parse_args(argv)
-    for name, least in (('workers', 0), ('rounds', 1)):
-        if (value := getattr(args, name)) < least:
-            parser.error(f'--{name} is {value}; it must be at least {least}')
-    try:
+    check_least(parser, args, workers=0, rounds=1)
+    with told('train.throughput'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data] or [Walk()]
         loading, batch = loading_time(config, data, args.workers, args.rounds)
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.throughput: {explain(error)}')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = make_network(config, from_scratch=True)
     steps = {

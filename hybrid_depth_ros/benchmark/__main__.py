@@ -4,7 +4,6 @@
 and precision beside the plain network; where a frame's time goes; the depth node over DDS.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.arguments import command, user_path
 from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
 from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
@@ -29,7 +28,7 @@ from hybrid_depth_ros.benchmark.stages import (
     nyu_pictures,
     room_picture,
 )
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.predictor import free_memory
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import choose_device, installed
@@ -191,8 +190,7 @@ def main(argv=None):
     # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-    begin()
-    parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
+    parser = command(__doc__, prog='benchmark')
     parser.add_argument('--weights', nargs='+', default=[], metavar='NAME_OR_FILE',
                         help='networks to measure; without, lite-nyu and an untrained ResNet-50')
     parser.add_argument('--data', metavar='FOLDER', help='NYU Depth v2 images: scores δ1')

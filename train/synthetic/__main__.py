@@ -6,7 +6,6 @@ for a depth camera; glass and mirrors have that of their surface. Killed at any 
 command goes on. Then: ``python -m train.nyu --init lite-nyu --data NYU FOLDER …``.
 """
 
-import argparse
 import os
 import sys
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import tqdm
 
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import check_least, command, told
 from train.synthetic import frames
 from train.synthetic.generate import make_rooms
 from train.synthetic.views import Lenses
@@ -26,8 +25,7 @@ BETWEEN = ('LOW', 'HIGH')
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__)
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
     parser.add_argument('--views', type=int, default=10, help='of each room')
@@ -45,9 +43,7 @@ def parse(argv):
     parser.add_argument('--assets', type=Path, help='folder of furniture; default: OUT/assets')
     parser.add_argument('--processes', type=int, default=max(1, (os.cpu_count() or 2) - 1))
     args = parser.parse_args(argv)
-    for name in ('rooms', 'views', 'samples', 'variants', 'processes'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} is {getattr(args, name)}; it must be at least 1')
+    check_least(parser, args, rooms=1, views=1, samples=1, variants=1, processes=1)
     for name, least, most in (('height', 0.05, 2.2), ('pitch', -80, 80), ('fov', 20, 140)):
         low, high = getattr(args, name)
         if not least <= low <= high <= most:
@@ -61,7 +57,6 @@ def parse(argv):
 
 
 def main(argv=None):
-    begin()
     args = parse(argv)
     if not (find_spec('bpy') and find_spec('infinigen')):
         sys.exit(f'train.synthetic: {INSTALL}')
@@ -72,7 +67,7 @@ def main(argv=None):
                           for key, value in settings['lenses'].items()}
     options = {**settings, 'out': str(args.out),
                'assets': str(args.assets or args.out / 'assets')}
-    try:
+    with told('train.synthetic', 'stopped; the same command goes on from here'):
         frames.claim(args.out, settings)
         todo = frames.missing(args.out, args.rooms)
         bar = tqdm.tqdm(total=args.rooms, initial=args.rooms - len(todo), unit='room')
@@ -91,10 +86,6 @@ def main(argv=None):
         frames.contact_sheet(args.out, rows)
         table = frames.distribution(args.out, rows)
         (args.out / 'distribution.txt').write_text(table + '\n')
-    except OSError as error:
-        sys.exit(f'train.synthetic: {explain(error)}')
-    except KeyboardInterrupt:
-        sys.exit('train.synthetic: stopped; the same command goes on from here')
     print(table)
     count, seconds = (sum(column) for column in zip(*spent)) if spent else (0, 0)
     if count:
