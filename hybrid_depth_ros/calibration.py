@@ -7,14 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from hybrid_depth_ros.encodings import (
-    intrinsics_from_camera_info,
-    read_out_size,
-    rectification_from_camera_info,
-)
-from hybrid_depth_ros.geometry import Intrinsics, Rectification
+from hybrid_depth_ros.geometry import Intrinsics, Rectification, same_shape
 
 NEAR = 10_000_000  # ns: a camera_info that is stamped this soon after a frame was meant for it
 KEPT = 300  # calibrations that a live camera has had: ten seconds of zooming
@@ -63,6 +59,65 @@ class Calibration(NamedTuple):
                    *(tuple(map(float, getattr(message, name))) for name in 'dkrp'),
                    message.binning_x, message.binning_y,
                    Region(roi.x_offset, roi.y_offset, roi.width, roi.height))
+
+
+def intrinsics_from_camera_info(info, width, height, rectified=False):
+    """CameraInfo → the Intrinsics of the width×height image that came with it.
+
+    As the message and image_geometry's PinholeCameraModel define it: K is for the full
+    info.width×info.height; the region of interest moves the principal point, then binning
+    divides (0 means 1). An image of yet another size, but of the same shape, was resized, and the
+    camera is with it. rectified: the image is undistorted already, so P counts (K where P is 0).
+    Raises ValueError for an uncalibrated camera, one with impossible numbers, or an image of
+    another shape.
+    """
+    fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
+    if rectified and info.p[0] != 0:
+        fx, cx, fy, cy = (float(info.p[i]) for i in (0, 2, 5, 6))
+    if fx == 0 or fy == 0:
+        raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
+                         'load the calibration')
+    size = read_out_size(info, width, height)
+    if not same_shape(size, (width, height)):
+        raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '
+                         "driver publish this resolution's calibration, or calibrate it")
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    return Intrinsics(*size, fx / across, fy / down, (cx - roi.x_offset) / across,
+                      (cy - roi.y_offset) / down).resized(width, height)
+
+
+def read_out_size(info, width, height):
+    """(width, height) of the images that a CameraInfo is for, after region and binning.
+
+    width, height: of an image, which count where the message has 0 for its own.
+    """
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    return ((roi.width or max(info.width - roi.x_offset, 0)) // across or width,
+            (roi.height or max(info.height - roi.y_offset, 0)) // down or height)
+
+
+def rectification_from_camera_info(info, width, height):
+    """CameraInfo → the Rectification of its width×height images; None without distortion.
+
+    From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
+    Raises ValueError for an unknown model, or numbers that do not go with it.
+    """
+    if not any(info.d):
+        return None
+    rotation = np.array(info.r, np.float64).reshape(3, 3)
+    if not np.isfinite(rotation).all():
+        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite: '
+                         'calibrate the camera anew')
+    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
+        rotation = None
+    camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
+                      for rectified in (False, True))
+    try:
+        return Rectification(camera, target, info.distortion_model, info.d, rotation)
+    except cv2.error as error:
+        raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
+                         f'{info.distortion_model} model: calibrate the camera '
+                         'anew') from error
 
 
 class Camera(NamedTuple):

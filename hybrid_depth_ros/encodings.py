@@ -1,7 +1,6 @@
 """What the bytes of images and clouds in ROS messages mean; needs no ROS itself.
 
-A message here is anything with the fields of sensor_msgs/Image, CompressedImage, CameraInfo or
-PointCloud2:
+A message here is anything with the fields of sensor_msgs/Image, CompressedImage or PointCloud2:
 rclpy's own, or one that rosbags read from a recording. Encodings are named in
 sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules, depth images follow
 REP 118.
@@ -11,8 +10,6 @@ import struct
 
 import cv2
 import numpy as np
-
-from hybrid_depth_ros.geometry import Intrinsics, Rectification, same_shape
 
 # Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
 # by the second row's second and third pixel, ROS by the first row's first two.
@@ -37,14 +34,9 @@ TO_RGB = {
     'nv12': (1, cv2.COLOR_YUV2RGB_NV12),
     'nv21': (1, cv2.COLOR_YUV2RGB_NV21),
     'nv24': (1, None),  # OpenCV has none: see NV24_TO_RGB
-    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
-    'bayer_rggb16': (2, cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr16': (2, cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg16': (2, cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg16': (2, cv2.COLOR_BayerGB2RGB),
+    **{f'bayer_{pattern}{bits}': (bits // 8, code) for bits in (8, 16) for pattern, code in (
+        ('rggb', cv2.COLOR_BayerBG2RGB), ('bggr', cv2.COLOR_BayerRG2RGB),
+        ('gbrg', cv2.COLOR_BayerGR2RGB), ('grbg', cv2.COLOR_BayerGB2RGB))},
 }
 NV = {'nv12': 1.5, 'nv21': 1.5, 'nv24': 3}  # colour behind the picture: rows in all per row of it
 _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
@@ -350,62 +342,3 @@ def is_depth(message):
     """Whether an Image or CompressedImage says that it holds depth."""
     return (encoding_of(message) in DEPTH_TYPES
             or 'compressedDepth' in getattr(message, 'format', ''))
-
-
-def intrinsics_from_camera_info(info, width, height, rectified=False):
-    """CameraInfo → the Intrinsics of the width×height image that came with it.
-
-    As the message and image_geometry's PinholeCameraModel define it: K is for the full
-    info.width×info.height; the region of interest moves the principal point, then binning
-    divides (0 means 1). An image of yet another size, but of the same shape, was resized, and the
-    camera is with it. rectified: the image is undistorted already, so P counts (K where P is 0).
-    Raises ValueError for an uncalibrated camera, one with impossible numbers, or an image of
-    another shape.
-    """
-    fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
-    if rectified and info.p[0] != 0:
-        fx, cx, fy, cy = (float(info.p[i]) for i in (0, 2, 5, 6))
-    if fx == 0 or fy == 0:
-        raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
-                         'load the calibration')
-    size = read_out_size(info, width, height)
-    if not same_shape(size, (width, height)):
-        raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '
-                         "driver publish this resolution's calibration, or calibrate it")
-    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
-    return Intrinsics(*size, fx / across, fy / down, (cx - roi.x_offset) / across,
-                      (cy - roi.y_offset) / down).resized(width, height)
-
-
-def read_out_size(info, width, height):
-    """(width, height) of the images that a CameraInfo is for, after region and binning.
-
-    width, height: of an image, which count where the message has 0 for its own.
-    """
-    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
-    return ((roi.width or max(info.width - roi.x_offset, 0)) // across or width,
-            (roi.height or max(info.height - roi.y_offset, 0)) // down or height)
-
-
-def rectification_from_camera_info(info, width, height):
-    """CameraInfo → the Rectification of its width×height images; None without distortion.
-
-    From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
-    Raises ValueError for an unknown model, or numbers that do not go with it.
-    """
-    if not any(info.d):
-        return None
-    rotation = np.array(info.r, np.float64).reshape(3, 3)
-    if not np.isfinite(rotation).all():
-        raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite: '
-                         'calibrate the camera anew')
-    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
-        rotation = None
-    camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
-                      for rectified in (False, True))
-    try:
-        return Rectification(camera, target, info.distortion_model, info.d, rotation)
-    except cv2.error as error:
-        raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
-                         f'{info.distortion_model} model: calibrate the camera '
-                         'anew') from error

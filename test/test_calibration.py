@@ -5,8 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hybrid_depth_ros.calibration import KEPT, Calibrations, camera_of, says_rectified
-from hybrid_depth_ros.encodings import intrinsics_from_camera_info
+from hybrid_depth_ros.calibration import (
+    KEPT,
+    Calibrations,
+    camera_of,
+    intrinsics_from_camera_info,
+    says_rectified,
+)
 
 MS = 1_000_000
 

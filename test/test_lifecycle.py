@@ -20,7 +20,8 @@ from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
 from hybrid_depth_ros import calibration, geometry
-from hybrid_depth_ros.encodings import image_to_depth, intrinsics_from_camera_info
+from hybrid_depth_ros.calibration import intrinsics_from_camera_info
+from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes import depth_camera
 from hybrid_depth_ros.nodes.depth import DepthNode, check_cameras

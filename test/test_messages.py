@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from hybrid_depth_ros import encodings
+from hybrid_depth_ros.calibration import intrinsics_from_camera_info, rectification_from_camera_info
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
 from hybrid_depth_ros.nodes import messages
 from hybrid_depth_ros.pictures import fill_snapshot
@@ -310,14 +311,14 @@ def camera(**changes):
     ({'width': 0, 'height': 0}, (320, 240), (500, 510, 320, 240)),
 ))
 def test_camera_info_of_part_of_an_image(changes, size, wanted):
-    intrinsics = encodings.intrinsics_from_camera_info(camera(**changes), *size, rectified=False)
+    intrinsics = intrinsics_from_camera_info(camera(**changes), *size, rectified=False)
     assert intrinsics == Intrinsics(*size, *wanted)
 
 
 def test_rectified_images_have_their_own_camera():
-    got = encodings.intrinsics_from_camera_info(camera(), 320, 240, rectified=True)
+    got = intrinsics_from_camera_info(camera(), 320, 240, rectified=True)
     assert got == Intrinsics(320, 240, 200, 205, 155, 115)
-    got = encodings.intrinsics_from_camera_info(camera(p=np.zeros(12)), 640, 480, rectified=True)
+    got = intrinsics_from_camera_info(camera(p=np.zeros(12)), 640, 480, rectified=True)
     assert got == Intrinsics(640, 480, 500, 510, 320, 240)
 
 
@@ -329,7 +330,7 @@ def test_rectified_images_have_their_own_camera():
 ))
 def test_camera_info_errors(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
-        encodings.intrinsics_from_camera_info(camera(**changes), 640, 480)
+        intrinsics_from_camera_info(camera(**changes), 640, 480)
 
 
 def test_camera_info_round_trip():
@@ -340,8 +341,8 @@ def test_camera_info_round_trip():
     assert info.k.tolist() == [262.5, 0, 160.5, 0, 263.5, 119.5, 0, 0, 1]
     assert info.p.tolist() == [262.5, 0, 160.5, 0, 0, 263.5, 119.5, 0, 0, 0, 1, 0]
     for rectified in (False, True):
-        assert encodings.intrinsics_from_camera_info(info, 320, 240, rectified) == intrinsics
-    assert encodings.rectification_from_camera_info(info, 320, 240) is None
+        assert intrinsics_from_camera_info(info, 320, 240, rectified) == intrinsics
+    assert rectification_from_camera_info(info, 320, 240) is None
 
 
 DISTORTIONS = (('plumb_bob', [-0.3, 0.1, 1e-3, -2e-3, 0.01]),
@@ -355,7 +356,7 @@ TILT = cv2.Rodrigues(np.array([0.01, -0.02, 0.015]))[0]
 def test_rectification_agrees_with_undistorted_points(model, coefficients, rotation):
     """The map looks up, for a rectified point, the pixel that undistortPoints took it from."""
     info = camera(distortion_model=model, d=coefficients, r=rotation.ravel().astype(float))
-    rectification = encodings.rectification_from_camera_info(info, 640, 480)
+    rectification = rectification_from_camera_info(info, 640, 480)
     assert rectification.rectified == Intrinsics(640, 480, 400, 410, 310, 230)
     turn = rotation if rotation.any() else np.eye(3)
     matrix, target = info.k.reshape(3, 3), info.p.reshape(3, 4)[:, :3]
@@ -382,7 +383,7 @@ def test_distorted_lines_are_straight_afterwards():
     pixels = np.stack(np.meshgrid(np.arange(640.0), np.arange(480.0)), 2).reshape(-1, 1, 2)
     ideal = cv2.undistortPoints(pixels, matrix, coefficients, P=matrix).reshape(480, 640, 2)
     bars = 127.5 + 60 * np.sin(ideal[..., 0] / 20) + 60 * np.sin(ideal[..., 1] / 20)
-    rectification = encodings.rectification_from_camera_info(info, 640, 480)
+    rectification = rectification_from_camera_info(info, 640, 480)
     straight = rectification.apply(np.repeat(np.rint(bars).astype(np.uint8)[..., None], 3, 2))
     y, x = np.mgrid[:480, :640]
     wanted = 127.5 + 60 * np.sin(x / 20) + 60 * np.sin(y / 20)
@@ -395,9 +396,9 @@ def test_distorted_lines_are_straight_afterwards():
 
 def test_rectification_follows_the_image_size():
     info = camera(d=[-0.3, 0.1, 0.0, 0.0, 0.0])
-    assert encodings.rectification_from_camera_info(info, 320, 240).rectified == Intrinsics(
+    assert rectification_from_camera_info(info, 320, 240).rectified == Intrinsics(
         320, 240, 200, 205, 155, 115)
-    assert encodings.rectification_from_camera_info(camera(d=[]), 640, 480) is None
+    assert rectification_from_camera_info(camera(d=[]), 640, 480) is None
 
 
 @pytest.mark.parametrize(('changes', 'complaint'), (
@@ -411,7 +412,7 @@ def test_rectification_follows_the_image_size():
 def test_rectification_errors(changes, complaint):
     info = camera(**{'d': [-0.3, 0.1, 0.0, 0.0, 0.0], **changes})
     with pytest.raises(ValueError, match=complaint):
-        encodings.rectification_from_camera_info(info, 640, 480)
+        rectification_from_camera_info(info, 640, 480)
 
 
 CALIBRATION = '''
@@ -446,7 +447,7 @@ def test_calibration_file(tmp_path):
     assert list(info.d) == [0.2, -0.1, 1e-3, 0.001, 0.02, 0.3, -0.05, 0.01]
     assert info.k[0] == 500.5 and info.r.tolist() == np.eye(3).ravel().tolist()
     assert info.p.tolist() == [400, 0, 310, 0, 0, 410, 230, 0, 0, 0, 1, 0]
-    assert encodings.rectification_from_camera_info(info, 640, 480) is not None
+    assert rectification_from_camera_info(info, 640, 480) is not None
 
 
 @pytest.mark.parametrize(('old', 'new', 'complaint'), (
