@@ -2,7 +2,6 @@
 
 from importlib import import_module
 
-from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.time import Time
 
@@ -16,6 +15,7 @@ def publish_static(node, parent, child, pose):
         tf2_ros = import_module('tf2_ros')
     except ImportError:
         return None
+    from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
     transform = TransformStamped(child_frame_id=child)
     transform.header.stamp, transform.header.frame_id = node.get_clock().now().to_msg(), parent
     transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
