@@ -31,7 +31,7 @@ from train import (
 from train.augment import (
     CROP_HEIGHT,
     CROP_WIDTH,
-    RESIZED_WIDTH,
+    NETWORK_WIDTH,
     augment,
     paste_window,
     restyle,
@@ -77,12 +77,12 @@ def test_augmentation_keeps_geometry(scale, mirrored):
     # An image zoomed by s is of a camera of the same focal length, s times nearer: with depth
     # z/s the plane keeps its normal and comes s times nearer, where x and y are measured
     # through the unzoomed camera's focal length.
-    zoom = scale * RESIZED_WIDTH / 640
+    zoom = scale * NETWORK_WIDTH / 640
     rows, columns = np.mgrid[:target.shape[0], :target.shape[1]]
     sign = -1 if mirrored else 1
     u = 319.5 + sign * (columns - (target.shape[1] - 1) / 2) * 2 / zoom
     v = 239.5 + (rows - (target.shape[0] - 1) / 2) * 2 / zoom
-    focal_x, focal_y = FX * RESIZED_WIDTH / 640, FY * RESIZED_WIDTH / 640
+    focal_x, focal_y = FX * NETWORK_WIDTH / 640, FY * NETWORK_WIDTH / 640
     points = np.stack([(u - CX) * zoom / focal_x * target, (v - CY) * zoom / focal_y * target,
                        target * scale], axis=-1)
     # z·s through focal length f is z through s·f: back on the plane
@@ -104,7 +104,7 @@ def test_a_tilted_camera_sees_the_same_plane(scale):
     depth = (distance / (rays @ normal)).astype(np.float32)
     *_, target = augment(np.zeros((480, 640, 3), np.uint8), depth, Tilted(scale, 0.0), tilt=7.0)
     rows, columns = np.mgrid[:target.shape[0], :target.shape[1]]
-    step = 2 / (scale * RESIZED_WIDTH / 640) / FX
+    step = 2 / (scale * NETWORK_WIDTH / 640) / FX
     rays = np.stack([(columns - (target.shape[1] - 1) / 2) * step,
                      (rows - (target.shape[0] - 1) / 2) * step, np.ones_like(rows)], axis=-1)
     up, side = np.deg2rad([5.0, -4.0])
@@ -400,7 +400,7 @@ def test_paper_yaml_is_the_paper():
     """Harsányi et al. 2018, section 4, line by line."""
     config = configuration.load_config('config/paper.yaml')
     assert (config['encoder'], config['lateral'], config['dropout']) == ('resnet50', True, 0.5)
-    assert (CROP_WIDTH, CROP_HEIGHT, RESIZED_WIDTH) == (320, 256, 352)
+    assert (CROP_WIDTH, CROP_HEIGHT, NETWORK_WIDTH) == (320, 256, 352)
     assert config['augment'] == {'scale': [1.0, 1.5], 'rotation': 5.0, 'colour': [0.8, 1.2],
                                  'flip': 0.5, 'nearest': True}
     assert (config['berhu'], config['log_l1'], config['log_gradient']) == (1.0, 0.0, 0.0)

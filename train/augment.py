@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-
-# The paper's preprocessing (section 4): 640×480 → 352×264 → crop 320×256; target 160×128.
-RESIZED_WIDTH, RESIZED_HEIGHT = 352, 264
-CROP_WIDTH, CROP_HEIGHT = 320, 256
+from hybrid_depth_ros.models.hybrid import (
+    CROP_HEIGHT,
+    CROP_WIDTH,
+    NETWORK_WIDTH,
+    NYU_FX_PER_WIDTH,
+)
 
 MOST_DEPTH = 100.0  # metres; beyond it a depth is not valid: no room is so large
 
@@ -67,7 +68,7 @@ def _other_view(rgb, depth, rng, focal, settings):
     height, width = depth.shape
     nearest, tilt = settings['nearest'], settings['tilt']
     s = rng.uniform(*settings['scale'])
-    zoom = s * RESIZED_WIDTH / width  # source pixels → network pixels
+    zoom = s * NETWORK_WIDTH / width  # source pixels → network pixels
     angle = np.deg2rad(rng.uniform(-settings['rotation'], settings['rotation']))
     mirror = -1.0 if rng.random() < settings['flip'] else 1.0
     # Random crop: where the window's centre may lie when it is to stay inside the image.

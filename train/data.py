@@ -15,24 +15,8 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from train.augment import (
-    CROP_HEIGHT,
-    CROP_WIDTH,
-    RESIZED_HEIGHT,
-    RESIZED_WIDTH,
-    augment,
-    paste_window,
-    restyle,
-    to_uint8,
-)
+from train.augment import augment, paste_window, restyle, to_uint8
 from train.datasets.pairs import read_whole
-
-
-def centre_crop(rgb):
-    """The paper's test-time input: resize to 352×264, centre crop to 320×256; uint8."""
-    small = cv2.resize(rgb, (RESIZED_WIDTH, RESIZED_HEIGHT), interpolation=cv2.INTER_AREA)
-    y, x = (RESIZED_HEIGHT - CROP_HEIGHT) // 2, (RESIZED_WIDTH - CROP_WIDTH) // 2
-    return small[y:y + CROP_HEIGHT, x:x + CROP_WIDTH]
 
 
 def normalise(rgb):

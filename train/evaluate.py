@@ -18,12 +18,13 @@ from hybrid_depth_ros.metrics import (
     align,
     format_metrics,
 )
+from hybrid_depth_ros.models import hybrid
 from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
-from train.data import centre_crop, normalise
+from train.data import normalise
 from train.datasets.pairs import ranges, read_whole
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
@@ -46,10 +47,11 @@ PUBLISHED = (
 )
 
 
-def centre(depth, width, height):
-    """The middle height × width of an H × W array."""
-    y, x = (depth.shape[0] - height) // 2, (depth.shape[1] - width) // 2
-    return depth[y:y + height, x:x + width]
+def centre_crop(rgb):
+    """The paper's test-time input: resize to 352×264, centre crop to 320×256; uint8."""
+    size = hybrid.NETWORK_WIDTH, hybrid.NETWORK_HEIGHT
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return hybrid.centre(small, hybrid.CROP_WIDTH, hybrid.CROP_HEIGHT)
 
 
 class Scores:
@@ -101,7 +103,7 @@ def evaluate_paper(network, dataset, batch=8, progress=False, flip=False):
             height, width = truth.shape
             width, height = round(width * PAPER_WIDTH / 640), round(height * PAPER_HEIGHT / 480)
             scores.add(cv2.resize(depth, (width, height)) * (dataset.focal(i) / NYU_FX_PER_WIDTH),
-                       centre(truth, width, height))
+                       hybrid.centre(truth, width, height))
     return scores.report()
 
 

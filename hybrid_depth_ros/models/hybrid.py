@@ -102,9 +102,9 @@ class _PaperView(View):
         self.seen_height = min(self.height, max(
             1, round(self.width * NETWORK_HEIGHT / NETWORK_WIDTH)))
         self.scale = NETWORK_WIDTH / self.seen_width
-        small = shrink(_centre(image, self.seen_width, self.seen_height),
-                        NETWORK_WIDTH, NETWORK_HEIGHT)
-        self.pixels = _centre(small, CROP_WIDTH, CROP_HEIGHT)
+        small = shrink(centre(image, self.seen_width, self.seen_height),
+                       NETWORK_WIDTH, NETWORK_HEIGHT)
+        self.pixels = centre(small, CROP_WIDTH, CROP_HEIGHT)
 
     def restore(self, output):
         # even, so that the crop's margins are the same on both sides: 582×466 of 640×480
@@ -113,12 +113,13 @@ class _PaperView(View):
         width, height = (min(max(1, size), limit) for size, limit in
                          ((width, self.seen_width), (height, self.seen_height)))
         depth = np.full((self.height, self.width), np.nan, np.float32)
-        guide = None if self.guide is None else _centre(self.guide, width, height)
-        _centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
-                                                   width, height, guide, self.pixels)
+        guide = None if self.guide is None else centre(self.guide, width, height)
+        centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
+                                                  width, height, guide, self.pixels)
         return depth
 
 
-def _centre(image, width, height):
+def centre(image, width, height):
+    """The middle height × width of an array, a view."""
     y, x = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[y:y + height, x:x + width]
