@@ -31,25 +31,25 @@ needs_launch = pytest.mark.skipif(importlib.util.find_spec('launch_ros') is None
                                   reason='needs launch_ros')
 
 
-def arguments(name):
-    """Name and description of each argument of a launch file, without running it."""
-    def rows(path, table):
-        tree = ast.parse(path.read_text())
-        for row in next(node.value for node in tree.body if isinstance(node, ast.Assign)
-                        and node.targets[0].id == table).elts:
-            if isinstance(row, ast.Starred):
-                assert row.value.id == 'COMMON'
-                yield from rows(ROOT / 'hybrid_depth_ros' / 'nodes' / 'launching.py', row.value.id)
-            else:
-                yield ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])
-    return list(rows(ROOT / 'launch' / name, 'ARGUMENTS'))
+def arguments(path, table):
+    """Name and description of each argument in a table of a file, without running it."""
+    tree = ast.parse((ROOT / path).read_text())
+    *own, last = next(node.value for node in tree.body if isinstance(node, ast.Assign)
+                      and node.targets[0].id == table).elts
+    if table == 'COMMON':
+        own.append(last)
+    else:  # each launch file has those that both have
+        assert isinstance(last, ast.Starred) and last.value.id == 'COMMON'
+    return [(ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])) for row in own]
 
 
-@pytest.mark.parametrize('name', LAUNCHERS)
-def test_the_page_lists_every_argument(name):
-    section = (ROOT / 'docs' / 'launch.md').read_text().split(f'`{name}`:\n', 1)[1]
-    table = section.lstrip('\n').split('\n\n')[0]
-    assert re.findall(r'^\| `(\w+)` \| (.*) \|$', table, re.MULTILINE) == arguments(name)
+@pytest.mark.parametrize(('title', 'path', 'table'), [
+    *((f'`{name}`', f'launch/{name}', 'ARGUMENTS') for name in LAUNCHERS),
+    ('Both', 'hybrid_depth_ros/nodes/launching.py', 'COMMON')])
+def test_the_page_lists_every_argument(title, path, table):
+    section = (ROOT / 'docs' / 'launch.md').read_text().split(f'\n{title}:\n', 1)[1]
+    listed = section.lstrip('\n').split('\n\n')[0]
+    assert re.findall(r'^\| `(\w+)` \| (.*) \|$', listed, re.MULTILINE) == arguments(path, table)
 
 
 def test_rviz_shows_what_the_node_publishes():
