@@ -162,12 +162,12 @@ class BandErrors:
 class RecordingScores:
     """Errors over the frames of a recording: pooled over pixels, for each band of distance.
 
-    alignments: of ``ALIGNMENTS``, which versions to score too.
+    alignments: of ``ALIGNMENTS``, which versions to score too. edges: of the bands, metres.
     """
 
-    def __init__(self, alignments=()):
+    def __init__(self, alignments=(), edges=BANDS):
         self.frames = 0
-        self._pooled, self._bands = DepthErrors(), BandErrors()
+        self._pooled, self._bands = DepthErrors(), BandErrors(edges)
         self._aligned = {how: DepthErrors() for how in alignments}
 
     def add(self, predicted, truth):

@@ -12,9 +12,9 @@ from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import (
     NAMES,
-    BandErrors,
     DepthErrors,
     OutlineScores,
+    RecordingScores,
     align,
     format_metrics,
 )
@@ -54,31 +54,27 @@ def centre_crop(rgb):
     return hybrid.centre(small, hybrid.CROP_WIDTH, hybrid.CROP_HEIGHT)
 
 
-class Scores:
+class Scores(RecordingScores):
     """Errors over a set: pooled over all pixels, for each image, for each band of distance."""
 
     def __init__(self):
-        self.pooled, self.images = DepthErrors(), []
-        self.bands = BandErrors(BANDS)
+        super().__init__(edges=BANDS)
+        self.images = []
 
     def add(self, predicted, truth):
         """Add one image: float arrays of one shape, metres, truth 0 where there is none."""
-        self.pooled.add(predicted, truth)
-        alone = DepthErrors()
-        alone.add(predicted, truth)
-        self.images.append(alone.metrics())
-        self.bands.add(predicted, truth)
+        self.images.append(super().add(predicted, truth))
 
     def report(self):
         """The six metrics, ``pixels``, ``images``, ``rel_per_image``, ``per_image`` (means of
         each image's own metrics), ``bands``."""
         scored = [m for m in self.images if np.isfinite(m['rel'])]
         return {
-            **self.pooled.metrics(), 'pixels': self.pooled.pixels, 'images': len(self.images),
+            **self._pooled.metrics(), 'pixels': self._pooled.pixels, 'images': len(self.images),
             'rel_per_image': [metrics['rel'] for metrics in self.images],
             'per_image': {name: float(np.mean([m[name] for m in scored])) if scored else
                           float('nan') for name in NAMES},
-            'bands': self.bands.report()}
+            'bands': self._bands.report()}
 
 
 @torch.inference_mode()
