@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import multiprocessing
+import os
 import pickle
 import random
 import signal
@@ -795,6 +796,16 @@ def test_ros_is_not_needed():
          'from hybrid_depth_ros.evaluate_bag import main\nmain(["nowhere", "--device", "cpu"])'],
         capture_output=True, text=True)
     assert done.stderr.startswith('evaluate_bag: nowhere: there is no such')
+
+
+def test_a_name_that_is_not_utf8_is_no_damage(frames, tmp_path):
+    """opencv#4292's kind: sqlite3's refusal was told as a damaged file."""
+    path = tmp_path / os.fsdecode(b'caf\xe9')
+    write(tmp_path / 'bag', recording(frames[:1]), StoragePlugin.SQLITE3).rename(path)
+    with pytest.raises(OSError, match='is not UTF-8, which sqlite3 wants'):
+        PairedRecording(path)
+    write(tmp_path / 'bag', recording(frames[:1])).rename(path.with_name(path.name + '2'))
+    assert len(PairedRecording(path.with_name(path.name + '2'))) == 1
 
 
 def test_errors_are_one_sentence(frames, tmp_path):

@@ -264,6 +264,18 @@ predictor(np.zeros((480, 640, 3), np.uint8))
     assert not list(home.iterdir())
 
 
+def test_onnx_runtime_does_not_telephone_home(tmp_path):
+    """openvino#34588's kind: a number for this machine and a database of what is to be sent lay in
+    the home at each import. No file is allowed."""
+    pytest.importorskip('onnxruntime')
+    code = 'from hybrid_depth_ros.runtimes.onnx import library; library()'
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('CI', 'ORT_DISABLE_TELEMETRY', 'XDG_CACHE_HOME')}
+    subprocess.run([sys.executable, '-c', code], timeout=60, check=True,
+                   env={**environment, 'HOME': str(tmp_path)})
+    assert not list(tmp_path.iterdir())
+
+
 class Restless:
     """A runtime whose turns take what a list says; then the last of them."""
 

@@ -379,6 +379,14 @@ def test_what_cannot_be_written_is_said_before_the_work(tree, tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+def test_a_folder_that_tensorboard_cannot_write_is_named(tmp_path):
+    """opencv#4292's kind: TensorBoard takes UTF-8 alone, and said so after the network was made."""
+    out = tmp_path / os.fsdecode(b'caf\xe9')
+    with pytest.raises(OSError, match='is not UTF-8, which TensorBoard wants: choose another'):
+        nyu.train({}, [], out)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(('main', 'arguments', 'said'), [
     (evaluate.main, ('--ranges', '[1,2]'), 'is no list of ranges; write it like [[0,9],[20,29]]'),
     (evaluate.main, ('--depth-scale', '0'), '0 is not above 0'),

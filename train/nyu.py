@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from hybrid_depth_ros.arguments import command, told, user_path
+from hybrid_depth_ros.errors import printable
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
     add_data_arguments,
@@ -54,6 +55,8 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
     not do, FloatingPointError where the loss is no number (its batch is saved), Stopped after
     SIGINT or SIGTERM (the state is saved).
     """
+    if printable(str(out)) != str(out):
+        raise OSError(f'{out} is not UTF-8, which TensorBoard wants: choose another --out')
     with contextlib.ExitStack() as stack:
         team = stack.enter_context(joined())
         lock = [stack.enter_context(claimed(out))] if team.lead else []

@@ -129,6 +129,9 @@ class Recording:
             yield
         except PermissionError:
             raise
+        except UnicodeEncodeError as error:  # sqlite3 takes UTF-8 alone
+            raise OSError(f'{self.path} or a file in it is not UTF-8, which sqlite3 wants; give '
+                          'it another name') from error
         except Exception as error:
             text = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
             raise OSError(f'{self.path} is truncated or damaged ({text}): '

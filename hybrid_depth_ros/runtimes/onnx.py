@@ -1,13 +1,26 @@
 """A graph in ONNX Runtime, or by TensorRT through it."""
 
+import os
 from collections import OrderedDict
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from hybrid_depth_ros.files import cache_folder
 from hybrid_depth_ros.runtimes.kept import kept
 from hybrid_depth_ros.runtimes.machine import NEEDS
+
+
+@lru_cache(maxsize=1)
+def library():
+    """The package onnxruntime, which is not to telephone home.
+
+    From 1.32 on it gives this machine a number at its import, and keeps what it would send in
+    ~/.cache/Microsoft, unless it is told not to.
+    """
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+    import onnxruntime
+    return onnxruntime
 
 
 class OnnxRuntime:
@@ -19,7 +32,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, graph, name='onnxruntime', precision='fp32', one_by_one=False, answer=0):
-        import onnxruntime
+        onnxruntime = library()
         self.name, self.precision, self._answer = name, precision, answer
         self.device = 'cuda' if name == 'tensorrt' else 'cpu'
         options = onnxruntime.SessionOptions()
@@ -41,11 +54,10 @@ class OnnxRuntime:
             self._session(None)
 
     def _open(self, shape):
-        import onnxruntime
         path = self._graph(shape)
         # not by name, which must be UTF-8
-        return onnxruntime.InferenceSession(path.read_bytes(), self._options,
-                                            providers=self._providers)
+        return library().InferenceSession(path.read_bytes(), self._options,
+                                          providers=self._providers)
 
     def _session(self, shape):
         return kept(self._sessions, shape, partial(self._open, shape))
