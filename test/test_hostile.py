@@ -563,6 +563,15 @@ def test_a_snapshot_stays_in_its_folder(victim, tmp_path):
     assert not moment.with_name('moment.partial').exists()
 
 
+def test_a_node_that_was_told_to_end_complains_no_more():
+    victim = Victim('raw')
+    victim.camera.skip(ValueError('before'))
+    rclpy.shutdown(context=victim.context)  # frames of sensors are under way all the same
+    victim.camera._complain('anchors', 'anchors are not used')
+    assert [text for _, text in victim.log.warnings] == ['frame skipped: before']
+    victim.node.destroy_node()
+
+
 # --- what the code never does -------------------------------------------------------------
 
 FORBIDDEN = {'eval', 'exec', 'compile', 'os.system', 'os.popen', 'yaml.load', 'yaml.unsafe_load',

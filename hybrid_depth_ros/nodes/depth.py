@@ -163,12 +163,7 @@ class DepthNode(OwnWords, LifecycleNode):
     # --- parameters -------------------------------------------------------------------
 
     def _change_settings(self, parameters):
-        known = {setting.name: setting for setting in SETTINGS}
-        for parameter in parameters:
-            refusal = parameter.name in known and known[parameter.name].refusal(parameter.value)
-            if refusal:
-                return SetParametersResult(successful=False, reason=refusal)
-        changes = {p.name: p.value for p in parameters if p.name in known}
+        changes = {p.name: p.value for p in parameters if p.name in self._settings}
         settings = {**self._settings, **changes}
         try:
             check_ranges(settings)

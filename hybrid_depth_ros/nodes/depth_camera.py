@@ -253,6 +253,8 @@ class DepthCamera:
     def _complain(self, about, text, every=COMPLAINT_INTERVAL):
         """Log a warning, but not about the same trouble again within so many seconds."""
         now = time.monotonic()
+        if not self._node.context.ok():
+            return  # told to end: calls to rclpy fail, and the log is closed
         if now - self._complaints.get(about, -every) >= every:
             self._complaints[about] = now
             self._node.get_logger().warning(f'{self.name}: {text}' if self.name else text)

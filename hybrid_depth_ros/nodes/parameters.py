@@ -120,7 +120,7 @@ class OwnWords:
         """As rclpy's; the parameter service calls it."""
         known = {setting.name: setting for setting in self.settings}
         for parameter in parameter_list:
-            refused = parameter.name in known and known[parameter.name].misfit(parameter.value)
-            if refused:
+            setting, value = known.get(parameter.name), parameter.value
+            if setting and (refused := setting.misfit(value) or setting.refusal(value)):
                 return SetParametersResult(successful=False, reason=refused)
         return super().set_parameters_atomically(parameter_list)
