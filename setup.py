@@ -20,7 +20,7 @@ EXTRAS = {
     'torch': TORCH,
     'onnxruntime': ['onnxruntime', 'onnx', *TORCH],
     'transformers': [*TORCH, 'transformers>=4.56', 'huggingface_hub', 'pillow'],
-    'bag': ['rosbags>=0.11', 'matplotlib'],
+    'bag': ['rosbags>=0.11', 'matplotlib', 'tqdm'],
     'viewer': ['viser>=1.1.1'],
     'demo': ['rosbags>=0.11'],
     'quantise': ['nncf', 'openvino>=2025.1', *TORCH],

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,16 +26,21 @@ MODULES = {module_name(path): path for folder in (PACKAGE, TRAIN)
            for path in sorted((ROOT / folder).rglob('*.py'))}
 
 
+def named(node):
+    """Full names of what an import names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert not node.level, 'a relative import'
+        for alias in node.names:
+            whole = f'{node.module}.{alias.name}'
+            yield whole if whole in MODULES else node.module
+
+
 def imports(path):
     """Full names of all that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f'{path}: a relative import'
-            for alias in node.names:
-                whole = f'{node.module}.{alias.name}'
-                yield whole if whole in MODULES else node.module
+        yield from named(node)
 
 
 def inside(name, *rooms):
@@ -95,3 +102,42 @@ for name in sys.argv[2:]:
                           text=True, timeout=120,
                           env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert done.returncode == 0, done.stderr
+
+
+# By another name than it is imported by.
+DISTRIBUTIONS = {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
+
+
+def at_once(name):
+    """What is imported together with a module: of ours, and of others."""
+    ours, others, todo = set(), set(), [name]
+    while todo:
+        name = todo.pop()
+        if name in MODULES and name not in ours:
+            ours.add(name)
+            todo += [name.rpartition('.')[0]] if '.' in name else []
+            todo += [node_name for node in ast.parse(MODULES[name].read_text()).body
+                     if isinstance(node, (ast.Import, ast.ImportFrom))
+                     for node_name in named(node)]
+        elif name not in MODULES:
+            others.add(name.split('.')[0])
+    return {name for name in others - set(sys.stdlib_module_names) if not is_ros(name)}
+
+
+@pytest.mark.parametrize(('command', 'extras'), [
+    *((f'{PACKAGE}.nodes.{node}', ()) for node in ('depth', 'camera', 'viewer', 'evaluator')),
+    (f'{PACKAGE}.demo', ('demo',)), (f'{PACKAGE}.evaluate_bag', ('bag',)),
+    (f'{PACKAGE}.benchmark.__main__', ()), (f'{PACKAGE}.weights.__main__', ()),
+    *((f'{TRAIN}.{name}', ('train',)) for name in (
+        'nyu', 'evaluate', 'prepare', 'average', 'throughput')),
+    (f'{TRAIN}.quantise', ('quantise',)), (f'{TRAIN}.synthetic.__main__', ('synthetic',))])
+def test_what_a_command_imports_is_declared(command, extras, monkeypatch):
+    given = {}
+    monkeypatch.setattr('setuptools.setup', given.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path('setup.py')
+    required = [given['install_requires'], *map(given['extras_require'].get, extras)]
+    declared = {re.split(r'[<>=\[]', requirement)[0]
+                for part in required for requirement in part}
+    assert command in MODULES
+    assert {DISTRIBUTIONS.get(name, name) for name in at_once(command)} <= declared
