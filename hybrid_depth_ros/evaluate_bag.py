@@ -146,14 +146,14 @@ def add_anchor_arguments(parser):
     parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',
                         help='of the sensors seen from the camera (m, degrees), one for all or one '
                         'for each, those of scans first, of ranges last; empty: by /tf')
-    parser.add_argument('--camera-height', type=float, default=defaults.camera_height, metavar='M',
-                        help='default: by /tf')
-    parser.add_argument('--camera-pitch', type=float, default=defaults.camera_pitch,
+    parser.add_argument('--camera-height', type=number(0), default=defaults.camera_height,
+                        metavar='M', help='default: by /tf')
+    parser.add_argument('--camera-pitch', type=number(), default=defaults.camera_pitch,
                         metavar='DEGREES', help='down, with --camera-height')
-    parser.add_argument('--camera-roll', type=float, default=defaults.camera_roll,
+    parser.add_argument('--camera-roll', type=number(), default=defaults.camera_roll,
                         metavar='DEGREES', help='clockwise, as seen from behind')
-    parser.add_argument('--anchor-age', type=float, default=defaults.age, metavar='S')
-    parser.add_argument('--anchor-time-constant', type=float, default=defaults.time_constant,
+    parser.add_argument('--anchor-age', type=number(0), default=defaults.age, metavar='S')
+    parser.add_argument('--anchor-time-constant', type=number(0), default=defaults.time_constant,
                         metavar='S')
     parser.add_argument('--temporal-smoothing', action='store_true')
     parser.add_argument('--floor-frame', default=defaults.floor_frame, metavar='FRAME')

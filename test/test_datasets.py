@@ -598,6 +598,21 @@ def test_a_list_that_names_files_elsewhere(tmp_path):
     assert len(open_dataset(tmp_path / 'store')) == 2
 
 
+def test_pictures_of_another_shape_are_not_squashed(tmp_path, capsys):
+    """rtabmap_ros#785's kind: 16:9 became 4:3, and was seen through a lens that is none."""
+    for i, (width, height) in enumerate(((64, 36), (128, 72), (64, 48))):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((height, width, 3), 60, np.uint8))
+        cv2.imwrite(str(tmp_path / f'd{i}.png'), np.full((height, width), 2000, np.uint16))
+    (tmp_path / 'pairs.csv').write_text('image,depth,fx\n' + ''.join(
+        f'{i}.png,d{i}.png,{fx}\n' for i, fx in enumerate((50, 100, 50))))
+    prepare.main(['--data', str(tmp_path / 'pairs.csv'), '--out', str(tmp_path / 'store'),
+                  '--workers', '1'])
+    data = open_dataset(tmp_path / 'store')
+    assert [read_whole(data, i)[0].shape for i in range(len(data))] == [(198, 352, 3)] * 2
+    assert [data.focal(i) for i in range(2)] == pytest.approx([50 / 64] * 2)
+    assert '2.png is 64×48, the store 352×198' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('sign', [',', ';', '\t'])
 def test_lists_as_spreadsheets_and_densedepth_have_them(tmp_path, sign):
     """DenseDepth#41, #122: cells parted otherwise, paths from the folder above the list's."""

@@ -279,6 +279,7 @@ class SmallGPU(ScenePredictor):
 @pytest.mark.parametrize(('room', 'batches', 'later'), [
     (1, [4, 2, 1, 1, 1, 1], [1, 1, 1, 1]), (2, [4, 2, 2], [2, 2]), (4, [4], [4])])
 def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
+    """vllm#10185's neighbour: one moment without memory made batches small for ever."""
     context = rclpy.Context()
     rclpy.init(context=context, args=['--ros-args', '-p', 'cameras:=[a, b, c, d]',
                                       '-p', 'autostart:=false'])
@@ -289,6 +290,8 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
         node._predictor, node._sent = predictor, None
         node._sender = ImmediateSender(sent)
         monkeypatch.setattr(type(node.get_logger()), 'warning', lambda _, text: said.append(text))
+        clock = [time.monotonic()]
+        monkeypatch.setattr(time, 'monotonic', lambda: clock[0])
         frames = [(camera, depth_frame()) for camera in node._cameras]
         for expected in (batches, later, later):
             predictor.batches.clear()
@@ -299,10 +302,21 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
         assert len(said) == len([n for n in batches if n > room])
         if said:
             assert f'at most {room} from here on' in said[-1]
-        node._predictor, said[:] = SmallGPU(4), []  # as new weights make one
+        told = len(said)
+        clock[0] += 61  # the same again; then others have given memory back
+        predictor.batches.clear()
+        node._process(frames, node._settings)
+        assert predictor.batches == batches
+        clock[0] += 61
+        predictor.batches.clear()
+        predictor.room = 4
+        node._process(frames, node._settings)
+        assert predictor.batches == [4]
+        assert len(said) == told
+        node._predictor = SmallGPU(4)  # as new weights make one
         node._process(frames, node._settings)
         assert node._predictor.batches == [4]
-        assert not said
+        assert len(said) == told
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)

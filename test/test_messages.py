@@ -666,7 +666,7 @@ def test_absent_cv_bridge_costs_no_child_process(monkeypatch):
 
 @pytest.mark.parametrize(('suffix', 'coefficients', 'model'), [
     ('.yml', 5, 'plumb_bob'), ('.xml', 5, 'plumb_bob'), ('.yml', 8, 'rational_polynomial')])
-def test_a_calibration_of_opencvs(tmp_path, suffix, coefficients, model):
+def test_a_calibration_of_opencvs(tmp_path, monkeypatch, suffix, coefficients, model):
     """usb_cam#310's kind: what OpenCV's own calibration writes, and the URLs that drivers take."""
     path = tmp_path / f'my camera{suffix}'
     storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
@@ -676,7 +676,9 @@ def test_a_calibration_of_opencvs(tmp_path, suffix, coefficients, model):
     storage.write('camera_matrix', matrix)
     storage.write('distortion_coefficients', np.arange(coefficients)[:, None] / 100)
     storage.release()
-    for name in (path, f'file://{path}', f'file://{str(path).replace(" ", "%20")}'):
+    monkeypatch.setenv('ROS_HOME', str(tmp_path))
+    for name in (path, f'file://{path}', f'file://{str(path).replace(" ", "%20")}',
+                 f'${{ROS_HOME}}/{path.name}', f'file://${{ROS_HOME}}/{path.name}'):
         info = messages.camera_info_from_yaml(name)
         assert (info.width, info.height, info.distortion_model) == (640, 480, model)
         np.testing.assert_array_equal(info.k.reshape(3, 3), matrix)
@@ -697,6 +699,7 @@ def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
                                          'was not calibrated'):
         messages.camera_info_from_yaml(path)
     for name, said in (('package://nobody_here/a.yaml', 'no package nobody_here is known here'),
+                       ('file://${ROS_HOME}/${NAME}.yaml', r'only \$\{ROS_HOME\} is known here'),
                        ('http://camera/a.yaml', 'is no calibration file')):
         with pytest.raises(OSError, match=said):
             messages.camera_info_from_yaml(name)

@@ -187,6 +187,11 @@ def test_slop_is_a_number(capsys):
         with pytest.raises(SystemExit):
             evaluate_bag.main(['x', '--slop', text])
         assert f"--slop: '{text}' is not a number of at least 0" in capsys.readouterr().err
+    for option in ('camera-height', 'camera-pitch', 'camera-roll', 'anchor-age',
+                   'anchor-time-constant'):
+        with pytest.raises(SystemExit):
+            evaluate_bag.main(['x', f'--{option}', 'nan'])
+        assert f"--{option}: 'nan' is not a number" in capsys.readouterr().err
 
 
 def test_a_home_folder_that_is_not_known_is_named():

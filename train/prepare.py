@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,8 @@ from train.datasets.pairs import Subset, equally_spaced, read_whole
 from train.datasets.raw import RawScenes
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
+WIDTH, HEIGHT = 352, 264  # what the paper resizes to before anything else
+SQUASHED = 0.03           # of a side, which nobody sees
 TODO, DONE, BROKEN = 0, 1, 2
 
 
@@ -47,6 +50,20 @@ def shrink(rgb, depth, width, height):
     if depth.shape != (height, width):
         depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
     return rgb, depth
+
+
+def fits(rgb, width, height):
+    """Whether a picture becomes width×height by being shrunk, not squashed."""
+    return abs(rgb.shape[1] * height / (rgb.shape[0] * width) - 1) < SQUASHED
+
+
+def own_size(dataset):
+    """(WIDTH, height) of the same shape as the first picture that can be read."""
+    for i in range(len(dataset)):
+        with suppress(OSError):
+            rgb, _, _ = read_whole(dataset, i)
+            return WIDTH, max(1, round(WIDTH * rgb.shape[0] / rgb.shape[1]))
+    return WIDTH, HEIGHT
 
 
 def _arrays(folder, mode='r+'):
@@ -86,6 +103,9 @@ def _fill(share):
     for i in share:
         try:
             rgb, depth, _ = read_whole(dataset, i)
+            if not fits(rgb, width, height):
+                raise OSError(f'{dataset.name(i)} is {rgb.shape[1]}×{rgb.shape[0]}, the store '
+                              f'{width}×{height}: --size of its shape, in a store of its own')
             rgb, depth = shrink(rgb, depth, width, height)
         except OSError as error:
             states[i] = BROKEN
@@ -99,11 +119,12 @@ def _fill(share):
     return len(share), broken
 
 
-def prepare(dataset, out, width=352, height=264, workers=None):
+def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
     """Write a dataset as a store; returns how many pairs could not be read (left out, named).
 
-    352×264 is what the paper resizes to before anything else. The store appears at `out` when
-    it is whole; until then its parts lie in ``OUT.partial``, and another call goes on there.
+    So are pairs of another shape: squashed, they would be seen through a lens that is none. The
+    store appears at `out` when it is whole; until then its parts lie in ``OUT.partial``, and
+    another call goes on there.
     Raises OSError where `out` exists or nothing could be read.
     """
     out = Path(out)
@@ -171,15 +192,16 @@ def main(argv=None):
     add_data_arguments(parser, 'train')
     parser.add_argument('--count', type=int, help='keep this many, equally spaced '
                         f'(raw NYU: {PAPER_COUNT:,}, the paper\'s; others: all)')
-    parser.add_argument('--size', default='352x264', metavar='WxH')
+    parser.add_argument('--size', metavar='WxH', help=f'default: {WIDTH} pixels wide, in the shape '
+                        'of the first picture; others are left out')
     parser.add_argument('--workers', type=int, help='processes; default: one for each core')
     parser.add_argument('--labeled', type=user_path, metavar='MAT',
                         help='nyu_depth_v2_labeled.mat: leave out raw scenes that a test image '
                         'shows')
     args = parser.parse_args(argv)
-    size = re.fullmatch(r'(\d+)[x×](\d+)', args.size)
+    size = re.fullmatch(r'(\d+)[x×](\d+)', args.size or f'{WIDTH}x{HEIGHT}')
     if not size or not all(int(side) for side in size.groups()):
-        parser.error(f'--size is {args.size!r}; it must be like 352x264')
+        parser.error(f'--size is {args.size!r}; it must be like {WIDTH}x{HEIGHT}')
     check_least(parser, args, count=1, workers=1)
     with told('train.prepare', 'stopped; the same command goes on from here'):
         dataset = open_data(args, args.data)
@@ -192,8 +214,10 @@ def main(argv=None):
                 dataset = without_test_scenes(args.data, args.labeled)
         elif args.labeled:
             raise ValueError(f'--labeled is for raw scenes, which {args.data} is not; leave it out')
-        lost = prepare(equally_spaced(dataset, count), args.out, *map(int, size.groups()),
-                       workers=args.workers)
+        chosen = equally_spaced(dataset, count)
+        width, height = (own_size(chosen) if not args.size and not isinstance(dataset, RawScenes)
+                         else map(int, size.groups()))
+        lost = prepare(chosen, args.out, width, height, args.workers)
     print(f'{args.out}: {len(open_dataset(args.out))} pairs'
           + (f', {lost} left out' if lost else ''))
 

@@ -33,6 +33,8 @@ from hybrid_depth_ros.nodes.snapshot import Snapshot
 from hybrid_depth_ros.nodes.transforms import Transforms
 from hybrid_depth_ros.predictor import DepthPredictor, free_memory
 
+MEMORY_PAUSE = 60.0  # seconds until a batch is tried again that memory was too small for
+
 
 def resident_megabytes():
     """Memory of this process."""
@@ -213,11 +215,11 @@ class DepthNode(OwnWords, LifecycleNode):
         """Frames through the network, all at once where its memory takes them.
 
         What fails together is tried one by one. Where memory runs out, batches are halved until
-        they fit, and stay as small as long as there is this predictor.
+        they fit, and stay as small for MEMORY_PAUSE: others may have held it.
         """
         predictor = self._predictor
-        most = getattr(predictor, 'most', len(frames))
-        if len(frames) > most:
+        most, until = getattr(predictor, 'most', (len(frames), 0.0))
+        if len(frames) > most and time.monotonic() < until:
             for first in range(0, len(frames), most):
                 self._process(frames[first:first + most], settings)
             return
@@ -235,11 +237,14 @@ class DepthNode(OwnWords, LifecycleNode):
             short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
         if depths is None:  # out here, where the error's traceback no longer holds memory
             if short:
-                smaller = predictor.most = len(frames) // 2
+                smaller = len(frames) // 2
+                predictor.most = smaller, time.monotonic() + MEMORY_PAUSE
                 free_memory()
-                self.get_logger().warning(
-                    f'{predictor.device} has no memory for {len(frames)} images at once: at most '
-                    f'{smaller} from here on, until weights, device, runtime or precision change')
+                if smaller < getattr(predictor, 'told', len(frames)):  # not each minute
+                    predictor.told = smaller
+                    self.get_logger().warning(
+                        f'{predictor.device} has no memory for {len(frames)} images at once: at '
+                        f'most {smaller} from here on; more are tried again each minute')
             for first in range(0, len(frames), smaller):
                 self._process(frames[first:first + smaller], settings)
             return

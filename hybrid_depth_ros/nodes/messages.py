@@ -141,10 +141,15 @@ def camera_info_message(intrinsics, header):
 
 
 def calibration_file(name):
-    """A path or URL as camera_info_manager takes it (``file://``, ``package://``) → a Path.
+    """A path or URL as camera_info_manager takes it (``file://``, ``package://``, with
+    ``${ROS_HOME}``) → a Path.
 
     Raises OSError where its package, or ``~``, is not known here.
     """
+    if '${ROS_HOME}' in name:
+        name = name.replace('${ROS_HOME}', str(expanded(os.environ.get('ROS_HOME') or '~/.ros')))
+    if '${' in name:
+        raise OSError(f'{name}: only ${{ROS_HOME}} is known here; write the rest out')
     url = urlsplit(name) if '://' in name else None
     if url is None:
         return expanded(name)

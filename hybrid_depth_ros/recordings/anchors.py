@@ -1,5 +1,7 @@
 """Anchors out of a recording: its scans, clouds and ranges, and frames by its own /tf."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from hybrid_depth_ros.anchors.anchoring import KINDS, Anchoring, View
@@ -27,16 +29,26 @@ class RecordedAnchors:
                 self._names[topic] = kind if not number else f'{kind}/{number + 1}'
                 recording.require(topic, TYPES[kind], f'--anchor-{kind}')
         names = [*self._names.values(), *(['floor'] if floor else [])]
-        self._frames = FrameTree()
+        self._frames, self._damaged = FrameTree(), []
         for topic, _, raw in recording.messages('/tf', '/tf_static'):
-            self._frames.add(recording.message(topic, raw), static=topic == '/tf_static')
+            if message := self._read(topic, raw):
+                self._frames.add(message, static=topic == '/tf_static')
         self._anchoring = Anchoring(names, poses, self._pose)
         self._messages = recording.messages(*self._names) if self._names else iter(())
         self._next, self._frame = next(self._messages, None), ''
         for topic, _, raw in recording.messages(image):
-            self._frame = recording.message(topic, raw).header.frame_id
-            break
+            with suppress(OSError):  # a damaged picture is named where it is seen
+                self._frame = recording.message(topic, raw).header.frame_id
+                break
         self.troubles = {}
+
+    def _read(self, topic, raw):
+        """The message, or None where it is damaged."""
+        try:
+            return self._recording.message(topic, raw)
+        except OSError as error:
+            self._damaged.append(str(error))
+            return None
 
     def _pose(self, frame, stamp, other, other_stamp):
         return self._frames.pose_over_time(frame, stamp, other, other_stamp, self._fixed)
@@ -47,7 +59,8 @@ class RecordedAnchors:
         had come, all is NaN."""
         while self._next and self._next[1].time <= recorded:
             topic, _, raw = self._next
-            self._anchoring.take(self._names[topic], self._recording.message(topic, raw))
+            if message := self._read(topic, raw):
+                self._anchoring.take(self._names[topic], message)
             self._next = next(self._messages, None)
         try:
             corrected = self._anchoring.correct(
@@ -61,9 +74,11 @@ class RecordedAnchors:
         return corrected
 
     def said(self):
-        """A sentence for each source that some frames went without."""
-        return [f'{count} frames without anchors of {name}: {trouble}'
-                for name, (count, trouble) in self.troubles.items()]
+        """A sentence for each source that some frames went without, and for what is damaged."""
+        return [*(f'{count} frames without anchors of {name}: {trouble}'
+                  for name, (count, trouble) in self.troubles.items()),
+                *([f'{len(self._damaged)} messages that anchors need are left out; the first: '
+                   f'{self._damaged[0]}'] if self._damaged else [])]
 
     @property
     def scale(self):
