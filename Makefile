@@ -1,6 +1,7 @@
 # make demo: depth and point clouds from a virtual room, SOURCE=0|video.mp4|folder for yours.
 # make test: lint, types and tests.
 # make bench: how fast the network and the nodes are here, three minutes. DATA=NYU: accuracy too.
+#   PEERS=1: the architectures that others use, beside ours, instead.
 # make soak: the long tests, an hour.
 #
 # VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
@@ -50,7 +51,7 @@ test: lint
 
 bench: $(VENV)/test.installed
 	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(filter-out lite-nyu,$(WEIGHTS)),--weights "$$AS_WEIGHTS") \
-	  $(if $(DATA),--data="$$AS_DATA")
+	  $(if $(DATA),--data="$$AS_DATA") $(if $(PEERS),--peers)
 
 soak: $(VENV)/test.installed
 	@for script in hostile faults training soak; do \

@@ -1,5 +1,7 @@
 """RGB pictures to metric depth: what happens between a camera's frame and its depth."""
 
+import contextlib
+import ctypes
 import gc
 import sys
 from collections import defaultdict
@@ -16,8 +18,10 @@ __all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'free_memory']
 
 
 def free_memory():
-    """Give back what networks that are gone have held, on the GPU too."""
+    """Give back what networks that are gone have held, to the system, on the GPU too."""
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc keeps it otherwise
+        ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get('torch')
     if torch and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -105,14 +105,14 @@ class Graph:
         assert self.spin(timeout, future.done), self.log.read_text()
         return future.result()
 
-    def set_parameter(self, name, value):
+    def set_parameter(self, name, value, timeout=20.0):
         return self.call(SetParameters, 'set_parameters', SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()])).results[0]
+            parameters=[Parameter(name, value=value).to_parameter_msg()]), timeout).results[0]
 
-    def change_state(self, transition):
+    def change_state(self, transition, timeout=20.0):
         """Whether `configure`, `activate`, `deactivate` or `cleanup` went well."""
         return self.call(ChangeState, 'change_state', ChangeState.Request(
-            transition=Transition(label=transition))).success
+            transition=Transition(label=transition)), timeout).success
 
     def state(self):
         return self.call(GetState, 'get_state', GetState.Request()).current_state.label
@@ -128,10 +128,10 @@ class Graph:
         return {status.name.partition(': ')[2]: status
                 for status in self.got['/diagnostics'][-1].status}
 
-    def close(self):
+    def close(self, seconds=10.0):
         self.process.send_signal(signal.SIGINT)
         try:
-            assert self.process.wait(10) == 0, self.log.read_text()
+            assert self.process.wait(seconds) == 0, self.log.read_text()
         finally:
             self.process.kill()
             self.leave()

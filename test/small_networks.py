@@ -5,12 +5,12 @@ FAMILIES = ('depth_anything', 'depth_anything_metric', 'dpt', 'glpn', 'zoedepth'
 NORMAL = {'image_mean': [0.485, 0.456, 0.406], 'image_std': [0.229, 0.224, 0.225]}
 
 
-def depth_anything(t, metric):
+def depth_anything(t, metric, width=32):
     backbone = t.Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, patch_size=14, image_size=70,
+        hidden_size=width, num_hidden_layers=4, num_attention_heads=2, patch_size=14, image_size=70,
         out_features=['stage1', 'stage2', 'stage3', 'stage4'], reshape_hidden_states=False)
     config = t.DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16],
+        backbone_config=backbone, reassemble_hidden_size=width, neck_hidden_sizes=[8, 8, 16, 16],
         fusion_hidden_size=16, head_hidden_size=8,
         **({'depth_estimation_type': 'metric', 'max_depth': 20} if metric else {}))
     return t.DepthAnythingForDepthEstimation(config), t.DPTImageProcessor(
@@ -63,7 +63,9 @@ def depth_pro(t):
 
 
 def make(name, folder):
-    """Write one of FAMILIES into a folder; its depth differs from place to place, and is above 0.
+    """Write one of FAMILIES into a folder, or ``wide``, of 200 MB.
+
+    Its depth differs from place to place, and is above 0.
     """
     import torch
     import transformers as t
@@ -71,6 +73,7 @@ def make(name, folder):
     network, pictures = {
         'depth_anything': lambda: depth_anything(t, False),
         'depth_anything_metric': lambda: depth_anything(t, True),
+        'wide': lambda: depth_anything(t, True, 1024),
         'dpt': lambda: dpt(t), 'glpn': lambda: glpn(t),
         'zoedepth': lambda: zoedepth(t, 1), 'zoedepth_two': lambda: zoedepth(t, 2),
         'depth_pro': lambda: depth_pro(t)}[name]()
@@ -83,7 +86,7 @@ def make(name, folder):
                 if key.startswith(('head.', 'decoder.')) and key.endswith('bias')]
         if name in ('depth_anything', 'dpt', 'depth_pro'):
             last[-1].fill_(20.0)
-        if name == 'depth_anything_metric':  # nor is a sigmoid of this one at its ends
+        if name in ('depth_anything_metric', 'wide'):  # nor is a sigmoid of this one at its ends
             network.head.conv3.weight.mul_(0.1)
     t.utils.logging.disable_progress_bar()
     network.eval().save_pretrained(folder)

@@ -1,7 +1,7 @@
 """The depth node with a predictor that sees a tilted plane and a sphere, exactly.
 
 ``python stub_depth_node.py SECONDS [SCALE]``: what each prediction takes (below 0: the real
-predictor), and what depth is wrong by.
+predictor), and what depth is wrong by; ``relative``: it gives no metres.
 """
 
 import sys
@@ -34,15 +34,19 @@ class ScenePredictor:
     device = 'stub'
 
     def __init__(self, seconds, scale=1.0):
-        self.seconds, self.scale = seconds, np.float32(scale)
+        self.relative = scale == 'relative'
+        self.seconds, self.scale = seconds, 1 if self.relative else np.float32(scale)
 
     def __call__(self, images, focals):
         time.sleep(self.seconds)
-        return [self.scale * scene_depth(rgb.shape[1], rgb.shape[0]) for rgb in images]
+        depths = [self.scale * scene_depth(rgb.shape[1], rgb.shape[0]) for rgb in images]
+        if self.relative:
+            return [37 * (1 / depth - np.float32(0.05)) for depth in depths]
+        return depths
 
 
 if __name__ == '__main__':
     from hybrid_depth_ros.nodes.depth import main
     seconds = float(sys.argv[1])
-    scale = float(sys.argv[2]) if sys.argv[2:] and sys.argv[2] != '--ros-args' else 1.0
+    scale = sys.argv[2] if sys.argv[2:] and sys.argv[2] != '--ros-args' else 1.0
     sys.exit(main(predictor=ScenePredictor(seconds, scale) if seconds >= 0 else None))

@@ -20,6 +20,7 @@ from hybrid_depth_ros.arguments import command, user_path
 from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
 from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
+from hybrid_depth_ros.benchmark.peers import measure_peers
 from hybrid_depth_ros.benchmark.stages import (
     ANCHOR_STAGES,
     COUNTS,
@@ -29,10 +30,10 @@ from hybrid_depth_ros.benchmark.stages import (
     room_picture,
 )
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import free_memory
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import choose_device, installed
-from hybrid_depth_ros.weights import weights_path
 
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
 # shares of the time by which each part ends; the node has the rest
@@ -51,7 +52,7 @@ def measure(weights, data, seconds, out, skip_nodes):
     began, device = time.monotonic(), choose_device('auto')
     out.mkdir(parents=True, exist_ok=True)
     for name in weights:
-        weights_path(name)  # one that isn't there is said before anything is measured
+        open_model(name)  # one that isn't there is said before anything is measured
     pictures = nyu_pictures(data) if data else [
         (room_picture(seconds=4.0 * i)[0], None) for i in range(8)]
     machine = describe_machine(device, PEAK * seconds)
@@ -197,10 +198,18 @@ def main(argv=None):
     parser.add_argument('--seconds', type=float, default=180.0, help='for all of it, about')
     parser.add_argument('--out', type=user_path, default=Path('bench_out'))
     parser.add_argument('--skip-nodes', action='store_true', help='nothing over DDS')
+    parser.add_argument('--peers', action='store_true',
+                        help='the architectures that others use, beside ours, instead')
     args = parser.parse_args(argv)
     try:
         if not args.seconds > 0:
             raise ValueError(f'--seconds is {args.seconds:g}; it must be above 0')
+        if args.peers:
+            if not find_spec('transformers'):
+                raise ValueError("--peers needs transformers: pip install "
+                                 "'hybrid_depth_ros[transformers]'")
+            measure_peers(args.out, args.seconds)
+            return
         measure(args.weights, args.data, args.seconds, args.out, args.skip_nodes)
     except (OSError, ValueError) as error:
         sys.exit(f'benchmark: {explain(error)}')

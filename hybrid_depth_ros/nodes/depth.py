@@ -174,6 +174,7 @@ class DepthNode(OwnWords, LifecycleNode):
         if self._predictor is not None and any(name in NETWORK_SETTINGS for name in changes):
             try:
                 self._predictor = self._load(settings)  # frames go on with the old one until here
+                free_memory()
             except Exception as error:
                 return SetParametersResult(successful=False, reason=explain(error))
         self._settings = settings

@@ -3,10 +3,10 @@
 ``ros2 run hybrid_depth_ros weights`` or ``python -m hybrid_depth_ros.weights``: lists them.
 """
 
-import argparse
 import sys
 
-from hybrid_depth_ros.errors import begin, explain
+from hybrid_depth_ros.arguments import command
+from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.hub import hub_folder, kept_folder
 from hybrid_depth_ros.models.model import HUB
@@ -66,8 +66,7 @@ def check(name):
 
 
 def main(argv=None):
-    begin()
-    parser = argparse.ArgumentParser(prog='weights', description=__doc__)
+    parser = command(__doc__, prog='weights')
     parser.add_argument('--download', nargs='+', default=[], metavar='NAME',
                         help='bring these here, and check them')
     parser.add_argument('--fresh', action='store_true', help='ask the hub for what is new')
