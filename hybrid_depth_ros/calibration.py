@@ -77,6 +77,9 @@ def intrinsics_from_camera_info(info, width, height, rectified=False):
     if fx == 0 or fy == 0:
         raise ValueError('the camera is uncalibrated (K is 0): calibrate it, or have its driver '
                          'load the calibration')
+    if cx == cy == 0:
+        raise ValueError("the camera's centre is not calibrated (cx and cy are 0): calibrate it, "
+                         'or have its driver load the calibration')
     size = read_out_size(info, width, height)
     if not same_shape(size, (width, height)):
         raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '

@@ -78,7 +78,8 @@ def record(path, recorded, transforms=()):
             if topic not in connections:
                 connections[topic] = bag.add_connection(
                     topic, f'sensor_msgs/msg/{kind.__name__}', typestore=TYPES)
-            bag.write(connections[topic], ns, serialize_message(message))
+            bag.write(connections[topic], ns, message if isinstance(message, bytes) else
+                      serialize_message(message))
     return str(path)
 
 
@@ -105,6 +106,21 @@ def test_before_and_after_by_the_recordings_own_tf(tmp_path, capsys):
     fixed = evaluated(tmp_path, bag, '--anchor-scan', '/scan', '--anchor-pose', LIDAR)
     assert fixed['metrics']['rel'] == pytest.approx(figures['metrics']['rel'], abs=1e-5)
     assert (tmp_path / 'plots' / 'median.png').is_file()
+
+
+def test_damaged_messages_cost_no_frame(tmp_path, capsys):
+    """cam_lidar_calibration#18's kind: the first picture, or one scan, was taken for all."""
+    recorded = messages()
+    first = next(i for i, (topic, *_) in enumerate(recorded) if topic == '/image')
+    for i in (0, first):  # of the first scan and the first picture half is there
+        topic, kind, message, ns = recorded[i]
+        recorded[i] = topic, kind, serialize_message(message)[:400], ns
+    links = [transform('optical', 'lidar', read_pose(LIDAR))]
+    figures = evaluated(tmp_path, record(tmp_path / 'bag', recorded, links),
+                        '--anchor-scan', '/scan')
+    assert figures['frames'] == 7
+    assert figures['metrics']['rel'] < 0.08  # one frame is before the first scan that is whole
+    assert '1 messages that anchors need are left out; the first: ' in capsys.readouterr().err
 
 
 def test_each_sensor_of_a_recording_has_its_own_pose(tmp_path):

@@ -84,6 +84,14 @@ def test_a_live_camera_remembers_no_more_than_it_should():
     assert len(steady._runs) == 1
 
 
+def test_a_centre_in_the_corner_is_no_calibration():
+    """ros_astra_camera#103's kind: fx without cx and cy moved the whole cloud, in silence."""
+    calibration = info()
+    calibration.k = [150.0, 0, 0, 0, 150.0, 0, 0, 0, 1]
+    with pytest.raises(ValueError, match='cx and cy are 0'):
+        camera_of(calibration, 160, 120)
+
+
 @pytest.mark.parametrize(('changes', 'size'), [
     ({'width': 640, 'height': 480}, (160, 90)),       # ros_astra_camera#103
     ({}, (120, 160)),                                 # rtabmap_ros#970: portrait
