@@ -5,13 +5,12 @@
 """
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
 from functools import partial
 
-from ground import ROOT
+from ground import ROOT, end
 
 # isort: split
 import numpy as np
@@ -87,9 +86,9 @@ def main():
                 cameras['rear'] = start_camera('rear', args.rate)
             for frames in got.values():
                 frames.clear()
-            end, cpu = started + (part + 1) * args.seconds / 5, cpu_seconds(nodes)
+            until, cpu = started + (part + 1) * args.seconds / 5, cpu_seconds(nodes)
             began = time.monotonic()
-            while time.monotonic() < end:
+            while time.monotonic() < until:
                 rclpy.spin_once(node, timeout_sec=0.01)
             took = time.monotonic() - began
             rates = '  '.join(f'{name} {len(got[name]) / took:.2f}' for name in NAMES)
@@ -101,10 +100,7 @@ def main():
                   f'{megabytes(nodes):.0f} MB; {(cpu_seconds(nodes) - cpu) / took:.2f} cores',
                   flush=True)
     finally:
-        for process in (*nodes, *cameras.values()):
-            process.send_signal(signal.SIGINT)
-        for process in (*nodes, *cameras.values()):
-            process.wait(10)
+        end((*nodes, *cameras.values()))
         node.destroy_node()
         rclpy.try_shutdown()
 

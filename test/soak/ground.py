@@ -1,4 +1,4 @@
-"""What the long tests stand on: a ROS graph of their own, this source tree, their arguments.
+"""What the long tests stand on: a ROS graph of their own, this source tree, arguments, an end.
 
 Imported first: before rclpy is.
 """
@@ -6,7 +6,10 @@ Imported first: before rclpy is.
 import argparse
 import os
 import random
+import signal
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
@@ -25,3 +28,14 @@ def arguments(doc, minutes, **numbers):
     for name, number in {'minutes': float(minutes), **numbers}.items():
         parser.add_argument(f'--{name}', type=type(number), default=number)
     return parser
+
+
+def end(processes, seconds=10.0):
+    """Ctrl-C to all; what still runs so many seconds later is killed: its returncode says so."""
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.kill()
+        process.wait()

@@ -13,7 +13,6 @@ import argparse
 import array
 import os
 import random
-import signal
 import struct
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
-from ground import ROOT, arguments
+from ground import ROOT, arguments, end
 
 # isort: split
 import cv2
@@ -246,19 +245,19 @@ def soak(args):
                                      '--every', str(args.every)])
         while listener.last is None and process.poll() is None:
             rclpy.spin_once(listener.node, timeout_sec=0.1)
-        samples, parts = [], []
+        samples, parts, memory = [], [], megabytes([process])
         for part in range(round(60 * args.minutes / args.every)):
             mode, sampled = part % len(MODES), 0.0
             listener.heavy, listener.resting = part < len(MODES), False
             depths, clouds = listener.depths, listener.clouds
             cpu, at = cpu_seconds([process]), time.monotonic()
-            end = began + (part + 1) * args.every
-            while time.monotonic() < end:
+            until = began + (part + 1) * args.every
+            while time.monotonic() < until:
                 rclpy.spin_once(listener.node, timeout_sec=0.05)
                 if process.poll() is not None:
                     sys.exit(f'the node ended by itself, with {process.returncode}')
                 now = time.monotonic()
-                if now > end - args.every / 4 and not listener.resting:
+                if now > until - args.every / 4 and not listener.resting:
                     listener.rest()
                 if now - sampled > SAMPLE:
                     sampled = now
@@ -284,12 +283,7 @@ def soak(args):
         print('p95 (s): ' + ' '.join(f'{part[1]:.3f}' for part in parts))
         wrong = judge(parts[len(MODES):], growth, listener)
     finally:
-        for child in (pictures, process):
-            if child:
-                child.send_signal(signal.SIGINT)
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(10)
-                child.kill()
+        end([child for child in (pictures, process) if child])
         listener.node.destroy_node()
         rclpy.try_shutdown()
     if process.returncode:
