@@ -7,6 +7,7 @@ of the mean, so they are measured anew on training samples.
 
 import torch
 import tqdm
+from torch.optim.swa_utils import update_bn
 
 from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.weights import load_network, save_network
@@ -34,20 +35,11 @@ def average(networks):
     return first
 
 
-@torch.no_grad()
 def measure_batch_norms(network, batches):
     """Set each batch norm's mean and variance to the average over batches (float N×3×H×W)."""
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean
-    network.train()
-    network.dropout.eval()
-    for batch in batches:
-        network(batch.contiguous(memory_format=torch.channels_last))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
+    dropout, network.dropout = network.dropout, torch.nn.Identity()
+    update_bn((batch.contiguous(memory_format=torch.channels_last) for batch in batches), network)
+    network.dropout = dropout
     return network.eval()
 
 
