@@ -678,11 +678,11 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
         for transport in ('raw', 'compressed'):
             run(partial(DepthNode, ScenePredictor(0.0)), listen_to_camera,
                 image_transport=transport, anchors=['scan', 'points', 'range'],
-                anchor_poses=['0 0 0 0 0 0'])
+                anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
         run(ViewerNode, lambda node: [topic.follow(True) for topic in (
             *node._topics, node._anchors, node._info)], port=0)
-        run(EvaluatorNode)
+        run(EvaluatorNode, lambda node: [packed.follow() for _, packed in node._inputs])
     finally:
         rclpy.shutdown(context=context)
     # by tf2_ros, which may not be here
