@@ -16,8 +16,6 @@ from hybrid_depth_ros.nodes.process import fast_dds_environment
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 COMMON = (  # arguments of every launch file: name, default, what it is for
-    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
-    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
     ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
      'between; empty: as in params_file'),
     ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
@@ -30,6 +28,8 @@ COMMON = (  # arguments of every launch file: name, default, what it is for
     ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
     ('camera_roll', '', 'degrees that it is turned clockwise, as seen from behind; empty: as in '
      'params_file'),
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
     ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
     ('use_sim_time', 'false', 'follow /clock; true with a bag'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
