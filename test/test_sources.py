@@ -1,6 +1,9 @@
 """Frame sources: the virtual room, folders, videos, and what is not there."""
 
+import contextlib
 import http.server
+import itertools
+import socketserver
 import struct
 import threading
 import time
@@ -197,6 +200,63 @@ def test_a_stream_that_breaks_off_is_connected_to_again(monkeypatch):
     finally:
         server.shutdown()
         server.server_close()
+
+
+class RtspCamera(socketserver.StreamRequestHandler):
+    """RFC 2326 over TCP; its pictures are RFC 2435's JPEG, 15 a connection."""
+
+    def handle(self):
+        self.server.count += 1
+        with contextlib.suppress(OSError):
+            while (lines := list(itertools.takewhile(bytes.strip, self.rfile))):
+                if self.answer(*lines) in ('PLAY', 'TEARDOWN'):
+                    break
+
+    def answer(self, request, *lines):
+        method, url = request.decode().split()[:2]
+        fields = {name.lower(): value for name, _, value in (
+            line.decode().strip().partition(': ') for line in lines)}
+        sdp = 'v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\n'
+        said, body = {
+            'DESCRIBE': (f'Content-Base: {url}/\r\nContent-Type: application/sdp\r\n', sdp),
+            'SETUP': ('Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n', ''),
+        }.get(method, ('Session: 1\r\n', ''))
+        over_udp = method == 'SETUP' and 'TCP' not in fields['transport']
+        self.wfile.write((f'RTSP/1.0 {"461 Not that" if over_udp else "200 OK"}\r\nCSeq: '
+                          f'{fields.get("cseq")}\r\n{said}Content-Length: {len(body)}\r\n\r\n{body}'
+                          ).encode())
+        for number in range(15 if method == 'PLAY' else 0):
+            packet = struct.pack('>BBHII', 128, 128 | 26, number, 3000 * number, 1) + self.picture()
+            self.wfile.write(b'$\0' + struct.pack('>H', len(packet)) + packet)
+        return method
+
+    @staticmethod
+    def picture():
+        """A JPEG's quantisation tables and what stands behind its last header."""
+        jpeg = cv2.imencode('.jpg', np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+        tables = b''.join(part[3:67] for part in jpeg.split(b'\xff\xdb')[1:])
+        scan = jpeg.index(b'\xff\xda')
+        return struct.pack('>LBBBBHH', 0, 1, 255, 64 // 8, 48 // 8, 0, len(tables)
+                           ) + tables + jpeg[scan + 2 + jpeg[scan + 3]:-2]
+
+
+def test_a_camera_by_rtsp_is_connected_to_again(monkeypatch):
+    """usb_cam#310's kind: most cameras in a network speak RTSP."""
+    monkeypatch.setattr(sources, 'STREAM_PAUSE', 0.05)
+    with socketserver.ThreadingTCPServer(('127.0.0.1', 0), RtspCamera) as server:
+        server.count, server.daemon_threads = 0, True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        source = open_source(f'rtsp://127.0.0.1:{server.server_address[1]}/live')
+        got, deadline = [], time.monotonic() + 30
+        while len(got) < 20 and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                got.append(source.read().rgb)
+        source.close()
+        server.shutdown()
+        assert len(got) == 20
+        assert server.count > 1
+        assert got[-1].shape == (48, 64, 3)
+        assert abs(int(got[-1].mean()) - 90) < 3
 
 
 def test_one_image_and_its_url(tmp_path):
