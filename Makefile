@@ -19,6 +19,8 @@ OUT ?= demo_out
 WEIGHTS ?= lite-nyu
 DATA ?=
 TORCH_INDEX ?=
+# files of our own networks; other WEIGHTS need what runs others
+OURS := %.safetensors %.model %.pth %.pt
 
 # With a ROS 2 sourced, use its rclpy and messages; without, the wheels on PyPI.
 ifeq ($(ROS_DISTRO),)
@@ -41,7 +43,8 @@ export AS_DATA = $(value DATA)
 .PHONY: demo test lint bench soak clean
 
 demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
-		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed)
+		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed) \
+		$(if $(filter-out lite-nyu paper-nyu $(OURS),$(WEIGHTS)),$(VENV)/models.installed)
 	@$(RUN) -m hybrid_depth_ros.demo --source="$$AS_SOURCE" --weights="$$AS_WEIGHTS" \
 	  $(if $(FOV),--horizontal-fov="$(FOV)") $(if $(VIEW),--view) \
 	  $(if $(ANCHORS),--anchors="$(ANCHORS)") --seconds="$(DURATION)" --out="$$AS_OUT"
@@ -75,6 +78,10 @@ $(VENV)/torch.installed: setup.py $(VENV)/demo.installed
 	@echo "Installing torch (5 GB from PyPI; the CPU build is smaller, see TORCH_INDEX in Makefile)"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
 	@$(PIP) --editable ".[torch]"
+	@touch $@
+
+$(VENV)/models.installed: setup.py $(VENV)/torch.installed
+	@$(PIP) --editable ".[$(EXTRA_ROS)demo,openvino,onnxruntime,transformers]"
 	@touch $@
 
 $(VENV)/viewer.installed: setup.py $(VENV)/demo.installed

@@ -175,6 +175,13 @@ def spoil(name, folder):
         config.write_text('[' * 100_000)
     elif name == 'no JSON':
         config.write_text('<html>')
+    elif name == 'an adapter':
+        (folder / 'adapter_config.json').write_text('{"base_model_name_or_path": "/etc"}')
+    elif name == 'attention from the hub':
+        change(config, _attn_implementation='evil/kernels')
+    elif name == 'another say on pictures':
+        (folder / 'processor_config.json').write_text(json.dumps({'image_processor': {
+            **json.loads(pictures.read_text()), 'size': {'height': 10**6, 'width': 10**6}}}))
     elif name == 'another kind of network':
         change(config, model_type='bert')
     elif name == 'a huge config':
@@ -189,6 +196,8 @@ def spoil(name, folder):
     ('absurd pictures', 'pixels a side'),
     ('tensors that claim 10 GB', 'not a whole safetensors'),
     ('tensors of another network', 'not those of its config|million'), ('NaN', 'NaN or infinite'),
+    ('an adapter', 'an adapter'), ('attention from the hub', 'code from elsewhere'),
+    ('another say on pictures', 'pixels a side'),
     ('cut short', 'not a whole safetensors'), ('deep JSON', 'no JSON'), ('no JSON', 'no JSON'),
     ('another kind of network', 'is a bert network'), ('a huge config', 'no config needs')])
 def test_hostile_folders_are_one_sentence(name, said, folder_of, tmp_path):

@@ -182,6 +182,13 @@ def _checked(folder):
     if family not in FAMILIES:
         raise ValueError(f'{folder} is a {family} network; of transformers only these give depth '
                          f'here: {", ".join(FAMILIES)}')
+    if (folder / 'adapter_config.json').exists():
+        raise ValueError(f'{folder} holds an adapter, which names another network to load; merge '
+                         'it, and save the whole')
+    for name, text in _entries(config):
+        if name.endswith('attn_implementation') and '/' in str(text):  # code on the hub
+            raise ValueError(f'{folder / HUB_FILES[0]}: {name} is {text}, code from elsewhere, '
+                             'which is refused; leave it out')
     if config.get('use_pretrained_backbone') or isinstance(config.get('backbone'), str):
         raise ValueError(f'{folder / HUB_FILES[0]} wants a backbone from elsewhere '
                          f'({config.get("backbone")}); only what lies in the folder is loaded')
@@ -191,12 +198,16 @@ def _checked(folder):
         if abs(number) > most:
             raise ValueError(f'{folder / HUB_FILES[0]}: {name} is {number}, which fits no network '
                              f'of {len(tensors)} tensors')
-    for name, number in _numbers(pictures):
+    _check_pictures(folder, pictures)
+    return config
+
+
+def _check_pictures(folder, settings):
+    for name, number in _numbers(settings):
         if abs(number) > (LARGEST_PICTURE if re.search('size|width|height|edge|multiple', name)
                           else LARGEST_NUMBER):
             raise ValueError(f'{folder / HUB_FILES[1]}: {name} is {number}; pictures of more than '
                              f'{LARGEST_PICTURE} pixels a side are not made')
-    return config
 
 
 def _json(path):
@@ -214,17 +225,21 @@ def _json(path):
     return content
 
 
-def _numbers(content, name=''):
-    """(name, number) of all numbers anywhere in a config."""
+def _entries(content, name=''):
+    """(name, value) of all values anywhere in a config."""
     if isinstance(content, dict):
         for key, value in content.items():
-            yield from _numbers(value, key if not str(key).isdigit() else name)
-    elif isinstance(content, list):
+            yield from _entries(value, str(key) if not str(key).isdigit() else name)
+    elif isinstance(content, (list, tuple)):
         for value in content:
-            yield from _numbers(value, name)
-    elif isinstance(content, (int, float)) and not isinstance(content, bool):
-        # stage_names and the like are texts; an eps is far below 1
-        yield str(name), content
+            yield from _entries(value, name)
+    else:
+        yield name, content
+
+
+def _numbers(content):
+    return [(name, value) for name, value in _entries(content)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)]
 
 
 def _header(path):
@@ -246,6 +261,7 @@ def _processor(folder):
             folder, local_files_only=True, trust_remote_code=False)
         if not hasattr(processor, 'post_process_depth_estimation'):
             raise ValueError(f'{type(processor).__name__} makes no depth')
+        _check_pictures(folder, processor.to_dict())  # another file may have had its say
         return processor
     except Exception as error:  # of whichever class the library likes
         raise ValueError(f'{folder / HUB_FILES[1]} will not do ({reason(error)[:300]})') from error
