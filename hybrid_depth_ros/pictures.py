@@ -1,6 +1,7 @@
 """Picture files, read whole or refused; depth in colours with a scale in metres; cloud files."""
 
 import contextlib
+import struct
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from hybrid_depth_ros.files import whole
 BAR_WIDTH, MARGIN = 14, 8  # pixels at a picture height of 480
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # colour, not turned as EXIF asks for
 
+TIFF_ORIENTATION = 274  # its tag
+
 
 def read_pixels(path, flags=cv2.IMREAD_COLOR):
     """A picture file of any kind that OpenCV reads → its array; flags: cv2.IMREAD_….
@@ -20,6 +23,8 @@ def read_pixels(path, flags=cv2.IMREAD_COLOR):
     OSError where the pixels are not all there.
     """
     data = Path(path).read_bytes()
+    if flags & cv2.IMREAD_IGNORE_ORIENTATION:  # a bit of cv2.IMREAD_UNCHANGED too
+        data = _as_stored(data)
     if not _cut_short(data):
         with contextlib.suppress(cv2.error):  # more pixels than OpenCV takes
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -33,6 +38,21 @@ def read_colour(path, flags=STORED):
     :func:`read_pixels` raises."""
     bgr = read_pixels(path, flags)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, bgr)
+
+
+def _as_stored(data):
+    """A file's bytes, without the orientation of a TIFF: that one OpenCV obeys in any case."""
+    order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
+    if not order:
+        return data
+    with contextlib.suppress(struct.error):  # cut short: OpenCV says so
+        place = 2 + struct.unpack_from(f'{order}I', data, 4)[0]
+        count, = struct.unpack_from(f'{order}H', data, place - 2)
+        for entry in range(place, place + 12 * count, 12):
+            if struct.unpack_from(f'{order}H', data, entry) == (TIFF_ORIENTATION,):
+                kept = struct.pack(f'{order}H', 1)
+                return data[:entry + 8] + kept + data[entry + 10:]
+    return data
 
 
 def _cut_short(data):

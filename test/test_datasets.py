@@ -1,6 +1,7 @@
 """Every form of RGB-D data, written small but genuine from the virtual room, and read back."""
 
 import argparse
+import contextlib
 import json
 import shutil
 import struct
@@ -210,6 +211,34 @@ def test_colour_is_read_as_stored(tmp_path):
     for orientation, path in enumerate(turned, 1):
         path.write_bytes(with_orientation(data, orientation))
         assert np.array_equal(read_colour(path), read_colour(plain))
+
+
+def tiff(pixels, orientation, order):
+    """An H×W picture as a TIFF of one strip."""
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    entries = [(256, pixels.shape[1]), (257, pixels.shape[0]), (258, 8 * pixels.itemsize),
+               (259, 1), (262, 1), (273, 8), (274, orientation), (277, 1),
+               (278, pixels.shape[0]), (279, len(data))]
+    return ((b'II*\0' if order == '<' else b'MM\0*') + struct.pack(f'{order}I', 8 + len(data))
+            + data + struct.pack(f'{order}H', len(entries))
+            + b''.join(struct.pack(f'{order}HHIHH', tag, 3, 1, value, 0) for tag, value in entries)
+            + bytes(4))
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_a_tiff_is_read_as_stored(tmp_path, order):
+    """mmcv#805's kind: OpenCV turns a TIFF whatever it is asked for, colour against depth."""
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    for orientation in (1, 3, 6):
+        (tmp_path / 'a.tif').write_bytes(tiff(grey, orientation, order))
+        (tmp_path / 'd.tif').write_bytes(tiff(grey.astype(np.uint16) * 100, orientation, order))
+        assert np.array_equal(read_colour(tmp_path / 'a.tif')[..., 0], grey)
+        assert np.allclose(read_depth(tmp_path / 'd.tif', 100), grey)
+    whole = (tmp_path / 'a.tif').read_bytes()
+    for size in range(len(whole)):
+        (tmp_path / 'a.tif').write_bytes(whole[:size])
+        with contextlib.suppress(OSError):
+            read_colour(tmp_path / 'a.tif')
 
 
 def write_bag(path, frames, plugin, encoding):
