@@ -220,8 +220,8 @@ def test_an_anchored_frame_is_cheap(rooms):
             work()
             times[name].append(time.process_time() - start)
     blur, one, many = (min(times[name]) for name in ('blur', 'beams', 'cloud'))
-    # alone on two cores: 1.9 and 4 times the blur, which takes 0.8 ms
-    assert one < 6 * blur and many < 14 * blur
+    # 1.5 and 4 ms where the blur takes 0.8: 1.9 and 5 times; measured 1.9 to 2.3 and 3.7 to 4.6
+    assert one < 3.5 * blur and many < 7 * blur
 
 
 def test_extrinsics_that_are_off_are_noticed():

@@ -2,10 +2,11 @@
 
 Where the network is wrong, its error is smooth: a whole picture too near, a wall that is tilted, an
 object. So the logarithm of measured / predicted depth is taken for a Gaussian process (Rasmussen
-and Williams 2006, chapter 2) over column, row and predicted log depth. Its covariance was fitted to
-the network's errors on held-out pictures; the term that counts most says that what stands in the
-same column at the same predicted depth has the same error: above and below a lidar's plane that is
-the same thing. Outliers lose their weight by what the other anchors predict in their place.
+and Williams 2006, chapter 2) over column, row and predicted log depth. Its covariance was fitted so
+that anchors of one part of real and rendered pictures predict the network's error in the rest; the
+term that counts most says that what stands in the same column at the same predicted depth has the
+same error: above and below a lidar's plane that is the same thing. Outliers lose their weight by
+what the other anchors predict in their place.
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,23 @@ from hybrid_depth_ros.anchors.smoothing import State, carry
 
 # The covariance of the log of the network's error, in parts. *_SD: its standard deviation; U, V:
 # correlation lengths along columns and rows, in sides of the picture; X: along log depth.
-OFFSET_SD = 1.5      # one scale for all; wide, as other weights in other rooms may be far off
-SLOPE_SD = 0.116     # for each unit of log depth
-SMOOTH_SD, SMOOTH_U, SMOOTH_V = 0.093, 0.214, 0.187
-NEAR_SD, NEAR_U, NEAR_V, NEAR_X = 0.099, 0.068, 0.093, 0.07
-COLUMN_SD, COLUMN_U = 0.123, 0.198  # the same column at the same depth
-ROW_SD, ROW_V = 0.066, 0.171        # the same row at the same depth
-LAYER_X = 0.25                      # what "the same depth" is, for these two
-NOISE_SD = 0.04      # what one pixel of the network differs from those around it
-EDGE_NOISE = 0.25    # and at an outline, as a share of the jump in log depth there
-DAMPING = 0.4        # made is a correction whose square is well above this share of its variance
+OFFSET_SD = 0.12     # one scale for all
+OFFSET_FREE, FREELY = 0.15, 10  # but a median beyond this is of other weights or another room
+SLOPE_SD = 0.064     # for each unit of log depth
+TILT_U, TILT_V = 0.05, 0.05  # from one side of the picture to the other
+FRONT_SD = 0.108     # for each unit of log depth that something stands before what is beside it
+COLUMN_SD, COLUMN_U, COLUMN_X = 0.115, 0.181, 0.297  # the same column at the same depth
+SMOOTH_SD, SMOOTH_U, SMOOTH_V = 0.092, 0.39, 0.215
+NEAR_SD, NEAR_U, NEAR_V, NEAR_X = 0.108, 0.051, 0.13, 0.125
+NEARER, MIDDLE = 0.37, 0.9  # these three grow so much as log depth falls below this one
+NOISE_SD = 0.03      # what one pixel of the network differs from those around it
+EDGE_NOISE = 0.1     # and at an outline, as a share of the jump in log depth there
+DAMPING = 0.4        # made is a correction whose square is well above this share of its variance,
+UNSEEN_SD, UNSEEN = 0.4, 0.05  # to which this is added at a depth that no share of anchors has
 
 GRID = 64            # cells along the longer side, in which the correction is computed
-FINE = 48            # cells along that side in which anchors are gathered for the fit, or fewer,
-KNOTS, SPARSE, DENSE = 48, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
+FINE = 40            # cells along that side in which anchors are gathered for the fit, or fewer,
+KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
 UNTHREADED, UNTHREADED_SIDE = 1 << 18, 112  # multiplications, and the side of a matrix to invert,
 # for which OpenBLAS starts no threads: on a busy machine they take longer than the work
 THIN = 6000          # anchors that are fitted; all are judged
@@ -157,7 +161,7 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
             cell = (row * rows // height) * columns + column * columns // width
             u, v = ((values + np.float32(0.5)) / np.float32(side) for values in (u, v))
             measured, agrees = _correction(
-                seen - level, u, v, predicted - level, ratio, share, cell,
+                seen - level, level, u, v, predicted - level, ratio, share, cell,
                 (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns / side),
                 (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows / side))
             used[chosen] = agrees
@@ -195,7 +199,10 @@ def _product(a, b):
     rows = max(1, UNTHREADED // b.size)
     if len(a) <= rows:
         return a @ b
-    return np.concatenate([a[first:first + rows] @ b for first in range(0, len(a), rows)])
+    product = np.empty((len(a), b.shape[1]), a.dtype)
+    for first in range(0, len(a), rows):
+        np.matmul(a[first:first + rows], b, product[first:first + rows])
+    return product
 
 
 def _inverse(matrix):
@@ -220,53 +227,85 @@ def _rbf(a, b, length):
     return np.exp(k, k)
 
 
-def _covariance(a, b):
-    """Of the log errors at a with those at b, each (u, v, x) of 1-D float32 arrays."""
-    (u, v, x), (u2, v2, x2) = a, b
-    k = np.float32(COLUMN_SD ** 2) * _rbf(u, u2, COLUMN_U)
-    k += np.float32(ROW_SD ** 2) * _rbf(v, v2, ROW_V)
-    k *= _rbf(x, x2, LAYER_X)
-    part = _rbf(u, u2, SMOOTH_U)
-    part *= _rbf(v, v2, SMOOTH_V)
-    part *= np.float32(SMOOTH_SD ** 2)
-    k += part
-    part = _rbf(u, u2, NEAR_U)
-    part *= _rbf(v, v2, NEAR_V)
-    part *= _rbf(x, x2, NEAR_X)
-    part *= np.float32(NEAR_SD ** 2)
-    k += part
-    k += np.multiply.outer(np.float32(SLOPE_SD ** 2) * x, x2)
-    k += np.float32(OFFSET_SD ** 2)
+def _nearness(x, level):
+    """By what the error grows where things are seen nearer; x: log depth about its level."""
+    return np.exp(np.float32(-NEARER) * (x + np.float32(level - MIDDLE)).clip(-2, 2))
+
+
+_LENGTHS = ((COLUMN_U, np.inf, COLUMN_X), (SMOOTH_U, SMOOTH_V, np.inf), (NEAR_U, NEAR_V, NEAR_X))
+
+
+def _alike(a, b, lengths):
+    """exp(−Σ (difference / length)² / 2) of all pairs of a with b, float32, for each of `lengths`:
+    beside each other. a: (u, v, x), float32, that broadcast to one shape; b: likewise, 1-D;
+    lengths: three of each, in sides.
+    """
+    squares = np.empty((*np.broadcast(*a).shape, 7), np.float32)
+    for number, values in enumerate(a):
+        squares[..., 2 * number] = values * values
+        squares[..., 2 * number + 1] = values
+    squares[..., 6] = 1
+    parts = np.empty((7, len(lengths), b[0].size), np.float32)
+    for number, scales in enumerate(lengths):
+        inverse = np.array(scales, np.float32)[:, None] ** -2
+        parts[:6:2, number] = inverse / -2
+        parts[1:6:2, number] = inverse * b
+        parts[6, number] = (parts[1:6:2, number] * b).sum(0) / -2
+    k = _product(squares.reshape(-1, 7), parts.reshape(7, -1))
+    np.maximum(k, np.float32(-20), k)  # tiny numbers' products would be denormal: slow
+    return np.exp(k, k)
+
+
+def _trends(u, v, x, front):
+    """What the error may follow all over the picture, each divided by its standard deviation."""
+    return np.stack((np.float32(SLOPE_SD) * x, np.float32(FRONT_SD) * front,
+                     np.float32(TILT_U) * (u - np.float32(0.5)),
+                     np.float32(TILT_V) * (v - np.float32(0.4))), -1)
+
+
+def _covariance(a, b, offset):
+    """Of the log errors at a with those at b, each (u, v, x, front, nearness) of 1-D float32.
+
+    offset: variance of the one scale for all.
+    """
+    nearness, nearness2 = a[4], b[4]
+    parts = _alike(a[:3], b[:3], _LENGTHS).reshape(nearness.size, len(_LENGTHS), nearness2.size)
+    k = parts[:, 0] * np.float32(COLUMN_SD ** 2)
+    for number, sd in ((1, SMOOTH_SD), (2, NEAR_SD)):
+        k += parts[:, number] * np.float32(sd ** 2)
+    k *= nearness2
+    k *= nearness[:, None]
+    k += _trends(*a[:4]) @ _trends(*b[:4]).T
+    k += np.float32(offset)
     return k
 
 
-def _mean(u, v, x, knots, weights):
+def _mean(grid, knots, weights, offset):
     """The process's mean on a grid: Σ weights · covariance with the knots, float32 rows×columns.
 
-    Each part of the covariance is a product over u, v and x, so that only one of them needs a
-    number for each pair of cell and knot.
+    grid: (u of columns, v of rows, and rows×columns: x, front, nearness). Each part of the
+    covariance is a product over u, v and x, so that only one of them needs a number for each pair
+    of cell and knot.
     """
-    u2, v2, x2 = knots
+    (u, v, x, front, nearness), (u2, v2, x2, _, nearness2) = grid, knots
     weights = weights.astype(np.float32)
+    trends = weights @ _trends(*knots[:4])
+    constant = np.float32(offset * float(weights.sum()))
+    weights *= nearness2
     lowest, highest = float(x.min()), float(x.max()) + 1e-3
-    levels = min(64, int((highest - lowest) / (0.32 * LAYER_X)) + 2)
+    levels = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
     step = (highest - lowest) / (levels - 1)
     by_level = _rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
-                    x2, LAYER_X).T
-    by_column, by_row = (
-        _product(_rbf(places, others, length) * (np.float32(sd ** 2) * weights), by_level).ravel()
-        for places, others, length, sd in ((u, u2, COLUMN_U, COLUMN_SD), (v, v2, ROW_V, ROW_SD)))
+                    x2, COLUMN_X).T
+    by_column = _product(_rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
+                         by_level).ravel()
     between = (x - np.float32(lowest)) * np.float32(1 / step)
     below = np.minimum(between.astype(np.int32), levels - 2)
     between -= below
-    columns = below + np.arange(u.size, dtype=np.int32) * levels
-    rows = below + (np.arange(v.size, dtype=np.int32) * levels)[:, None]
-    mean = by_column[columns]
-    mean += by_row[rows]
-    columns += 1
-    rows += 1
-    above = by_column[columns]
-    above += by_row[rows]
+    below += np.arange(u.size, dtype=np.int32) * levels
+    mean = by_column[below]
+    below += 1
+    above = by_column[below]
     above -= mean
     above *= between
     mean += above
@@ -274,41 +313,53 @@ def _mean(u, v, x, knots, weights):
     smooth = _product(_rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
                       _rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
-    first, last = np.searchsorted(v, (v2.min() - 3 * NEAR_V, v2.max() + 3 * NEAR_V))
-    reached = slice(first, last)  # by a lidar's line, these rows alone
-    near = _rbf(x[reached].ravel(), x2, NEAR_X).reshape(last - first, u.size, -1)
-    near *= _rbf(u, u2, NEAR_U)
-    by_row = _rbf(v[reached], v2, NEAR_V) * (np.float32(NEAR_SD ** 2) * weights)
-    mean[reached] += np.einsum('vuk,vk->vu', near, by_row)
-    mean += np.float32(SLOPE_SD ** 2 * float(weights @ x2)) * x
-    mean += np.float32(OFFSET_SD ** 2 * float(weights.sum()))
+    near = _alike((u, v[:, None], x), knots[:3], _LENGTHS[2:])
+    mean += (near @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
+    mean *= nearness
+    mean += np.float32(SLOPE_SD * trends[0]) * x
+    mean += np.float32(FRONT_SD * trends[1]) * front
+    mean += np.float32(TILT_U * trends[2]) * (u - np.float32(0.5))
+    mean += (np.float32(TILT_V * trends[3]) * (v - np.float32(0.4)) + constant)[:, None]
     return mean
 
 
-def _variance(x, u, v, knots, inverse):
-    """The process's variance on the grid, from every eighth cell."""
+def _variance(grid, knots, inverse, offset):
+    """The process's variance on the grid, and what is not known of other columns and depths than
+    those of the knots; from every eighth cell."""
+    u, v, x, front, nearness = grid
     step = 8 if min(x.shape) >= 16 else 1
     some = np.s_[step // 2::step]
-    x_some = np.ascontiguousarray(x[some, some])
-    cells = (np.tile(u[some], x_some.shape[0]), np.repeat(v[some], x_some.shape[1]), x_some.ravel())
-    k = _covariance(cells, knots).astype(np.float64)  # a small difference of large numbers
+    parts = [np.ascontiguousarray(values[some, some]) for values in (x, front, nearness)]
+    cells = (np.tile(u[some], parts[0].shape[0]), np.repeat(v[some], parts[0].shape[1]),
+             *(values.ravel() for values in parts))
+    k = _covariance(cells, knots, offset).astype(np.float64)  # a small difference of large numbers
     explained = _product(k, inverse)
     explained *= k
-    prior = (OFFSET_SD ** 2 + SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2 + ROW_SD ** 2
-             + SLOPE_SD ** 2 * cells[2] ** 2)
-    variance = np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
-    return cv2.resize(variance.reshape(x_some.shape), x.shape[::-1])
+    prior = (offset + (_trends(*cells[:4]) ** 2).sum(-1)
+             + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[4] ** 2)
+    layer = _rbf(cells[2], knots[2], COLUMN_X).mean(1)
+    unseen = UNSEEN_SD / (1 + layer / UNSEEN)
+    variance = np.maximum(prior - explained.sum(1), 1e-5) + unseen * unseen
+    return cv2.resize(variance.astype(np.float32).reshape(parts[0].shape), x.shape[::-1])
 
 
-def _gathered(u, v, x, ratio, share, jump):
+def _front(seen):
+    """How far each cell stands before what is beside it, in log depth: float32 rows×columns."""
+    soft = cv2.GaussianBlur(seen, (0, 0), 1.2)
+    beside = cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((1, 25), np.uint8))
+    return np.clip(beside - soft, 0, 0.7)
+
+
+def _gathered(u, v, x, front, ratio, share, jump):
     """Anchors that lie near each other become one knot, which the median of them decides.
 
-    Returns the knots' (u, v, x), log ratios, the share that agreed, and variance of the noise.
+    Returns the knots' (u, v, x, front), log ratios, the share that agreed, and variance of the
+    noise.
     """
     if u.size <= FINE:
-        return (u, v, x), ratio, np.ones(u.size), (
+        return (u, v, x, front), ratio, np.ones(u.size), (
             NOISE_SD ** 2 + (EDGE_NOISE * jump) ** 2 + share ** 2).astype(np.float64)
-    for across in (FINE, 40, 32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4):
+    for across in (FINE, 36, 32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4):
         cell = (v * across).astype(np.int32) * across + (u * across).astype(np.int32)
         members = np.bincount(cell)
         if np.count_nonzero(members) <= (SPARSE if u.size <= DENSE else KNOTS):
@@ -322,26 +373,31 @@ def _gathered(u, v, x, ratio, share, jump):
     weights = agrees / (1 + (share / NOISE_SD) ** 2) + np.float32(1e-6)
     total = np.bincount(cell, weights)
     mean = [np.bincount(cell, weights * values) / total
-            for values in (u, v, x, ratio, jump, share)]
+            for values in (u, v, x, front, ratio, jump, share)]
     agreed = np.bincount(cell, agrees).clip(1)
-    noise = ((NOISE_SD ** 2 + mean[5] ** 2) * (0.3 + 0.7 / agreed) + (EDGE_NOISE * mean[4]) ** 2)
-    return tuple(values.astype(np.float32) for values in mean[:3]), mean[3], agreed / members, noise
+    noise = ((NOISE_SD ** 2 + mean[6] ** 2) * (0.3 + 0.7 / agreed) + (EDGE_NOISE * mean[5]) ** 2)
+    return tuple(values.astype(np.float32) for values in mean[:4]), mean[4], agreed / members, noise
 
 
-def _correction(seen, u, v, x, ratio, share, cell, grid_u, grid_v):
+def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     """The field of log corrections and which anchors agree with it.
 
-    seen: float32 rows×columns, log depth on the grid about its median. u, v, x, ratio, share,
-    cell: 1-D, of the anchors: place in sides, log predicted depth as `seen`, log of measured /
-    predicted, standard deviation as a share, cell of the grid. grid_u, grid_v: of the cells.
+    seen: float32 rows×columns, log depth on the grid about its median, level. u, v, x, ratio,
+    share, cell: 1-D, of the anchors: place in sides, log predicted depth as `seen`, log of
+    measured / predicted, standard deviation as a share, cell of the grid. grid_u, grid_v: of the
+    cells.
     """
     window = np.ones((5, 5), np.uint8)
     jump = (cv2.dilate(seen, window) - cv2.erode(seen, window)).ravel()[cell]
+    front = _front(seen)
+    grid = (grid_u, grid_v, seen, front, _nearness(seen, level))
     thin = slice(None, None, -(-u.size // THIN))
     knots, values, share_agreed, noise = _gathered(*(
-        a[thin] for a in (u, v, x, ratio, share, jump)))
-    covariance = _covariance(knots, knots).astype(np.float64)
-    middle = _median(values)
+        a[thin] for a in (u, v, x, front.ravel()[cell], ratio, share, jump)))
+    knots = (*knots, _nearness(knots[2], level))
+    middle = float(_median(values))
+    offset = OFFSET_SD ** 2 + FREELY * max(0.0, middle ** 2 - OFFSET_FREE ** 2)
+    covariance = _covariance(knots, knots, offset).astype(np.float64)
     width = max(0.15, 1.5 * float(_median(np.abs(values - middle))))
     weights = share_agreed / (1 + ((values - middle) / width) ** 2)
     for turn in range(ROUNDS):
@@ -358,13 +414,13 @@ def _correction(seen, u, v, x, ratio, share, cell, grid_u, grid_v):
         weights = share_agreed * np.minimum(1, (STUDENT + 1) / (STUDENT + off))
         weights[off > FAR ** 2] *= 0.02
         weights = np.maximum(weights, 1e-4)
-    field = _mean(grid_u, grid_v, seen, knots, solution)
+    field = _mean(grid, knots, solution, offset)
     off = ratio - field.ravel()[cell]
     agrees = np.abs(off) < REJECT + 2 * share
     square = field * field
     # far from all anchors, where little is known, only a large correction is made
     square *= square
-    doubt = _variance(seen, grid_u, grid_v, knots, inverse)
+    doubt = _variance(grid, knots, inverse, offset)
     doubt *= np.float32(DAMPING)
     doubt *= doubt
     doubt += square
