@@ -13,7 +13,7 @@ from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
-from train.data import Samples, make_loader, to_input
+from train.data import make_loader, make_samples, to_input
 from train.datasets import open_dataset
 
 
@@ -68,8 +68,7 @@ def main(argv=None):
         network = average([load_network(weights) for weights in args.weights])
         network.to(memory_format=torch.channels_last)
         size = config['batch']
-        samples = Samples(data, args.shares or [len(dataset) for dataset in data],
-                          args.batches * size, config['seed'], config['augment'], config['mix'])
+        samples = make_samples(config, data, args.batches * size, args.shares)
         loader = make_loader(samples, range(len(samples)), size)
         measure_batch_norms(network, inputs(tqdm.tqdm(loader, unit='batch')))
         args.out.parent.mkdir(parents=True, exist_ok=True)

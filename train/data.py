@@ -123,6 +123,12 @@ class Samples(torch.utils.data.Dataset):
         return restyle(rgb, other, rng.random())
 
 
+def make_samples(config, datasets, count, shares=None):
+    """The first `count` Samples that a configuration asks for; without shares, by sets' sizes."""
+    return Samples(datasets, shares or [len(dataset) for dataset in datasets], count,
+                   config['seed'], config['augment'], config['mix'], config['style'])
+
+
 def collate(samples):
     """Samples → uint8 N×H×W×3, gain N×3, depth N×1×h×w, and what could not be read.
 

@@ -31,7 +31,7 @@ from train.arguments import (
 from train.checkpoint import State, find_checkpoint, finite, save_checkpoint
 from train.configuration import load_config
 from train.cut import cut_validation
-from train.data import Samples, make_loader, to_input
+from train.data import make_loader, make_samples, to_input
 from train.evaluate import evaluate_paper, evaluate_whole
 from train.loss import loss_of
 from train.networks import make_network
@@ -68,9 +68,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
         state = State(config, network, team, cut)
         if resume and (changed := state.load(last, team.device)) and team.lead:
             print(f'goes on with other settings: {", ".join(changed)}')
-        samples = Samples(cut.training, shares or [len(dataset) for dataset in cut.training],
-                          state.steps * config['batch'], config['seed'], config['augment'],
-                          config['mix'], config['style'])
+        samples = make_samples(config, cut.training, state.steps * config['batch'], shares)
         loader = make_loader(samples, team.numbers(state.step, state.steps, config['batch']),
                              share, config['workers'], team.device.type == 'cuda', lock)
         runner = team.runner(state.network, config['compile'])

@@ -15,9 +15,9 @@ import torch
 from hybrid_depth_ros.arguments import check_least, command, told
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
-from train.arguments import add_training_arguments
+from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
-from train.data import Samples, make_loader, to_input
+from train.data import make_loader, make_samples, to_input
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdSet
 from train.loss import loss_of
@@ -99,12 +99,10 @@ def step_times(steps, batch, device, rounds):
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def loading_time(config, data, workers, batches):
+def loading_time(config, data, workers, batches, shares=None):
     """(seconds a batch takes to load, a batch); what is loaded ahead at the start not counted."""
     ahead = 4 * workers + 1
-    samples = Samples(data, [len(dataset) for dataset in data],
-                      (ahead + batches) * config['batch'], config['seed'], config['augment'],
-                      config['mix'])
+    samples = make_samples(config, data, (ahead + batches) * config['batch'], shares)
     loader = iter(make_loader(samples, range(len(samples)), config['batch'], workers))
     for *batch, lost in islice(loader, ahead):
         if batch[0] is None:
@@ -121,11 +119,12 @@ def main(argv=None):
     parser.add_argument('--workers', type=int, default=1, help='loading processes')
     parser.add_argument('--rounds', type=int, default=8, help='batches and steps measured')
     args = parser.parse_args(argv)
+    check_shares(parser, args)
     check_least(parser, args, workers=0, rounds=1)
     with told('train.throughput'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data] or [Walk()]
-        loading, batch = loading_time(config, data, args.workers, args.rounds)
+        loading, batch = loading_time(config, data, args.workers, args.rounds, args.shares)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = make_network(config, from_scratch=True)
     steps = {
