@@ -3,8 +3,14 @@
 import argparse
 import contextlib
 import json
+import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import h5py
@@ -446,6 +452,31 @@ def test_prepare_and_go_on(raw_scenes, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / 'store.partial').exists()
     with pytest.raises(SystemExit, match='is there already'):
         prepare.main(['--data', str(scenes), '--out', str(tmp_path / 'store')])
+
+
+def test_prepare_that_is_told_to_end_while_its_processes_start(frames, tmp_path):
+    """rclpy#253's kind: each process that was importing numpy showed a traceback."""
+    write_sync(tmp_path / 'sync', frames[:1] * 64)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'train.prepare', '--data', str(tmp_path / 'sync'), '--out',
+         str(tmp_path / 'store'), '--size', '64x48', '--workers', '2'], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 60
+    while not (workers := children(process.pid)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for pid in (process.pid, *workers):  # as a terminal does
+        os.kill(int(pid), signal.SIGINT)
+    printed = process.communicate(timeout=60)[0]
+    assert 'stopped; the same command goes on from here' in printed
+    assert 'Traceback' not in printed
+
+
+def children(pid):
+    """Processes of multiprocessing that a process has started."""
+    mine = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+    return [child for child in mine if b'spawn_main' in Path(f'/proc/{child}/cmdline').read_bytes()]
 
 
 def test_prepare_by_two_processes(frames, tmp_path):

@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import cv2
@@ -119,6 +121,22 @@ def _fill(share):
     return len(share), broken
 
 
+@contextmanager
+def _interrupts_for_us_alone():
+    """Processes that are started inside stay deaf to Ctrl-C; here it is raised at the end."""
+    asked = []
+    resource_tracker.ensure_running()  # which would let it through again
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
 def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
     """Write a dataset as a store; returns how many pairs could not be read (left out, named).
 
@@ -140,11 +158,12 @@ def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
     workers = workers or os.cpu_count() or 1
     with tqdm.tqdm(total=len(dataset), initial=len(dataset) - len(todo), unit='pair') as bar:
         pool = None
-        if workers > 1 and len(shares) > 1:
-            pool = context.Pool(workers, _start_worker, (dataset, folder))
-        else:
-            _start_worker(dataset, folder)
         try:
+            if workers > 1 and len(shares) > 1:
+                with _interrupts_for_us_alone():
+                    pool = context.Pool(workers, _start_worker, (dataset, folder))
+            else:
+                _start_worker(dataset, folder)
             for count, broken in (pool.imap_unordered if pool else map)(_fill, shares):
                 bar.update(count)
                 for line in broken:
