@@ -27,8 +27,8 @@ COLUMN_SD, COLUMN_U, COLUMN_X = 0.115, 0.181, 0.297  # the same column at the sa
 SMOOTH_SD, SMOOTH_U, SMOOTH_V = 0.092, 0.39, 0.215
 NEAR_SD, NEAR_U, NEAR_V, NEAR_X = 0.108, 0.051, 0.13, 0.125
 NEARER, MIDDLE = 0.37, 0.9  # these three grow so much as log depth falls below this one
-NOISE_SD = 0.03      # what one pixel of the network differs from those around it
-EDGE_NOISE = 0.1     # and at an outline, as a share of the jump in log depth there
+NOISE_SD = 0.04      # what one pixel of the network differs from those around it
+EDGE_NOISE = 0.25   # and at an outline, as a share of the jump in log depth there
 DAMPING = 0.4        # made is a correction whose square is well above this share of its variance,
 UNSEEN_SD, UNSEEN = 0.4, 0.05  # to which this is added at a depth that no share of anchors has
 

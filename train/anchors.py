@@ -1,0 +1,159 @@
+"""What anchors bring: ``python -m train.anchors --data PATH``, sensors simulated from true depth.
+
+With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms.
+"""
+
+import cv2
+import numpy as np
+import tqdm
+
+from hybrid_depth_ros.anchors import Anchors, anchored
+from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
+from hybrid_depth_ros.arguments import command, told
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.weights import load_network
+from train.arguments import add_data_arguments, open_data
+from train.datasets.pairs import ranges, read_whole
+from train.evaluate import BORDER
+
+NOISE = 0.01         # share of the distance, standard deviation
+CASES = ((0.05, 0), (0.3, 0), (0.05, 1))  # share of gross outliers, and whether poses are off by 2°
+TILTED = np.tan(np.deg2rad(2))
+HARM = 0.02          # δ1 that an image may lose
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
+HEIGHTS, PITCHES = (0.2, 0.35, 0.7, 1.0, 1.4), (11, 3)
+
+
+def scan(truth, rng, row=0.5):
+    """Columns, rows and depths of a lidar's 160 beams in one row of the picture."""
+    height, width = truth.shape
+    u = np.linspace(0.022 * width, 0.977 * width, 160)
+    v = np.full(u.size, row * height)
+    return u, v, truth[v.round().astype(int), u.round().astype(int)]
+
+
+def zones(truth, rng):
+    """Of 8×8 zones, each the mean of what it sees."""
+    height, width = (size // 8 for size in truth.shape)
+    cells = truth[:8 * height, :8 * width].reshape(8, height, 8, width).swapaxes(1, 2)
+    known = (cells > 0).sum((2, 3))
+    u, v = np.meshgrid((np.arange(8) + 0.5) * width - 0.5, (np.arange(8) + 0.5) * height - 0.5)
+    return u.ravel(), v.ravel(), (cells.sum((2, 3)) / known.clip(1)).ravel()
+
+
+def points(truth, rng):
+    """Of 200 points anywhere."""
+    u, v = (rng.integers(0.022 * size, 0.977 * size, 200) for size in truth.shape[::-1])
+    return u, v, truth[v, u]
+
+
+SENSORS = {'scan, middle row': scan, 'scan, a sixth below': lambda t, rng: scan(t, rng, 0.65),
+           '8×8 zones': zones, '200 points': points}
+
+
+def measured(sensor, truth, rng, outliers, shift):
+    """Anchors of a sensor with NOISE, gross outliers and places that are `shift` pixels aside."""
+    u, v, depth = sensor(truth, rng)
+    known = depth > 0
+    depth = depth * (1 + NOISE * rng.standard_normal(depth.size))
+    gross = np.exp(rng.uniform(np.log(0.4), np.log(10), depth.size))
+    depth = np.where(rng.random(depth.size) < outliers, gross, depth)
+    return Anchors((u + shift)[known], v[known], depth[known])
+
+
+def delta1(depth, truth):
+    inside = np.s_[BORDER:-BORDER, BORDER:-BORDER]
+    depth, truth = depth[inside], truth[inside]
+    ratio = (depth / np.where(truth > 0, truth, np.nan))[truth > 0]
+    return float((np.maximum(ratio, 1 / ratio) < 1.25).mean())
+
+
+def sensors_table(predictor, dataset):
+    """δ1 alone and with each sensor in each case, as text; how many images it harms."""
+    alone, scores = [], {(name, case): [] for name in SENSORS for case in CASES}
+    for i in tqdm.trange(len(dataset), unit='image'):
+        rgb, truth, focal = read_whole(dataset, i)
+        depth = cv2.resize(predictor(rgb, fx=focal * rgb.shape[1]), truth.shape[::-1])
+        alone.append(delta1(depth, truth))
+        for (name, case), found in scores.items():
+            outliers, off = case
+            anchors = measured(SENSORS[name], truth, np.random.default_rng(i), outliers,
+                               off * TILTED * focal * truth.shape[1])
+            found.append(delta1(anchored(depth, anchors).depth, truth))
+    lines = [f'the network alone: δ1 {np.mean(alone):.4f} on {len(alone)} images']
+    for (name, (outliers, off)), found in scores.items():
+        gain = np.array(found) - alone
+        lines.append(f'{name:20} {outliers:4.0%} outliers{", 2° sideways" * off:13} δ1 '
+                     f'{np.mean(found):.4f} ({gain.mean():+.4f}), {(gain < -HARM).sum()} images '
+                     f'lose more than {HARM}, the worst {gain.min():+.3f}')
+    return '\n'.join(lines)
+
+
+def level_pose(pose, height, pitch):
+    """The pose at another height, looking `pitch` degrees down."""
+    yaw, down = np.arctan2(pose[1, 2], pose[0, 2]), -np.deg2rad(pitch)
+    forward = np.array([np.cos(yaw) * np.cos(down), np.sin(yaw) * np.cos(down), np.sin(down)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0])
+    moved = np.eye(4)
+    moved[:3] = np.column_stack((right, np.cross(forward, right), forward,
+                                 [*pose[:2, 3], height]))
+    return moved
+
+
+def floor_table(predictor, seeds, views=2):
+    """Median of predicted / true depth over all pixels, without and with the floor, as text."""
+    lines = []
+    rooms = [Room(seed) for seed in seeds]
+    for pitch in PITCHES:
+        for height in HEIGHTS:
+            before, after, each = [], [], []
+            for seed, room in zip(seeds, rooms):
+                for number in range(views):
+                    pose = level_pose(room.camera_pose(27 * number + seed % 7), height, pitch)
+                    rgb, truth = room.render(CAMERA, pose)
+                    depth = predictor(rgb, fx=CAMERA.fx)
+                    corrected = Anchoring(['floor']).correct(
+                        depth, View(0, 'optical', CAMERA),
+                        AnchorSettings(camera_height=height, camera_pitch=pitch))
+                    before.append((depth / truth)[::4, ::4])
+                    after.append((corrected / truth)[::4, ::4])
+                    each.append(np.median(after[-1]))
+            lines.append(f'{height:4.2f} m, {pitch:2} degrees down: {np.median(before):.2f} → '
+                         f'{np.median(after):.3f}; picture by picture {min(each):.2f} to '
+                         f'{max(each):.2f}')
+    return '\n'.join(lines)
+
+
+def seeds(text):
+    """``300-305`` → range; argparse's complaint for anything else."""
+    first, _, last = text.partition('-')
+    return range(int(first), int(last or first) + 1)
+
+
+def main(argv=None):
+    parser = command(__doc__)
+    parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
+    parser.add_argument('--data', help='RGB-D data in any form that training takes')
+    add_data_arguments(parser, 'test')
+    parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
+                        help='keep only frames numbered A to B')
+    parser.add_argument('--floor', type=seeds, metavar='FIRST-LAST',
+                        help='the floor in the virtual rooms of these seeds')
+    args = parser.parse_args(argv)
+    if not args.data and not args.floor:
+        parser.error('say --data PATH or --floor FIRST-LAST')
+    with told('train.anchors'):
+        predictor = DepthPredictor(load_network(args.weights))
+        if args.floor:
+            print(floor_table(predictor, args.floor))
+        if args.data:
+            dataset = open_data(args, args.data)
+            if args.ranges:
+                dataset = dataset.numbered(args.ranges)
+            print(sensors_table(predictor, dataset))
+
+
+if __name__ == '__main__':
+    main()
