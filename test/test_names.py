@@ -393,7 +393,7 @@ def test_make_hands_names_on_as_they_are(tmp_path):
     python = tmp_path / 'bin' / 'python'
     python.write_text('#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done\n')
     python.chmod(0o755)
-    for name in ('demo', 'torch', 'test'):
+    for name in ('demo', 'torch', 'test', 'models'):
         (tmp_path / f'{name}.installed').touch()
     for name in ('my film #2.avi', 'say "hi" `date` $HOME $(x).avi', "it's", '-x.avi', '~/f.avi'):
         done = subprocess.run(

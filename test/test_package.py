@@ -122,5 +122,5 @@ def test_the_page_lists_every_topic():
                    for module in (depth, depth_camera, anchor_topics, camera))
     for topic, kind in listed.items():
         assert kind in code
-        names = (topic, topic.removeprefix('image'), topic.removeprefix('anchors/'))
+        names = (topic, topic.removeprefix('image/'), topic.removeprefix('anchors/'))
         assert any(f"'{name}'" in code for name in names)
