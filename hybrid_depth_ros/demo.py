@@ -40,7 +40,7 @@ from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import as_yaml
 from hybrid_depth_ros.nodes.process import log_arguments, prepare
 from hybrid_depth_ros.pictures import picture, save_cloud, save_picture
-from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES
+from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
 
 ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
@@ -304,6 +304,8 @@ def main(argv=None):
                          'file, or put a link to it')
     if args.anchors and args.source != 'room':
         parser.error('--anchors is for --source room: only there is a lidar')
+    if is_device(args.source) and (missing := device_missing(args.source)):
+        parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:
         parser.error(f'--seconds is {args.seconds:g}; it must be above 0')
     try:

@@ -1,9 +1,10 @@
 """Where the camera node's frames come from: a device, a video, a stream, a folder, the room."""
 
+import contextlib
 import os
 import re
 import shlex
-import time
+import threading
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expanded, readable_name
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.pictures import STORED, read_colour
@@ -22,6 +24,7 @@ SOURCES = ("room (the virtual room), a device (its number or file), a video, a s
 LEAST_RATE, MOST_RATE, USUAL_RATE = 1.0, 240.0, 30.0  # Hz: what a video may claim, else the third
 STREAM_PATIENCE = 5000  # ms that a stream may take to open, or to bring a frame
 STREAM_PAUSE = 1.0      # seconds between two tries to connect
+FRAME_PATIENCE = 0.2    # seconds that a read waits for a camera's next frame
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
 
 # The virtual room's lidar: 30 cm below the camera, level where the camera looks 11° down as it
@@ -41,7 +44,7 @@ class Frame(NamedTuple):
 class RoomSource:
     """The virtual room, with exact depth. rate: frames per second, the camera's own pace."""
 
-    comes_back, remark = True, ''
+    comes_back, remark, ended = True, '', False
 
     def __init__(self, width=640, height=480, horizontal_fov=63.3, seed=0, rate=10.0):
         self.rate = rate
@@ -89,13 +92,14 @@ class FolderSource:
         if not self._files:
             raise OSError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)}); put some '
                           'there, or name another folder')
-        self._loop, self._next, self._readable = loop, 0, False
+        self._loop, self._next, self._readable, self.ended = loop, 0, False, False
         self._flags = STORED if as_stored else cv2.IMREAD_COLOR
 
     def read(self):
         """The next Frame, or None behind the last one when it doesn't loop."""
         if self._next == len(self._files):
             if not self._loop or not self._readable:
+                self.ended = True
                 return None
             self._next = 0
         path = self._files[self._next]
@@ -109,96 +113,203 @@ class FolderSource:
 
 
 class VideoSource:
-    """A video file, a stream by its URL, or a camera device by its number.
+    """A video file. Raises OSError where it can't be opened or holds no frame."""
 
-    A stream that breaks off is connected to again. Raises OSError where it can't be opened, a
-    file holds no frame, or a device or a stream stops giving them: ``comes_back`` says whether
-    it may give some later.
-    """
+    intrinsics, comes_back = None, False
 
-    intrinsics = None
-
-    def __init__(self, source, loop=False, width=0, height=0, rate=0.0, as_stored=False):
-        self._as_stored = as_stored
-        self._source, self._loop, self._begun, self.remark = source, loop, False, ''
-        self._device = isinstance(source, int)
+    def __init__(self, path, loop=False, rate=0.0, as_stored=False):
+        self._path, self._loop, self._as_stored = path, loop, as_stored
+        self._begun, self.ended = False, False
         self._video = self._open()
         if not self._video.isOpened():
-            raise OSError(self._not_opened())
-        if self._device:
-            for key, value in ((cv2.CAP_PROP_FRAME_WIDTH, width),
-                               (cv2.CAP_PROP_FRAME_HEIGHT, height), (cv2.CAP_PROP_FPS, rate)):
-                if value:
-                    self._video.set(key, value)
-        # a film over http has an end, a camera's stream has none
-        self.comes_back = (is_url(source) and self._video.get(cv2.CAP_PROP_FRAME_COUNT) <= 0)
-        self._tried = time.monotonic()
-        reported = self._video.get(cv2.CAP_PROP_FPS)
-        self.rate = reported if LEAST_RATE <= reported <= MOST_RATE else USUAL_RATE
-        if not self._device and self.rate != reported and not rate:
-            self.remark = (f'{source} claims {reported:g} frames a second, and is read at '
-                           f'{self.rate:g} Hz; set rate for another')
+            raise OSError(f'{path} is not a video that OpenCV can open; {_convert(path)}')
+        self.rate, self.remark = believed_rate(self._video, path, rate)
 
     def _open(self):
-        video = self._capture()
+        with readable_name(self._path) as name:
+            video = cv2.VideoCapture(name)
         if self._as_stored:
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         return video
 
-    def _capture(self):
-        if self._device:
-            return cv2.VideoCapture(self._source)
-        if is_url(self._source):
-            return cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_PATIENCE,
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_PATIENCE])
-        with readable_name(self._source) as name:
-            return cv2.VideoCapture(name)
-
-    def _not_opened(self):
-        if self._device:
-            found = ', '.join(sorted(str(p) for p in Path('/dev').glob('video*'))) or 'none'
-            return (f'camera device {self._source} cannot be opened (devices here: {found}); '
-                    'plug it in, close what else uses it, and let this user read it: '
-                    'sudo usermod -aG video $USER')
-        if is_url(self._source):
-            return (f'{without_password(self._source)} gives no stream that OpenCV can read; see '
-                    'whether the camera is on, and whether its address, user and password are '
-                    'right')
-        return (f'{self._source} is not a video that OpenCV can open; convert it: '
-                f'ffmpeg -i {shlex.quote(str(self._source))} video.mp4')
-
-    def _read_again(self):
-        """A stream's or a file's first picture, opened anew: not every file can be rewound."""
-        self._video.release()
-        self._video, self._tried = self._open(), time.monotonic()
-        return self._video.read()
-
     def read(self):
         """The next Frame, or None at the end of a file that doesn't loop."""
         good, image = self._video.read()
-        if not good and self._device:
-            raise OSError(f'camera device {self._source} gives no more frames; plug it in '
-                          'again, and start the node again')
-        if not good and self.comes_back:
-            if time.monotonic() - self._tried > STREAM_PAUSE:
-                good, image = self._read_again()
-            if not good:
-                raise OSError(f'{without_password(self._source)} gives no more frames; it is '
-                              'tried again and again')
-        if not good and self._loop and self._begun:
-            good, image = self._read_again()
+        if not good and self._loop and self._begun:  # anew: not every file can be rewound
+            self._video.release()
+            self._video = self._open()
+            good, image = self._video.read()
         if not good and not self._begun:
-            raise OSError(f'{self._source} holds no frame that OpenCV can read; convert it: '
-                          f'ffmpeg -i {shlex.quote(str(self._source))} video.mp4')
-        if not good:
-            return None
-        self._begun = True
-        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            raise OSError(f'{self._path} holds no frame that OpenCV can read; '
+                          + _convert(self._path))
+        self._begun, self.ended = True, not good
+        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if good else None
 
     def close(self):
-        """Give the device, the stream or the file back."""
+        """Give the file back."""
         self._video.release()
+
+
+def _convert(path):
+    return f'convert it: ffmpeg -i {shlex.quote(str(path))} video.mp4'
+
+
+def believed_rate(video, name, asked=0.0):
+    """(Hz that an open video is read at, a remark where that is not what it claims)."""
+    claimed = video.get(cv2.CAP_PROP_FPS)
+    if LEAST_RATE <= claimed <= MOST_RATE:
+        return claimed, ''
+    return USUAL_RATE, '' if asked else (f'{name} claims {claimed:g} frames a second, and is read '
+                                         f'at {USUAL_RATE:g} Hz; set rate for another')
+
+
+class LiveSource:
+    """A camera device by its number or file, or a stream by its URL, connected to again and again.
+
+    A thread connects and reads, so that a camera that is silent holds up nothing, and of one that
+    is faster than it is asked for the newest frame counts. ``rate``: as often as :meth:`read` may
+    be asked, which waits for the next frame; of a film over http, which has an end and is read
+    frame by frame, its own. Raises ValueError for what is no address.
+    """
+
+    intrinsics, comes_back = None, True
+
+    def __init__(self, source, loop=False, width=0, height=0, rate=0.0, as_stored=False):
+        self._source, self._loop, self._as_stored = source, loop, as_stored
+        self._size, self._asked_rate = (width, height), rate
+        self._stream = is_url(source)
+        self.name = without_password(source) if self._stream else source
+        if self._stream and not _has_host(source):
+            raise ValueError(f'{self.name} names no machine; it is written '
+                             'rtsp://HOST:PORT/PATH, with %23 for a # in a password, %2F for a /')
+        self.rate, self.remark, self.ended = MOST_RATE, '', False
+        self._image, self._trouble, self._closing = None, '', False
+        self._changed = threading.Condition()
+        with contextlib.suppress(AttributeError):  # OpenCV's word at each try; ours is said once
+            cv2.setLogLevel(2)
+        self._thread = threading.Thread(target=self._work, name='camera', daemon=True)
+        self._thread.start()
+
+    def read(self):
+        """The next Frame; None where there is none yet or, with ``ended``, none any more.
+
+        Raises OSError while the camera can't be reached.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._image is not None or self.ended, FRAME_PATIENCE)
+            image, self._image = self._image, None
+            self._changed.notify_all()
+            if image is None and self._trouble:
+                raise OSError(self._trouble)
+        return None if image is None else Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+    def _work(self):
+        while not self._closing and not self.ended:
+            trouble = ''
+            try:
+                trouble = self._connect()
+            except Exception as error:  # a device may go at any moment; the next try is another
+                trouble = f'{self.name}: {reason(error)}'
+            if not trouble:
+                continue
+            with self._changed:
+                self._trouble = f'{trouble}; it is tried again and again'
+                self._changed.wait_for(lambda: self._closing, STREAM_PAUSE)
+
+    def _connect(self):
+        """Connect, and read until no frame comes; what is the trouble then, or ''."""
+        if not self._stream and (trouble := device_missing(self._source)):
+            return trouble
+        video = self._open()
+        try:
+            if not video.isOpened():
+                return self._not_opened()
+            begun, film = self._hand_on(video), self._is_film(video)
+        finally:
+            video.release()
+        if film and begun:
+            with self._changed:
+                self.ended = not self._loop
+                self._changed.notify_all()
+            return ''
+        return f'{self.name} ' + ('gives no more frames' if begun else
+                                  'is there, but gives no frame')
+
+    def _hand_on(self, video):
+        """Read until no frame comes; whether one came."""
+        film, begun = self._is_film(video), False
+        if film:
+            self.rate, self.remark = believed_rate(video, self.name, self._asked_rate)
+        while not self._closing:
+            good, image = video.read()
+            if not good:
+                break
+            begun = True
+            with self._changed:
+                if film:
+                    self._changed.wait_for(lambda: self._image is None or self._closing)
+                self._image, self._trouble = image, ''
+                self._changed.notify_all()
+        return begun
+
+    def _is_film(self, video):
+        return self._stream and video.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+
+    def _open(self):
+        if self._stream:
+            video = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_PATIENCE,
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_PATIENCE])
+        else:
+            video = cv2.VideoCapture(device_number(self._source))
+            for key, value in zip((cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT,
+                                   cv2.CAP_PROP_FPS), (*self._size, self._asked_rate)):
+                if value:
+                    video.set(key, value)
+        if self._as_stored:
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        return video
+
+    def _not_opened(self):
+        if self._stream:
+            return (f'{self.name} gives no stream that OpenCV can read; see whether the camera is '
+                    'on, and whether its address, user and password are right')
+        return (f'camera device {self.name} cannot be opened ({_devices()}); close what else uses '
+                'it, and let this user read it: sudo usermod -aG video $USER')
+
+    def close(self):
+        """Give the device or the stream back, unless it is being waited for."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(0.5)
+
+
+def _devices():
+    return 'devices here: ' + (', '.join(sorted(map(str, Path('/dev').glob('video*')))) or 'none')
+
+
+def device_number(source):
+    """N of /dev/videoN, of a device's number or file; None where there is no such file now."""
+    path = f'/dev/video{source}' if source.isdecimal() else source
+    found = re.fullmatch(r'/dev/video([0-9]{1,4})', os.path.realpath(path))
+    return int(found[1]) if found else None
+
+
+def device_missing(source):
+    """Why a device can't even be tried, or ''. source: as :func:`is_device` knows it."""
+    number = device_number(source)
+    if number is not None and os.path.exists(f'/dev/video{number}'):
+        return ''
+    return f'camera device {source} is not there ({_devices()}); plug it in'
+
+
+def is_device(source):
+    """Whether a source is a camera's number, or a file in /dev: one of udev's links may be gone
+    while the camera is."""
+    return (re.fullmatch('[0-9]{1,4}', source) is not None
+            or (source.startswith('/dev/') and not source.startswith('/dev/shm/') and (
+                not os.path.exists(source) or device_number(source) is not None)))
 
 
 def is_url(source):
@@ -206,9 +317,16 @@ def is_url(source):
     return isinstance(source, str) and bool(re.match(r'[a-z][a-z0-9+.-]*://', source, re.I))
 
 
+def _has_host(url):
+    with contextlib.suppress(ValueError):  # of a port that is no number
+        parts = urlsplit(url)
+        return bool(parts.netloc) and parts.port != 0
+    return False
+
+
 def without_password(url):
     """A URL as a log may show it."""
-    return re.sub(r'(://[^/@]*:)[^/@]*@', r'\1…@', url)
+    return re.sub(r'(://[^/@:]*:).*@', r'\1…@', url)
 
 
 def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rate=0.0,
@@ -225,18 +343,13 @@ def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rat
         return RoomSource(width, height, horizontal_fov, seed, rate or 10.0)
     if name.lower().startswith('file://'):
         name = unquote(urlsplit(name).path)
-    if is_url(name):
-        return VideoSource(name, loop, rate=rate, as_stored=as_stored)
     if not name:
         raise OSError('source is empty; use ' + SOURCES)
-    number = re.fullmatch(r'(?:/dev/video)?([0-9]{1,4})', name)
+    if is_url(name) or is_device(name):
+        return LiveSource(name, loop, width, height, rate, as_stored)
     path = expanded(name)
-    if not number and str(path).startswith('/dev/'):  # udev's links, as /dev/v4l/by-id/…
-        number = re.fullmatch(r'/dev/video([0-9]{1,4})', os.path.realpath(path))
-    if number:
-        return VideoSource(int(number[1]), width=width, height=height, rate=rate)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES):
         return FolderSource(path, loop, as_stored)
     if path.is_file():
-        return VideoSource(path, loop, rate=rate, as_stored=as_stored)
+        return VideoSource(path, loop, rate, as_stored)
     raise OSError(f'{name}: no such device, file or folder; use {SOURCES}')

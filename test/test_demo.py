@@ -96,6 +96,8 @@ def test_a_source_that_is_not_there(tmp_path):
     assert process.returncode == 1
     assert 'nowhere.mp4: no such device, file or folder' in printed
     assert 'Traceback' not in printed
+    printed = start(tmp_path, '--source', '57').communicate(timeout=60)[0]
+    assert 'camera device 57 is not there' in printed
 
 
 def test_the_demo_with_a_lidar_shows_both(tmp_path):

@@ -27,7 +27,7 @@ from hybrid_depth_ros.sources import (
     LIDAR_POSE,
     LIDAR_RANGE,
     SOURCES,
-    VideoSource,
+    LiveSource,
     open_source,
     without_password,
 )
@@ -89,11 +89,31 @@ class CameraNode(OwnWords, Node):
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
         self._transform = self._scan_publisher and publish_static(
             self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
-        rate = values['rate'] or self._source.rate
-        self.create_timer(1 / rate, self._publish)
-        self.get_logger().info(f'{without_password(values["source"])} at {rate:g} Hz')
+        self._name, self._asked_rate = without_password(values['source']), values['rate']
+        self._told = None  # troubles of a camera since its last frame; None: none came yet
+        self._live = isinstance(self._source, LiveSource)
+        self._timer = self.create_timer(1 / (self._asked_rate or self._source.rate), self._publish)
+        if not self._live:
+            self._say_source(f'at {self._asked_rate or self._source.rate:g} Hz')
+
+    def _say_source(self, text):
+        self.get_logger().info(f'{self._name} {text}')
         if self._source.remark:
             self.get_logger().warning(self._source.remark)
+
+    def _say_trouble(self, error):
+        """Once of each kind, until there are frames again."""
+        self._told = self._told or set()
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            self.get_logger().error(explain(error))
+
+    def _welcome(self):
+        """A live camera's first frame, or its first again."""
+        if self._told is None or self._told:
+            self._say_source(f'gives frames{" again" if self._told else ""}')
+            self._timer.timer_period_ns = int(1e9 / (self._asked_rate or self._source.rate))
+        self._told = set()
 
     def _listeners(self):
         return sum(p.get_subscription_count() for p in self._outputs if p)
@@ -102,23 +122,26 @@ class CameraNode(OwnWords, Node):
         # A file waits for its first listener; a device's frames must not pile up.
         if self.exit_status is not None:
             return
-        if not self._listeners() and not isinstance(self._source, VideoSource):
+        if not self._listeners() and not self._live:
             return
         try:
             frame = self._source.read()
         except OSError as error:
-            if not self._source.comes_back:
+            if self._live:
+                self._say_trouble(error)
+            elif self._source.comes_back:
+                self.get_logger().error(explain(error))
+            else:
                 self.get_logger().fatal(explain(error))
                 self.exit_status = 1
-            elif isinstance(self._source, VideoSource):
-                self.get_logger().error(explain(error), throttle_duration_sec=5.0)
-            else:
-                self.get_logger().error(explain(error))
             return
         if frame is None:
-            self.get_logger().info('the source is at its end')
-            self.exit_status = 0
+            if self._source.ended:
+                self.get_logger().info('the source is at its end')
+                self.exit_status = 0
             return
+        if self._live:
+            self._welcome()
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         height, width = frame.rgb.shape[:2]
         # first, so that both are known when the image comes
