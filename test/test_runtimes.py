@@ -264,6 +264,31 @@ predictor(np.zeros((480, 640, 3), np.uint8))
     assert not list(home.iterdir())
 
 
+def test_quantising_does_not_telephone_home(tmp_path):
+    """openvino#34588's kind: NNCF looked up the same host at its import."""
+    for name in ('nncf', 'openvino_telemetry'):
+        pytest.importorskip(name)
+    code = '''
+import sys
+def watch(event, arguments):
+    if event.startswith('socket.'):
+        print(event, arguments, flush=True)
+sys.addaudithook(watch)
+from train.quantise import quantise
+try:
+    quantise(None, [])  # before it looks at what it is given, it imports
+except AttributeError:
+    print('nncf' in sys.modules)
+'''
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('CI', 'TF_BUILD', 'JENKINS_URL')
+                   and not name.startswith('NNCF')}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          timeout=100, env={**environment, 'HOME': str(tmp_path)})
+    assert done.stdout == 'True\n', done.stderr
+    assert not (tmp_path / 'intel').exists()
+
+
 def test_onnx_runtime_does_not_telephone_home(tmp_path):
     """openvino#34588's kind: a number for this machine and a database of what is to be sent lay in
     the home at each import. No file is allowed."""

@@ -16,7 +16,7 @@ from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.models.hybrid import INT8
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.exports import openvino_model, pack_model, read_graph
-from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
 from train.datasets.pairs import equally_spaced, ranges
@@ -34,6 +34,7 @@ def quantise(model, views, left=0):
     model: the float32 one; it is changed. views: uint8 1×H×W×3 pictures as the predictor shows them
     to the network. left: how many of the first convolutions stay in floating point.
     """
+    library()  # NNCF telephones home too, by the same package
     import nncf
     convolutions = [operation.get_friendly_name() for operation in model.get_ordered_ops()
                     if operation.get_type_name() in ('Convolution', 'GroupConvolution')]
