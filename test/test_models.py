@@ -243,5 +243,5 @@ def test_the_page_lists_every_name():
                         r'(.*?) \|$', page, re.MULTILINE)
     assert listed == [
         (name, 'no metres' if entry.relative else 'metres', str(entry.size or ''),
-         entry.licence + (' **not commercial**' if 'NC' in entry.licence else ''),
+         entry.licence + (' **not commercial**' if entry.note else ''),
          entry.trained, entry.published) for name, entry in registry.HUB_NAMES.items()]
