@@ -154,18 +154,25 @@ def to_uint8(rgb):
     return cv2.addWeighted(rgb, 1, rgb, 0, 0, dtype=cv2.CV_8U)
 
 
+def colours(rgb):
+    """uint8 H×W×3 → mean and standard deviation of each channel of CIELAB, 2×3."""
+    return _mean_and_spread(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
+
+
+def _mean_and_spread(lab):
+    return np.hstack(cv2.meanStdDev(lab)).T
+
+
 def restyle(rgb, other, strength):
     """A picture with another's colours: the mean and spread of each channel of CIELAB
     (Reinhard et al., *Color Transfer between Images*, 2001), so that a rendered picture has the
     light and the white balance of a camera's.
 
-    rgb, other: uint8 H×W×3 of any sizes; strength: 0 leaves rgb as it is, 1 gives it all of
-    other's. A channel's spread changes by a factor of 2 at most: noise is not blown up.
+    rgb: uint8 H×W×3; other: :func:`colours` of the other; strength: 0 leaves rgb as it is, 1 gives
+    it all of other's. A channel's spread changes by a factor of 2 at most: noise is not blown up.
     """
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
-    (mean, spread), (other_mean, other_spread) = (
-        (part.ravel() for part in cv2.meanStdDev(picture))
-        for picture in (lab, cv2.cvtColor(other, cv2.COLOR_RGB2LAB)))
+    (mean, spread), (other_mean, other_spread) = _mean_and_spread(lab), other
     slope = np.clip(other_spread / np.maximum(spread, 1), 0.5, 2) ** strength
     start = mean + strength * (other_mean - mean) - slope * mean
     levels = np.arange(256)[:, None] * slope + start

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from train.augment import augment, paste_window, restyle, to_uint8
+from train.augment import augment, colours, paste_window, restyle, to_uint8
 from train.datasets.pairs import read_whole
 
 
@@ -49,7 +49,7 @@ class Samples(torch.utils.data.Dataset):
         self.datasets, self.count, self.seed = datasets, count, seed
         self.shares = np.cumsum(shares) / np.sum(shares)
         self.augmentation, self.mix, self.style = augmentation, mix, style
-        self.orders, self.broken = {}, {}
+        self.orders, self.broken, self.colours = {}, {}, {}
 
     def __len__(self):
         return self.count
@@ -115,12 +115,13 @@ class Samples(torch.utils.data.Dataset):
 
     def restyled(self, rgb, rng):
         """A picture of another set in the colours of one of the first set's."""
-        first = self.datasets[0]
-        try:
-            other = read_whole(first, int(rng.integers(len(first))))[0]
-        except OSError:  # named when its own turn comes
-            return rgb
-        return restyle(rgb, other, rng.random())
+        i, strength = int(rng.integers(len(self.datasets[0]))), rng.random()
+        if i not in self.colours:
+            try:
+                self.colours[i] = colours(read_whole(self.datasets[0], i)[0])
+            except OSError:  # named when its own turn comes
+                self.colours[i] = None
+        return rgb if self.colours[i] is None else restyle(rgb, self.colours[i], strength)
 
 
 def make_samples(config, datasets, count, shares=None):

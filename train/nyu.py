@@ -147,10 +147,10 @@ def end_epoch(config, team, state, validation, judged, report):
         with make_autocast(config, team.device):
             metrics = evaluate_paper(state.average, validation, team.share(config['batch']))
     better = metrics['rel'] <= state.best if metrics else due and not validation
-    report.epoch(learning_rate(config, (state.step - 1) / state.steps), metrics, better)
-    if due and judged:
-        # a copy, as the predictor fuses its network
-        predictor = DepthPredictor(copy.deepcopy(state.average).float().cpu(), device='cpu')
+    # a copy, as the predictor fuses its network
+    predictor = DepthPredictor(copy.deepcopy(state.average).float().cpu(), device='cpu')
+    report.epoch(learning_rate(config, (state.step - 1) / state.steps), metrics, better, predictor)
+    if due:
         for name, dataset in judged.items():
             report.judged(name, evaluate_whole(predictor, dataset))
 

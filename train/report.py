@@ -1,7 +1,6 @@
 """What people see of a training: a line for each epoch, TensorBoard, pictures, the best weights."""
 
 import contextlib
-import copy
 import sys
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.pictures import save_picture
-from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import save_network
 from train.evaluate import draw, height_table
 
@@ -75,8 +73,12 @@ class Report:
         self._bar.set_postfix(loss=f'{loss:.3f}', delta1=f'{delta1:.3f}', refresh=False)
         self._bar.update(self._batch)
 
-    def epoch(self, rate, metrics, better):
-        """An epoch is at its end. metrics: of the validation, or None; better: the best so far."""
+    def epoch(self, rate, metrics, better, predictor):
+        """An epoch is at its end.
+
+        metrics: of the validation, or None; better: the best so far; predictor: of the averaged
+        weights, for the pictures.
+        """
         state = self._state
         epoch, (loss, delta1) = state.step // state.epoch_steps, np.mean(state.recent, axis=0)
         line = (f'epoch {epoch} lr {rate:.1e} loss {loss:.4f} delta1 {delta1:.3f} '
@@ -93,7 +95,7 @@ class Report:
                 save_network(state.average, self._out / 'best.safetensors')
                 state.best = metrics['rel'] if metrics else state.best
         with self.outlived():
-            save_samples(state.average, self._shown, self._out / 'samples' / f'{epoch:04d}.png')
+            save_samples(predictor, self._shown, self._out / 'samples' / f'{epoch:04d}.png')
         with self.outlived():
             self._draw(values)
 
@@ -119,10 +121,8 @@ class Report:
         self._board.flush()
 
 
-def save_samples(network, dataset, out):
+def save_samples(predictor, dataset, out):
     """Colour | depth | true depth of a few pairs, as the network sees them now."""
-    # a copy, as the predictor fuses its network
-    predictor = DepthPredictor(copy.deepcopy(network).float().cpu(), device='cpu')
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [draw(predictor, dataset, i) for i in range(len(dataset))]
     width = min(row.shape[1] for row in rows)
