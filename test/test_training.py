@@ -391,7 +391,7 @@ def test_a_folder_that_tensorboard_cannot_write_is_named(tmp_path):
 
 @pytest.mark.parametrize(('main', 'arguments', 'said'), [
     (evaluate.main, ('--ranges', '[1,2]'), 'is no list of ranges; write it like [[0,9],[20,29]]'),
-    (evaluate.main, ('--depth-scale', '0'), '0 is not above 0'),
+    (evaluate.main, ('--depth-scale', '0'), "'0' is not a number above 0"),
     (prepare.main, ('--out', 'store', '--count', '-1'), '--count is -1'),
     (average.main, ('lite-nyu', '--out', 'mean', '--batches', '0'), '--batches is 0'),
     (throughput.main, ('--rounds', '0'), '--rounds is 0')])

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from hybrid_depth_ros.arguments import user_path
+from hybrid_depth_ros.arguments import number, user_path
 from train.datasets import open_dataset
-from train.datasets.pairs import SPLIT_NAMES, above_0, doubts
+from train.datasets.pairs import SPLIT_NAMES, doubts
 from train.datasets.raw import RawScenes
 
 
@@ -14,7 +14,7 @@ def add_data_arguments(parser, split, splits=SPLIT_NAMES):
     parser.add_argument('--split', choices=splits, default=split,
                         help='of data that know the official split: the 795 training images, the '
                         '654 test images, or all; others are taken whole')
-    parser.add_argument('--depth-scale', type=above_0, default=1000.0,
+    parser.add_argument('--depth-scale', type=number(above=0), default=1000.0,
                         help="a CSV's depth units in a metre")
     parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
     parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
@@ -45,7 +45,7 @@ def add_training_arguments(parser, **data):
     parser.add_argument('--data', nargs='+', metavar='PATH', **{
         'required': True, 'help': 'RGB-D data in any form (train/datasets), or a store of '
         'train.prepare; validation is cut from the first', **data})
-    parser.add_argument('--shares', nargs='+', type=above_0, help='how often each is drawn')
+    parser.add_argument('--shares', nargs='+', type=number(above=0), help='how often each is drawn')
 
 
 def check_shares(parser, args):

@@ -52,7 +52,7 @@ def inputs(loader):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.average')
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=user_path, required=True, help='.safetensors to write')

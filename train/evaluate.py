@@ -209,7 +209,7 @@ def save_plot(bands, out, form=None):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.evaluate')
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')

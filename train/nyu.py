@@ -197,7 +197,7 @@ def interval(text):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.nyu')
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
     parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',

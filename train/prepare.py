@@ -205,7 +205,7 @@ def _finish(dataset, folder, out):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.prepare')
     parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')
     add_data_arguments(parser, 'train')

@@ -58,7 +58,7 @@ def equal_shares(sets, count):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.quantise')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
                         help='training pictures; those to compare on are cut from the first')

@@ -113,7 +113,7 @@ def loading_time(config, data, workers, batches, shares=None):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.throughput')
     add_training_arguments(parser, required=False, default=[], help='RGB-D data in any form; '
                            'default: a virtual room, drawn before, so that reading costs nothing')
     parser.add_argument('--workers', type=int, default=1, help='loading processes')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_depth_ros.arguments import number
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.pictures import read_colour
@@ -14,7 +15,7 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from train.datasets.files import read_depth
-from train.datasets.pairs import RgbdSet, above_0
+from train.datasets.pairs import RgbdSet
 
 # Where a list's paths start from: its folder or the one above (DenseDepth's data/nyu2_train.csv),
 # or below one of its folders as BTS lays NYU out.
@@ -68,15 +69,15 @@ class PairList(RgbdSet):
                           + (f'the columns {", ".join(columns)}; begin it with the line '
                              'image,depth' if rows else 'no row; add some'))
         entries, self._widths = [], {}
-        for number, row in enumerate(rows, 1):
+        for n, row in enumerate(rows, 1):
             entry = dict(zip(columns, row))
             if not entry.get('image') or not entry.get('depth'):
-                raise OSError(f'{path}: row {number} lacks an image or a depth: '
+                raise OSError(f'{path}: row {n} lacks an image or a depth: '
                               f'{",".join(row)}; write both, or remove the row')
             try:
-                fx = above_0(entry['fx']) if entry.get('fx') else 0
-            except (ValueError, ArgumentTypeError):
-                raise OSError(f'{path}: row {number}: fx is {entry["fx"]!r}; it must be a '
+                fx = number(above=0)(entry['fx']) if entry.get('fx') else 0
+            except ArgumentTypeError:
+                raise OSError(f'{path}: row {n}: fx is {entry["fx"]!r}; it must be a '
                               "number of pixels above 0, or empty where the camera is like NYU's"
                               ) from None
             entries.append((entry['image'], entry['depth'], fx))

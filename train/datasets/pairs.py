@@ -114,14 +114,6 @@ def ranges(text):
     raise ArgumentTypeError(f'{text!r} is no list of ranges; write it like [[0,9],[20,29]]')
 
 
-def above_0(text):
-    """A number above 0; ValueError for anything else."""
-    number = float(text)
-    if not 0 < number < float('inf'):
-        raise ArgumentTypeError(f'{text} is not above 0')
-    return number
-
-
 def read_whole(dataset, i):
     """Colour, depth and focal length of pair i, if it is fit for use; OSError names it if not."""
     try:

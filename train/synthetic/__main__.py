@@ -25,7 +25,7 @@ BETWEEN = ('LOW', 'HIGH')
 
 
 def parse(argv):
-    parser = command(__doc__)
+    parser = command(__doc__, prog='train.synthetic')
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
     parser.add_argument('--views', type=int, default=10, help='of each room')
