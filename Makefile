@@ -39,6 +39,9 @@ export AS_SOURCE = $(value SOURCE)
 export AS_WEIGHTS = $(value WEIGHTS)
 export AS_OUT = $(value OUT)
 export AS_DATA = $(value DATA)
+export AS_FOV = $(value FOV)
+export AS_ANCHORS = $(value ANCHORS)
+export AS_DURATION = $(value DURATION)
 
 .PHONY: demo test lint bench soak clean
 
@@ -46,8 +49,8 @@ demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
 		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed) \
 		$(if $(filter-out lite-nyu paper-nyu $(OURS),$(WEIGHTS)),$(VENV)/models.installed)
 	@$(RUN) -m hybrid_depth_ros.demo --source="$$AS_SOURCE" --weights="$$AS_WEIGHTS" \
-	  $(if $(FOV),--horizontal-fov="$(FOV)") $(if $(VIEW),--view) \
-	  $(if $(ANCHORS),--anchors="$(ANCHORS)") --seconds="$(DURATION)" --out="$$AS_OUT"
+	  $(if $(FOV),--horizontal-fov="$$AS_FOV") $(if $(VIEW),--view) \
+	  $(if $(ANCHORS),--anchors="$$AS_ANCHORS") --seconds="$$AS_DURATION" --out="$$AS_OUT"
 
 test: lint
 	@$(RUN) -m pytest -n 2 --dist loadfile

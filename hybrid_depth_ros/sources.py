@@ -307,7 +307,7 @@ def device_missing(source):
 def is_device(source):
     """Whether a source is a camera's number, or a file in /dev: one of udev's links may be gone
     while the camera is."""
-    return (re.fullmatch('[0-9]{1,4}', source) is not None
+    return (re.fullmatch('0|[1-9][0-9]{0,3}', source) is not None
             or (source.startswith('/dev/') and not source.startswith('/dev/shm/') and (
                 not os.path.exists(source) or device_number(source) is not None)))
 

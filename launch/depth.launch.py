@@ -7,6 +7,7 @@ from launch_ros.actions import Node
 from hybrid_depth_ros.nodes.launching import (
     COMMON,
     CONFIG,
+    check_name,
     depth_node,
     depth_topics,
     description,
@@ -44,6 +45,8 @@ def start(given):
     """The processes that the arguments ask for."""
     if given['viewer'] not in ('rviz', 'web', 'none'):
         raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
+    if given['namespace']:
+        check_name('namespace', given['namespace'])
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'
     given['use_sim_time'] |= bool(bag)
     image, namespace = 'image_raw' if own_camera else given['image'], given['namespace']

@@ -1,6 +1,13 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
-from hybrid_depth_ros.nodes.launching import COMMON, depth_node, depth_topics, description, node
+from hybrid_depth_ros.nodes.launching import (
+    COMMON,
+    check_name,
+    depth_node,
+    depth_topics,
+    description,
+    node,
+)
 
 ARGUMENTS = (
     ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
@@ -16,6 +23,8 @@ ARGUMENTS = (
 def start(given):
     """One depth node, and a camera node for each source."""
     cameras = [name.strip() for name in given['cameras'].split(',')]
+    for name in cameras:
+        check_name('cameras', name)
     sources = [source.strip() for source in given['sources'].split(',')]
     sources = [] if sources == ['none'] else sources
     if sources and len(sources) != len(cameras):

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_names import VALUES
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
@@ -24,7 +26,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 service = LaunchService()
 service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
     PythonLaunchDescriptionSource(sys.argv[1]),
-    launch_arguments=[argument.split(':=') for argument in sys.argv[2:]])]))
+    launch_arguments=[argument.split(':=', 1) for argument in sys.argv[2:]])]))
 sys.exit(service.run())
 '''
 needs_launch = pytest.mark.skipif(importlib.util.find_spec('launch_ros') is None,
@@ -141,6 +143,100 @@ def test_four_cameras_on_one_node(workspace, tmp_path):
     finally:
         launched.end()
     assert 'Traceback' not in launched.log.read_text()
+
+
+KEEP = """#!/bin/sh
+# keeps what it was started with; launch removes files of parameters
+place="$OUT/$(basename "$0")"
+printf '%s\\0' "$@" > "$place.arguments"
+for word; do
+  if [ -f "$word" ]; then cp "$word" "$place.$(basename "$word").kept"; fi
+done
+exec sleep 60
+"""
+
+
+def values_of(place, name):
+    """Parameters of a node and where `image` and `camera_info` are, by what launch started it with.
+    """
+    rclpy = pytest.importorskip('rclpy')
+    words = (place / f'{name}.arguments').read_text().split('\0')[:-1]
+    words = [str(next(iter(place.glob(f'{name}.{Path(word).name}.kept')), word))
+             if before == '--params-file' else word for before, word in zip(['', *words], words)]
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = rclpy.create_node(name, context=context, cli_args=words,
+                                 automatically_declare_parameters_from_overrides=True)
+        found = {key: parameter.value for key, parameter in node._parameters.items()}
+        topics = [node.resolve_topic_name(topic) for topic in ('image', 'camera_info')]
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    return found, topics
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that runs a launch file; instead of nodes, what keeps what they are started with.
+    """
+    prefix, started = tmp_path / 'prefix', []
+    for folder in ('config', 'launch'):
+        shutil.copytree(ROOT / folder, prefix / 'share/hybrid_depth_ros' / folder)
+    index = prefix / 'share/ament_index/resource_index/packages'
+    index.mkdir(parents=True)
+    (index / 'hybrid_depth_ros').touch()
+    (prefix / 'lib/hybrid_depth_ros').mkdir(parents=True)
+    for name in ('camera_node', 'depth_node', 'viewer_node'):
+        (prefix / 'lib/hybrid_depth_ros' / name).write_text(KEEP)
+        (prefix / 'lib/hybrid_depth_ros' / name).chmod(0o755)
+
+    def run(name, *given):
+        with (tmp_path / 'log').open('w') as log:
+            started.append(subprocess.Popen(
+                [sys.executable, '-c', RUN, str(prefix / 'share/hybrid_depth_ros/launch' / name),
+                 *given], cwd=tmp_path, stdout=log, stderr=log, env={
+                     **os.environ, 'OUT': str(tmp_path),
+                     'AMENT_PREFIX_PATH': f'{prefix}:{os.environ.get("AMENT_PREFIX_PATH", "")}',
+                     'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}'}))
+        return started[-1]
+    yield run
+    for process in started:
+        process.terminate()
+        process.wait(20)
+
+
+@needs_launch
+@pytest.mark.parametrize('value', VALUES)
+def test_each_value_arrives_as_it_was_given(value, start, tmp_path):
+    """launch#508: launch reads texts as YAML, and so does ROS."""
+    start('depth.launch.py', 'viewer:=none', 'camera_info:=no', *(
+        f'{name}:={value}' for name in ('camera', 'weights', 'device', 'optical_frame')))
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob('*.arguments'))) < 2 and time.monotonic() < deadline:
+        if 'Caught exception' in (said := (tmp_path / 'log').read_text()):
+            assert f'{value} would not arrive as a text: write ./{value}' in said
+            return
+        time.sleep(0.1)
+    time.sleep(0.3)
+    camera, _ = values_of(tmp_path, 'camera_node')
+    assert (camera['source'], camera['frame_id']) == (value, value)
+    depth, topics = values_of(tmp_path, 'depth_node')
+    assert (depth['weights'], depth['device']) == (value, value)
+    assert topics == ['/image_raw', '/no']
+
+
+@needs_launch
+@pytest.mark.parametrize(('name', 'given'), [
+    ('depth.launch.py', 'image:=0123'), ('depth.launch.py', 'camera_info:='),
+    ('depth.launch.py', 'scan:=a b'), ('depth.launch.py', 'namespace:=-x'),
+    ('multi_camera.launch.py', 'cameras:=front,'), ('multi_camera.launch.py', 'image:=a#b')])
+def test_what_is_no_name_is_told_before_anything_starts(name, given, start, tmp_path):
+    """A node that can't start would be started again and again."""
+    process = start(name, 'camera:=none', 'sources:=none', given)
+    assert process.wait(60) != 0
+    assert 'a name has letters, digits, _ and /' in (tmp_path / 'log').read_text()
+    assert not list(tmp_path.glob('*.arguments'))
 
 
 @needs_launch

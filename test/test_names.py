@@ -1,6 +1,7 @@
 """Names and values as people have them: not UTF-8, ~, empty, no number, no home folder."""
 
 import io
+import itertools
 import json
 import os
 import pwd
@@ -268,11 +269,11 @@ def test_log_files_are_done_without_where_there_is_no_place(tmp_path, monkeypatc
     monkeypatch.setenv('ROS_HOME', str(tmp_path))
     assert log_arguments() == []
     done = subprocess.run(
-        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'source:=57'],
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'source:=x'],
         capture_output=True, text=True, timeout=60,
         env={**{name: value for name, value in os.environ.items() if name != 'ROS_HOME'},
              'HOME': '/proc/none'})
-    assert 'camera device 57 cannot be opened' in done.stderr
+    assert 'x: no such device, file or folder' in done.stderr
 
 
 # --- told to end in the first second -----------------------------------------------------
@@ -361,6 +362,10 @@ FILMS = ('my film #2.avi', 'Teil: 1.avi', '[clip] 1.avi', '{a}.avi', '%d.avi', '
          '-x.avi', "it's.avi",
          'say "hi".avi', 'back\\slash.avi', 'tab\t.avi', 'line\nbreak.avi', '&a.avi',
          '*a.avi', '!a.avi', '`date`.avi', '$HOME.avi', 'film 🎬.avi', 'a:=b.avi', ' edge .avi')
+# what YAML, make, a shell, ROS or argparse may take for something else
+VALUES = (*FILMS, '0123', '0x10', '1e3', '+5', '.5', '1_000', '12:30', 'true', 'y', 'on', 'null',
+          '~', '[', '{', '%', '#', ': ', '- a', '"', "'", '\\', '@a', '|', '>', '---', '...', '<<',
+          '=', '!!int 5', 'nan', '.inf', '"a"', "'a'", '$(a)', '$$', ',', ' ', '?', 'é', '-p', '--')
 
 
 def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
@@ -371,10 +376,10 @@ def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
     rclpy.init(args=[], context=context)
     try:
         node = rclpy.create_node('taker', context=context, cli_args=[
-            '--ros-args', *(word for i, name in enumerate(FILMS)
+            '--ros-args', *(word for i, name in enumerate(VALUES)
                             for word in ('-p', f'name{i}:={as_yaml(name)}'))],
             automatically_declare_parameters_from_overrides=True)
-        assert [node.get_parameter(f'name{i}').value for i in range(len(FILMS))] == list(FILMS)
+        assert [node.get_parameter(f'name{i}').value for i in range(len(VALUES))] == list(VALUES)
         node.destroy_node()
     finally:
         rclpy.shutdown(context=context)
@@ -395,14 +400,68 @@ def test_make_hands_names_on_as_they_are(tmp_path):
     python.chmod(0o755)
     for name in ('demo', 'torch', 'test', 'models'):
         (tmp_path / f'{name}.installed').touch()
-    for name in ('my film #2.avi', 'say "hi" `date` $HOME $(x).avi', "it's", '-x.avi', '~/f.avi'):
+    names = iter([name for name in VALUES if name == name.lstrip()])  # make strips it
+    for values in itertools.zip_longest(*[names] * 6, fillvalue='say `date` $HOME $(x)'):
+        given = dict(zip(('SOURCE', 'WEIGHTS', 'FOV', 'ANCHORS', 'DURATION', 'OUT'), values))
         done = subprocess.run(
-            ['make', '-s', 'demo', f'VENV={tmp_path}', f'SOURCE={name}', f'WEIGHTS={name}',
-             f'OUT={name}', 'FOV=70'], cwd=root, capture_output=True, text=True, timeout=60,
-            env={**os.environ, 'ROS_DISTRO': ''})
+            ['make', '-s', 'demo', f'VENV={tmp_path}',
+             *(f'{name}={value}' for name, value in given.items())], cwd=root,
+            capture_output=True, text=True, timeout=60, env={**os.environ, 'ROS_DISTRO': ''})
+        options = ('--source', '--weights', '--horizontal-fov', '--anchors', '--seconds', '--out')
         assert done.stdout.split('\0')[2:-1] == [
-            f'--source={name}', f'--weights={name}', '--horizontal-fov=70', '--seconds=20',
-            f'--out={name}'], done.stderr
+            f'{option}={value}' for option, value in zip(options, values)], done.stderr
+
+
+@pytest.mark.parametrize('value', VALUES)
+def test_a_text_that_yaml_reads_as_another_is_told(value, monkeypatch, capfd):
+    """launch#508's kind, typed by hand: it comes as it was typed, or one sentence says how to write
+    it; ``0123`` came as 83, and ``film #2.avi`` as ``film``."""
+    rclpy = pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes import process
+    from hybrid_depth_ros.nodes.parameters import Setting, declare
+    got = []
+
+    def create():
+        node = rclpy.create_node('taker')
+        got.append(declare(node, (Setting('source', 'room', '', any_type=True),
+                                  Setting('weights', 'lite-nyu', '')), argv=arguments))
+        raise ValueError('declared')
+    arguments = ['x', '--ros-args', '-p', f'source:={value}', '-p', f'weights:={value}']
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert process.run('taker', create, arguments) == 1
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    said = capfd.readouterr().err
+    if got and value in ('"a"', "'a'", '!!int 5'):  # YAML's own quotes are meant
+        value = {'!!int 5': '5'}.get(value, 'a')
+    assert got == [{'source': value, 'weights': value}] or (
+        not got and 'in quotes for the shell and for YAML: ' in said), (got, said)
+
+
+@pytest.mark.parametrize('topic', [
+    'no', '/a/b', '~/x', '0123', '1e3', 'a b', 'a#b', '~', '{node}/x', '', '//x', 'x/', '[a]',
+    "'x'", ' x', 'x ', '%d', 'é', 'a:=b', 'a/0b', 'a--b'])
+def test_a_topic_comes_as_it_was_given(topic, capfd):
+    """ros_comm#2175's kind: a remap rule holds a name, or one sentence says what a name is."""
+    rclpy = pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes import process
+    got = []
+
+    def create():
+        got.append(rclpy.create_node('taker').resolve_topic_name('image'))
+        raise ValueError('resolved')
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process.run('taker', create, ['x', '--ros-args', '-r', f'image:={topic}'])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    good = {'no': '/no', '/a/b': '/a/b', '~/x': '/taker/x'}
+    assert got == ([good[topic]] if topic in good else [])
+    if topic not in good:
+        assert f'taker: -r image:={topic} is no remapping: a name has' in capfd.readouterr().err
 
 
 # --- names and values inside a running node -----------------------------------------------

@@ -58,7 +58,6 @@ def run_node(module, *arguments, timeout=60):
 
 
 @pytest.mark.parametrize(('module', 'argument', 'said'), [
-    ('camera', 'source:=57', 'device 57'),
     ('camera', 'source:=nowhere.mp4', 'nowhere.mp4'),
     ('camera', 'calibration:=nowhere.yaml', 'nowhere.yaml'),
     ('camera', 'rate:=-3.0', 'rate'),

@@ -1,5 +1,6 @@
 """What the launch files share: arguments with their values, and nodes that take them."""
 
+import re
 from pathlib import Path
 from typing import List  # noqa: UP035
 
@@ -53,16 +54,36 @@ def depth_parameters(given):
     return parameters
 
 
+def check_name(argument, name):
+    """Raise RuntimeError for what ROS takes for no name: the node would die of it, again and again.
+    """
+    if not re.fullmatch(r'(~?/)?[a-z_]\w*(/[a-z_]\w*)*', name, re.ASCII | re.IGNORECASE):
+        raise RuntimeError(f'{argument} is {name!r}; a name has letters, digits, _ and /, and no '
+                           'part of it begins with a digit or is empty')
+
+
 def depth_topics(given, image):
-    """Remappings of one of the depth node's cameras: its own name, the topic. image: its images."""
+    """Remappings of one of the depth node's cameras: its own name, the topic. image: its images.
+
+    Raises RuntimeError for what is no name of a topic.
+    """
+    for name, topic in (('image', image), *((name, given[name]) for name in (
+            'camera_info', 'scan', 'points', 'range'))):
+        check_name(name, topic)
     return [('image', image), ('image/compressed', f'{image}/compressed'),
             ('camera_info', given['camera_info']),
             *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
 
 
 def as_typed(value):
-    """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508)."""
+    """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508).
+
+    RuntimeError for 1e5, y and the like: launch writes them without quotes, and ROS reads no text.
+    """
     if isinstance(value, str):
+        if re.fullmatch('y|n|[-+]?(nan|inf|infinity|[0-9]+e[-+]?[0-9]+)', value, re.IGNORECASE):
+            raise RuntimeError(f'{value} would not arrive as a text: write ./{value} where it is a '
+                               'file, or give it another name')
         return ParameterValue(value, value_type=str)
     if isinstance(value, list):
         return ParameterValue(value, value_type=List[str])  # noqa: UP006 launch wants this form

@@ -1,5 +1,6 @@
 """Node parameters as data: declared, described and checked in one way."""
 
+import sys
 from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import (
@@ -73,6 +74,16 @@ class Setting(NamedTuple):
                     f'start, -p {self.name}:=…')
         return None
 
+    def misread(self, value, argv):
+        """Where a text was typed and YAML made another `value` of it, as of ``no``, ``0123`` and
+        ``film #2.avi``: why it can't be taken, or None. argv: the command line."""
+        typed = _typed(self.name, argv)
+        if not (self.any_type or isinstance(self.default, str)) or typed is None or (
+                typed[:1] in ('"', "'") or str(value) == typed):
+            return None
+        return (f'parameter {self.name} is {typed!r}, of which YAML makes {value!r}; write it in '
+                f'quotes for the shell and for YAML: {self.name}:="\'…\'"')
+
     def refusal(self, value):
         """Why `value` can't be taken, or None when it can."""
         if self.any_type and type(value) not in (str, int):  # what YAML makes of no, 1e5, [x]
@@ -84,12 +95,27 @@ class Setting(NamedTuple):
         return None
 
 
-def declare(node, settings):
+def _typed(name, argv):
+    """What stands behind ``-p name:=`` on a command line, or None; a file of parameters that comes
+    behind it has the last word."""
+    typed = None
+    for flag, rule in zip(argv, argv[1:]):
+        parameter, given, value = rule.partition(':=')
+        if flag == '--params-file':
+            typed = None
+        elif flag in ('-p', '--param') and given and parameter.rpartition(':')[2] == name:
+            typed = value
+    return typed
+
+
+def declare(node, settings, argv=None):
     """Declare the settings on a node; returns their values by name.
 
     Raises ValueError, naming the parameter and what it may be, for a start value of the
-    wrong type, out of range, or not among the choices.
+    wrong type, out of range, not among the choices, or not what was typed (argv: on which
+    command line; None: this process's).
     """
+    argv = sys.argv if argv is None else argv
     values = {}
     for setting in settings:
         try:
@@ -97,11 +123,13 @@ def declare(node, settings):
                 setting.name, setting.default, setting.descriptor())
         except ParameterException as error:  # its text is long, and names no mend
             given = node._parameter_overrides[setting.name].value
-            raise ValueError(f'parameter {setting.name} is {given!r}; it must be '
-                             f'{setting.wanted()}') from error
-        if parameter.value is None:  # of no type to YAML, as [] is
-            raise ValueError(f'parameter {setting.name} is empty; it must be {setting.wanted()}')
-        reason = setting.refusal(parameter.value)
+            raise ValueError(
+                setting.misread(given, argv) or f'parameter {setting.name} is {given!r}; it must '
+                f'be {setting.wanted()}') from error
+        reason = setting.misread(parameter.value, argv)
+        if parameter.value is None and not reason:  # of no type to YAML, as [] is
+            reason = f'parameter {setting.name} is empty; it must be {setting.wanted()}'
+        reason = reason or setting.refusal(parameter.value)
         if reason:
             raise ValueError(reason)
         values[setting.name] = str(parameter.value) if setting.any_type else parameter.value

@@ -67,6 +67,19 @@ def _said(error):
     return ' '.join(re.sub(r', at \S+:\d+', '', str(error)).split())
 
 
+def _misread(error):
+    """What is wrong with a command line that ROS can't read."""
+    match = re.search(r"Couldn't parse (remap|parameter override) rule: '-. (.*?)'\. Error",
+                      str(error), re.DOTALL)
+    if match and match[1] == 'remap':
+        return (f'-r {match[2]} is no remapping: a name has letters, digits, _ and /, and no part '
+                'of it begins with a digit or is empty')
+    if match and ':=' in match[2]:
+        return (f'-p {match[2]} is not YAML; write the value in quotes for the shell and for YAML: '
+                f'{match[2].partition(":=")[0]}:="\'…\'"')
+    return f'{_said(error)}; check the environment, and what stands behind --ros-args'
+
+
 class _Asked:
     """What Python does about SIGINT and SIGTERM besides rclpy: next to nothing.
 
@@ -122,8 +135,7 @@ def run(name, create, args=None):
     try:
         rclpy.init(args=args + log_arguments())
     except Exception as error:
-        print(f'{name}: {_said(error)}; check the environment, and what stands behind --ros-args',
-              file=sys.stderr)
+        print(f'{name}: {_misread(error)}', file=sys.stderr)
         return 1
     node = None
     try:

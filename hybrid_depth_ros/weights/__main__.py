@@ -29,7 +29,7 @@ def rows():
     for name, entry in HUB_NAMES.items():
         yield (name, 'no metres' if entry.relative else 'metres',
                'here' if kept_folder(entry.address) else 'to download',
-               str(entry.size or ''), entry.licence + (' (not commercial)' if 'NC' in entry.licence
+               str(entry.size or ''), entry.licence + (' (not commercial)' if entry.note
                                                        else ''),
                entry.trained, f'{entry.published}, as published' if entry.published else '')
 
