@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_depth_ros.anchors.alignment import Alignment
-from hybrid_depth_ros.anchors.correction import Anchors, anchored
+from hybrid_depth_ros.anchors.correction import anchored
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.measured import Anchors
 from hybrid_depth_ros.anchors.relative import metric
 from hybrid_depth_ros.anchors.sensors import (
     cloud_points,

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.correction import _inside, _median
-from hybrid_depth_ros.anchors.smoothing import GAP, INTERVAL, SURE
+from hybrid_depth_ros.anchors.smoothing import GAP, INTERVAL, SURE, median
 
 MOST = 2000          # anchors that are fitted
 PAIRS = 128          # of anchors that a line is tried through
@@ -51,7 +50,7 @@ def metric(relative, anchors, previous=None, *, stamp=None, time_constant=0.5):
     if stamp is None:
         stamp = previous.stamp + INTERVAL if previous else 0.0
     height, width = relative.shape
-    there = np.flatnonzero(_inside(anchors, width, height))
+    there = np.flatnonzero(anchors.inside(width, height))
     there = there[::-(-there.size // MOST) or 1]
     column, row = (np.rint(values[there]).astype(np.int32) for values in (anchors.u, anchors.v))
     seen, inverse = relative[row, column].astype(np.float64), 1 / anchors.depth[there].astype(float)
@@ -65,7 +64,7 @@ def metric(relative, anchors, previous=None, *, stamp=None, time_constant=0.5):
                           'them')
     scale, shift, used = _fit(seen, inverse)
     if time_constant > 0 and used < SURE and 0 < passed <= GAP:
-        missed = _median(np.abs((previous.scale * seen + previous.shift) / inverse - 1))
+        missed = median(np.abs((previous.scale * seen + previous.shift) / inverse - 1))
         if missed < OTHER_SCENE:
             share = np.exp(-passed / time_constant) * (1 - used / SURE)
             scale += share * (previous.scale - scale)
@@ -88,8 +87,8 @@ def _fit(seen, inverse):
     good = np.abs(apart) > 1e-3 * level
     scales = (inverse[first] - inverse[second])[good] / apart[good]
     lines = np.stack((scales, inverse[first][good] - scales * seen[first][good]))
-    typical = float(_median(inverse))
-    alone = _median(inverse / np.maximum(seen, 1e-3 * level)), 0.0  # without a shift
+    typical = median(inverse)
+    alone = median(inverse / np.maximum(seen, 1e-3 * level)), 0.0  # without a shift
     lines = np.concatenate((lines, np.array(alone)[:, None]), axis=1)
     # nearer must be nearer, and what is farthest of the anchors not behind all
     sensible = (lines[0] > 0) & (lines[0] * low + lines[1] > -SHIFT_SD * typical)

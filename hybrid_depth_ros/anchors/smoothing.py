@@ -29,7 +29,8 @@ class State(NamedTuple):
     rate: float = 0.0
 
 
-def _median(values):
+def median(values):
+    """The middle one of an array's values (of two in the middle the larger), a float."""
     middle = values.size // 2
     return float(np.partition(values.ravel(), middle)[middle])
 
@@ -37,8 +38,8 @@ def _median(values):
 def is_cut(last, seen, passed):
     """Whether the scene has changed: last, seen: float32 grids of log depth, `passed` s apart."""
     change = seen - last
-    jump = _median(change)
-    return (abs(jump) > CUT_JUMP or _median(np.abs(change - np.float32(jump)))
+    jump = median(change)
+    return (abs(jump) > CUT_JUMP or median(np.abs(change - np.float32(jump)))
             > CUT_CHANGE + CUT_RATE * passed)
 
 
@@ -67,7 +68,7 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     kept = float(np.exp(-passed / time_constant))
     level, rate = 0.0, 0.0
     if smooth:
-        level = last.level - _median(seen - last.seen) + last.rate * passed
+        level = last.level - median(seen - last.seen) + last.rate * passed
         rate = last.rate - (1 - kept) ** 2 * level / passed
         level *= kept ** 2
     field = last.field
