@@ -108,6 +108,18 @@ def test_far_from_all_anchors_the_scale_holds():
         assert across.scale == pytest.approx(1 / scale, rel=0.04)
 
 
+@pytest.mark.parametrize('seen_at', [1.2, 2.0, 2.5])
+def test_what_is_nearer_than_it_seems_does_not_pull_the_wall_behind_it(seen_at):
+    """A lidar hits a cupboard at 1.2 m that the network takes for part of the wall, or nearly."""
+    truth, seen = (np.full((480, 640), 4, np.float32) for _ in range(2))
+    truth[200:, 150:490], seen[200:, 150:490] = 1.2, seen_at
+    seen = cv2.GaussianBlur(seen, (0, 0), 6)
+    result = anchored(seen, scan(truth, np.random.default_rng(0), row=300)[0])
+    np.testing.assert_allclose(result.depth[:170, 200:440], 4, rtol=0.09)
+    np.testing.assert_allclose(result.depth[:170, :100], 4, rtol=0.03)
+    assert np.median(result.depth[230:, 180:460]) == pytest.approx(1.2, rel=0.06)
+
+
 def test_an_exact_scale_is_exact_and_perfect_depth_stays(rooms):
     truth, _ = rooms[0]
     rng = np.random.default_rng(2)

@@ -6,7 +6,8 @@ and Williams 2006, chapter 2) over column, row and predicted log depth. Its cova
 that anchors of one part of real and rendered pictures predict the network's error in the rest; the
 term that counts most says that what stands in the same column at the same predicted depth has the
 same error: above and below a lidar's plane that is the same thing. Outliers lose their weight by
-what the other anchors predict in their place.
+what the other anchors predict in their place. What the process predicts is made as far as it is
+large against the doubt in it, since what anchors say of a chair does not hold for the wall.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,13 @@ import numpy as np
 from hybrid_depth_ros.anchors import process
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
-DAMPING = 0.4        # made is a correction whose square is well above this share of its variance
+# Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
+# the anchors has. It grows, in natural logarithms, with the distance in log depth from the anchors
+# of the same column; and, where little is known (a variance of LITTLE), with the standard deviation
+# of the anchors' log ratios: where they differ among themselves, they say little of the rest.
+DAMPING, UNSEEN_SD, UNSEEN = 0.048, 0.128, 0.09
+APART, ASUNDER, LITTLE = 2.5, 12.0, 0.015
+BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
 
 GRID = 64            # cells along the longer side, in which the correction is computed
 FINE = 40            # cells along that side in which anchors are gathered for the fit, or fewer,
@@ -28,6 +35,7 @@ STUDENT = 3.0        # degrees of freedom of the noise: how soon an anchor loses
 FAR = 3.0            # standard deviations from which on it has nearly none
 REJECT = 0.2         # log depth off the correction from which an anchor counts as rejected
 ROUNDS = 3
+LEVELS = 32          # of log depth, for which what depends on it alone is computed
 
 
 @dataclass(frozen=True)
@@ -196,12 +204,10 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     field = process.mean(grid, knots, solution, offset)
     off = ratio - field.ravel()[cell]
     agrees = np.abs(off) < REJECT + 2 * share
+    # as Wiener's filter: far from all anchors only a correction that is large against its doubt
+    doubt = _doubt(grid, knots, values, weights / noise,
+                   process.variance(grid, knots, inverse, offset))
     square = field * field
-    # far from all anchors, where little is known, only a large correction is made
-    square *= square
-    doubt = process.variance(grid, knots, inverse, offset)
-    doubt *= np.float32(DAMPING)
-    doubt *= doubt
     doubt += square
     doubt += np.float32(1e-12)
     field *= square
@@ -209,6 +215,32 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / process.NOISE_SD) ** 2), cell,
                      seen.shape)
     return field, agrees
+
+
+def _doubt(grid, knots, values, surety, variance):
+    """How far not to trust the process's mean, as a variance: float32 rows×columns.
+
+    values, surety: of the knots, log ratios and what each of them counts. variance: of the process.
+    """
+    u, v, x = grid[:3]
+    surety = (surety / surety.sum()).astype(np.float32)
+    spread = float(np.sqrt(surety @ (values - surety @ values) ** 2))
+    levels = np.linspace(x.min(), x.max(), LEVELS, dtype=np.float32)
+    layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
+    unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
+    doubt = variance + np.interp(x, levels, unseen).astype(np.float32)
+    across, down = (process.rbf(side[1::2] if side.size > 1 else side, place, length)
+                    for side, place, length in ((u, knots[0], BESIDE_U), (v, knots[1], BESIDE_V)))
+    down *= surety
+    beside = (down * knots[2]) @ across.T
+    beside /= down @ across.T
+    apart = np.abs(x - cv2.resize(beside, x.shape[::-1]))
+    apart *= np.float32(APART)
+    variance *= np.float32(1 / LITTLE)
+    apart += np.float32(ASUNDER * spread) * np.minimum(variance, 1)
+    apart += np.float32(np.log(DAMPING))
+    doubt *= np.exp(apart)
+    return doubt
 
 
 def _detail(off, weights, cell, shape):

@@ -17,7 +17,6 @@ COLUMN_SD, COLUMN_U, COLUMN_X = 0.115, 0.181, 0.297  # the same column at the sa
 SMOOTH_SD, SMOOTH_U, SMOOTH_V = 0.092, 0.39, 0.215
 NEAR_SD, NEAR_U, NEAR_V, NEAR_X = 0.108, 0.051, 0.13, 0.125
 NEARER, MIDDLE = 0.37, 0.9  # these three grow so much as log depth falls below this one
-UNSEEN_SD, UNSEEN = 0.4, 0.05  # at a depth that no share of the anchors has
 NOISE_SD = 0.04      # what one pixel of the network differs from those around it
 EDGE_NOISE = 0.25   # and at an outline, as a share of the jump in log depth there
 UNTHREADED, UNTHREADED_SIDE = 1 << 18, 112  # multiplications, and the side of a matrix to invert,
@@ -48,7 +47,7 @@ def inverse(matrix):
                      [corner, second]])
 
 
-def _rbf(a, b, length):
+def rbf(a, b, length):
     """exp(−(a − b)² / 2 length²) of all pairs, float32."""
     k = np.subtract.outer(a * np.float32(1 / length), b * np.float32(1 / length))
     k *= k
@@ -130,9 +129,9 @@ def mean(grid, knots, weights, offset):
     lowest, highest = float(x.min()), float(x.max()) + 1e-3
     levels = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
     step = (highest - lowest) / (levels - 1)
-    by_level = _rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
+    by_level = rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
                     x2, COLUMN_X).T
-    by_column = _product(_rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
+    by_column = _product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
                          by_level).ravel()
     between = (x - np.float32(lowest)) * np.float32(1 / step)
     below = np.minimum(between.astype(np.int32), levels - 2)
@@ -145,8 +144,8 @@ def mean(grid, knots, weights, offset):
     above *= between
     mean += above
     half = [(side[::2] + side[1::2]) / 2 if side.size % 2 == 0 else side for side in (u, v)]
-    smooth = _product(_rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
-                      _rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
+    smooth = _product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
+                      rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
     near = _alike((u, v[:, None], x), knots[:3], _LENGTHS[2:])
     mean += (near @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
@@ -159,8 +158,7 @@ def mean(grid, knots, weights, offset):
 
 
 def variance(grid, knots, inverse, offset):
-    """The process's variance on the grid, and what is not known of other columns and depths than
-    those of the knots; from every eighth cell."""
+    """The process's variance on the grid, from every eighth cell: float32 rows×columns."""
     u, v, x, front, nearness = grid
     step = 8 if min(x.shape) >= 16 else 1
     some = np.s_[step // 2::step]
@@ -172,7 +170,5 @@ def variance(grid, knots, inverse, offset):
     explained *= k
     prior = (offset + (_trends(*cells[:4]) ** 2).sum(-1)
              + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[4] ** 2)
-    layer = _rbf(cells[2], knots[2], COLUMN_X).mean(1)
-    unseen = UNSEEN_SD / (1 + layer / UNSEEN)
-    variance = np.maximum(prior - explained.sum(1), 1e-5) + unseen * unseen
-    return cv2.resize(variance.astype(np.float32).reshape(parts[0].shape), x.shape[::-1])
+    left = np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
+    return cv2.resize(left.reshape(parts[0].shape), x.shape[::-1])
