@@ -3,6 +3,8 @@
 With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms.
 """
 
+from argparse import ArgumentTypeError
+
 import cv2
 import numpy as np
 import tqdm
@@ -11,11 +13,13 @@ from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
 from hybrid_depth_ros.arguments import command, told
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.room import Room, looking
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import ranges, read_whole
+from train.datasets.virtual import PREFIX, VirtualRooms
 from train.evaluate import BORDER
 
 NOISE = 0.01         # share of the distance, standard deviation
@@ -64,10 +68,10 @@ def measured(sensor, truth, rng, outliers, shift):
 
 
 def delta1(depth, truth):
-    inside = np.s_[BORDER:-BORDER, BORDER:-BORDER]
-    depth, truth = depth[inside], truth[inside]
-    ratio = (depth / np.where(truth > 0, truth, np.nan))[truth > 0]
-    return float((np.maximum(ratio, 1 / ratio) < 1.25).mean())
+    """Of one picture, but for NYU's white frame."""
+    errors, inside = DepthErrors(), np.s_[BORDER:-BORDER, BORDER:-BORDER]
+    errors.add(depth[inside], truth[inside])
+    return errors.metrics()['delta1']
 
 
 def sensors_table(predictor, dataset):
@@ -91,17 +95,6 @@ def sensors_table(predictor, dataset):
     return '\n'.join(lines)
 
 
-def level_pose(pose, height, pitch):
-    """The pose at another height, looking `pitch` degrees down."""
-    yaw, down = np.arctan2(pose[1, 2], pose[0, 2]), -np.deg2rad(pitch)
-    forward = np.array([np.cos(yaw) * np.cos(down), np.sin(yaw) * np.cos(down), np.sin(down)])
-    right = np.array([np.sin(yaw), -np.cos(yaw), 0])
-    moved = np.eye(4)
-    moved[:3] = np.column_stack((right, np.cross(forward, right), forward,
-                                 [*pose[:2, 3], height]))
-    return moved
-
-
 def floor_table(predictor, seeds, views=2):
     """Median of predicted / true depth over all pixels, without and with the floor, as text."""
     lines = []
@@ -111,7 +104,9 @@ def floor_table(predictor, seeds, views=2):
             before, after, each = [], [], []
             for seed, room in zip(seeds, rooms):
                 for number in range(views):
-                    pose = level_pose(room.camera_pose(27 * number + seed % 7), height, pitch)
+                    walk = room.camera_pose(27 * number + seed % 7)
+                    pose = looking([*walk[:2, 3], height], np.arctan2(walk[1, 2], walk[0, 2]),
+                                   -np.deg2rad(pitch))
                     rgb, truth = room.render(CAMERA, pose)
                     depth = predictor(rgb, fx=CAMERA.fx)
                     corrected = Anchoring(['floor']).correct(
@@ -127,9 +122,12 @@ def floor_table(predictor, seeds, views=2):
 
 
 def seeds(text):
-    """``300-305`` → range; argparse's complaint for anything else."""
-    first, _, last = text.partition('-')
-    return range(int(first), int(last or first) + 1)
+    """``600-605``, or ``room:600-605`` → range; ArgumentTypeError for anything else."""
+    try:
+        rooms = VirtualRooms(PREFIX + text.removeprefix(PREFIX))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return range(rooms.first, rooms.last + 1)
 
 
 def main(argv=None):
