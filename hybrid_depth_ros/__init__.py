@@ -16,6 +16,10 @@ def _begins(executables, *packages):
                                     for argument in sys.orig_argv for package in packages)))
 
 
+# whether this process is one of this package's nodes; later on, python -m is not to be seen in argv
+IS_NODE = _begins(NODES, f'{__name__}.nodes')
+
+
 def leave(*_):
     """End this process at once: it has begun nothing that would have to be ended."""
     os._exit(0)
@@ -29,7 +33,7 @@ def end_quietly_while_starting():
     :func:`hybrid_depth_ros.errors.begin`.
     """
     with suppress(ValueError):  # not the main thread
-        if _begins(NODES, f'{__name__}.nodes'):
+        if IS_NODE:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, leave)
         elif (_begins(('evaluate_bag',), __name__, 'train')

@@ -31,10 +31,11 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
-from hybrid_depth_ros.arguments import command, number, user_path
+from hybrid_depth_ros.arguments import command, number, told, user_path
 from hybrid_depth_ros.encodings import cloud_array, header_stamp, image_to_depth
 from hybrid_depth_ros.errors import explain, printable
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
+from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import as_yaml
@@ -51,8 +52,8 @@ TOPICS = {
     '/depth/camera_info': CameraInfo,
     '/depth/points': PointCloud2,
 }
-# With anchors: what they are taken from, and depth as the network gave it.
-ANCHOR_TOPICS = {'/scan': LaserScan, f'/{ALONE}/depth/image': Image}
+# With anchors: what they are taken from; beside it stands depth as the network gave it.
+ANCHOR_TOPICS = {'/scan': LaserScan}
 ANCHOR_ARGUMENTS = ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
                     '-r', 'anchors/scan:=scan')
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
@@ -64,10 +65,11 @@ KEPT_FRAMES = 20  # frames waiting for their depth and cloud
 class Recorder(Node):
     """Listens to everything, counts, scores against the room's true depth, records."""
 
-    def __init__(self, bag, anchors=''):
+    def __init__(self, bag, anchors='', alone=False):
         super().__init__('demo')
-        self._bag, self._alone = bag, f'/{ALONE}/depth/image' if anchors else ''
-        topics = {**TOPICS, **ANCHOR_TOPICS} if anchors else TOPICS
+        self._bag, self._alone = bag, f'/{ALONE}/depth/image' if alone else ''
+        topics = {**TOPICS, **(ANCHOR_TOPICS if anchors else {}),
+                  **({self._alone: Image} if alone else {})}
         typestore = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {
             topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
@@ -205,10 +207,12 @@ def stop(processes):
             process.wait()
 
 
-def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anchors=''):
+def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anchors='',
+        alone=False):
     """Run both nodes for `seconds` of depth; returns the exit status.
 
-    What is in the folder `out` is replaced, by what was whole in the folder `partial` first.
+    alone: a third one shows depth without anchors. What is in the folder `out` is replaced, by
+    what was whole in the folder `partial` first.
     """
     shutil.rmtree(out / 'recording', ignore_errors=True)
     for name in ('picture.png', 'cloud.ply', 'summary.json'):
@@ -223,13 +227,13 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
     try:
         prepare()
         rclpy.init(args=log_arguments(), signal_handler_options=rclpy.SignalHandlerOptions.NO)
-        recorder = Recorder(bag, anchors)
+        recorder = Recorder(bag, anchors, alone)
         nodes = [
             start('camera', '-p', f'source:={as_yaml(source)}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
             start('depth', '-p', f'weights:={as_yaml(weights)}', '-r', 'image:=image_raw',
                   *(ANCHOR_ARGUMENTS if anchors else ()))]
-        if anchors:
+        if alone:
             nodes.append(start('depth', '-p', f'weights:={as_yaml(weights)}',
                                '-r', 'image:=/image_raw', '-r', 'camera_info:=/camera_info',
                                '-r', f'__ns:=/{ALONE}'))
@@ -291,7 +295,7 @@ def main(argv=None):
     parser.add_argument('--source', default='room', help=SOURCES)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
     parser.add_argument('--out', type=user_path, default=Path('demo_out'))
-    parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
+    parser.add_argument('--weights', default='lite-nyu', help='registered name, file or folder')
     parser.add_argument('--horizontal-fov', type=number(0), default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
     parser.add_argument('--anchors', default='', choices=('', 'scan'),
@@ -308,11 +312,17 @@ def main(argv=None):
         parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:
         parser.error(f'--seconds is {args.seconds:g}; it must be above 0')
+    with told('demo', 'interrupted'):  # before nodes start: a download may take its time
+        relative = open_model(args.weights).relative
+    if relative and not args.anchors:
+        parser.error(f'{args.weights} gives no metres, only what is nearer and farther: correct it '
+                     "by the room's lidar (make demo ANCHORS=scan, --anchors scan)")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='partial_', dir=args.out) as partial:
             return run(args.source, args.seconds, args.out, Path(partial), args.weights,
-                       args.horizontal_fov, args.view, args.anchors)
+                       args.horizontal_fov, args.view, args.anchors,
+                       alone=bool(args.anchors) and not relative)
     except OSError as error:
         print(f'demo: {args.out} could not be written: {explain(error)}, or pass another '
               '--out', file=sys.stderr)

@@ -115,3 +115,19 @@ def test_the_demo_with_a_lidar_shows_both(tmp_path):
             connection.topic for connection in reader.connections}
     process = start(tmp_path, '--source', 'clip.mp4', '--anchors', 'scan')
     assert 'only there is a lidar' in process.communicate(timeout=60)[0]
+
+
+def test_a_network_without_metres_gets_them_from_the_lidar(tmp_path):
+    pytest.importorskip('transformers')
+    import small_networks
+    folder = small_networks.make('depth_anything', tmp_path / 'a network')
+    process = start(tmp_path / 'out', '--weights', str(folder))
+    assert 'gives no metres' in (printed := process.communicate(timeout=120)[0])
+    assert 'make demo ANCHORS=scan' in printed
+    process = start(tmp_path / 'out', '--seconds', '3', '--weights', str(folder), '--anchors',
+                    'scan')
+    printed = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, printed
+    assert "\nAgainst the virtual room's true depth: RMSE" in printed
+    assert 'Without anchors' not in printed
+    assert cv2.imread(str(tmp_path / 'out' / 'picture.png')).shape[1] > 3 * 640

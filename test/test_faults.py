@@ -6,6 +6,7 @@
 import http.server
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -72,6 +73,16 @@ def test_a_camera_that_is_killed_and_comes_back(graph):
         while graph.spin(0.3, lambda: first['image']):
             first.update(dict.fromkeys(first))  # until what was on its way has come
         first.update(dict.fromkeys(first))
+
+
+@pytest.mark.parametrize('graph', [{'seconds': 30.0}], indirect=True)
+def test_a_node_at_work_on_a_long_frame_is_told_to_end(graph):
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    graph.image.publish(rgb_to_image(CHART, graph.header()))
+    graph.spin(2)
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.process.wait(15) == 0, graph.log.read_text()
 
 
 def test_a_node_that_is_killed_and_starts_again(graph, tmp_path):

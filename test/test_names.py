@@ -356,6 +356,20 @@ sys.exit(run('camera_node', create))
     assert process.wait(10) == 0
 
 
+def test_the_end_of_a_node_is_its_end():
+    """Python takes seconds to take apart what transformers has loaded; a Ctrl-C seemed lost."""
+    pytest.importorskip('rclpy')
+    code = """
+import atexit, sys
+from hybrid_depth_ros.nodes import process
+atexit.register(print, 'later')
+process._end_at_once(3)
+print('said')
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, 'said\n')
+
+
 # --- names on their way through make and YAML --------------------------------------------
 
 FILMS = ('my film #2.avi', 'Teil: 1.avi', '[clip] 1.avi', '{a}.avi', '%d.avi', 'no', '1e5',

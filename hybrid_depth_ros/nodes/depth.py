@@ -28,7 +28,7 @@ from hybrid_depth_ros.nodes.depth_settings import (
 )
 from hybrid_depth_ros.nodes.messages import cv_bridge_encodings
 from hybrid_depth_ros.nodes.parameters import OwnWords, declare
-from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.nodes.process import PATIENCE, run
 from hybrid_depth_ros.nodes.snapshot import Snapshot
 from hybrid_depth_ros.nodes.transforms import Transforms
 from hybrid_depth_ros.predictor import DepthPredictor, free_memory
@@ -133,15 +133,18 @@ class DepthNode(OwnWords, LifecycleNode):
             + ', '.join(camera.topic for camera in self._cameras))
         return TransitionCallbackReturn.SUCCESS
 
-    def _stop(self):
-        """Leave the topics and end both threads, with the frames at hand sent."""
+    def _stop(self, patience=None):
+        """Leave the topics and end both threads, with the frames at hand sent.
+
+        patience: seconds after which a thread is left that is still at work; None: as it takes.
+        """
         self._state = 'inactive'
         self._follow_demand()
         with self._arrived:
             self._closing = True
             self._arrived.notify()
         if self._worker:
-            self._worker.join()
+            self._worker.join(patience)
             self._worker = None
 
     def on_deactivate(self, state):
@@ -159,7 +162,7 @@ class DepthNode(OwnWords, LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self):
-        self._stop()
+        self._stop(PATIENCE)  # a large network may be at work for long
         super().destroy_node()
 
     # --- parameters -------------------------------------------------------------------

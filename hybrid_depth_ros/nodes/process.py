@@ -1,6 +1,7 @@
 """A node as a process: started, run and ended in one way."""
 
 import _thread
+import atexit
 import ctypes
 import os
 import re
@@ -16,7 +17,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from hybrid_depth_ros import leave
+from hybrid_depth_ros import IS_NODE, leave
 from hybrid_depth_ros.errors import explain, print_anything, printable
 
 PATIENCE = 2.0  # seconds that what a node does may go on for once it was told to end
@@ -114,6 +115,18 @@ class _Asked:
             _thread.interrupt_main()
 
 
+def _end_at_once(status):
+    """When this process, a node's, comes to its end, leave it there: all is closed by then, and
+    what Python does last, taking modules apart, takes seconds of a processor where a network
+    of transformers was loaded; a Ctrl-C seems not to have been heard."""
+    def end():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError, OSError):  # none there, or closed
+                stream.flush()
+        os._exit(status)
+    atexit.register(end)  # the last to be registered is called first
+
+
 def run(name, create, args=None):
     """Spin the node that `create` makes until it is told to stop; returns the exit status.
 
@@ -168,4 +181,7 @@ def run(name, create, args=None):
         if node:
             node.destroy_node()
         rclpy.try_shutdown()
-    return getattr(node, 'exit_status', None) or 0
+    status = getattr(node, 'exit_status', None) or 0
+    if IS_NODE:
+        _end_at_once(status)
+    return status
