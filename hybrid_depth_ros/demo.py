@@ -42,6 +42,7 @@ from hybrid_depth_ros.nodes.parameters import as_yaml
 from hybrid_depth_ros.nodes.process import log_arguments, prepare
 from hybrid_depth_ros.pictures import picture, save_cloud, save_picture
 from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
+from hybrid_depth_ros.weights import REGISTRY
 
 ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
@@ -58,6 +59,7 @@ ANCHOR_ARGUMENTS = ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE
                     '-r', 'anchors/scan:=scan')
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
+EXPORT_TIMEOUT = 600.0  # the same where another's network may have to be exported first
 PORT = 8080  # of the page that --view opens
 KEPT_FRAMES = 20  # frames waiting for their depth and cloud
 
@@ -240,7 +242,8 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
         if view:
             nodes.append(start('viewer', '-r', 'image:=image_raw', '-p', f'port:={PORT}'))
             print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
-        deadline = time.monotonic() + START_TIMEOUT
+        patience = START_TIMEOUT if weights in REGISTRY else EXPORT_TIMEOUT
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             rclpy.spin_once(recorder, timeout_sec=0.1)
             if any(process.poll() is not None for process in nodes):
@@ -264,7 +267,7 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
             return 1
     if not recorder or not recorder.arrivals:
         print('No depth came' + (' before the interruption.' if interrupted else
-              f' within {START_TIMEOUT:.0f} s of the start: see what the nodes say above, or '
+              f' within {patience:.0f} s of the start: see what the nodes say above, or '
               'whether --source room gives some.'), file=sys.stderr)
         return 1
     return report(recorder, out, partial)

@@ -12,6 +12,7 @@ from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.hybrid import FITS, NYU_FX_PER_WIDTH, HybridModel
 from hybrid_depth_ros.runtimes.fastest import load_runtime
 from hybrid_depth_ros.runtimes.machine import PRECISIONS, choose_device
+from hybrid_depth_ros.runtimes.meanwhile import Meanwhile
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 
 __all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'free_memory']
@@ -43,6 +44,8 @@ class DepthPredictor:
         :func:`hybrid_depth_ros.upsampling.enlarge`.
     relative: take a network that gives no metres, and return what it gives: inverse depth, of which
         scale and shift are unknown. :func:`hybrid_depth_ros.anchors.metric` makes metres of it.
+    tell: takes sentences for a log. A picture of a size for which the runtime has no graph yet is
+        then seen by torch while one is made; None: it waits.
 
     ``runtime`` is what runs the network, ``reason`` why, ``model`` the
     :class:`~hybrid_depth_ros.models.model.Model`. Raises ValueError for an unknown option, and for
@@ -51,7 +54,7 @@ class DepthPredictor:
     """
 
     def __init__(self, weights='lite-nyu', device='auto', precision='auto', fit='full',
-                 runtime='auto', focal_correction=True, sharpen=True, relative=False):
+                 runtime='auto', focal_correction=True, sharpen=True, relative=False, tell=None):
         if fit not in FITS:
             raise ValueError(f'fit {fit!r} is unknown; use one of {", ".join(FITS)}')
         self.fit, self.focal_correction, self.sharpen = fit, focal_correction, sharpen
@@ -63,6 +66,9 @@ class DepthPredictor:
                     '(anchors:=[scan], docs/anchors.md), take it as it is (relative_depth:=true; '
                     'in Python relative=True), or choose weights that give metres')
             self.runtime, self.reason = load_runtime(self.model, runtime, precision, device)
+            if tell and self.model.one_by_one and not self.model.graph and hasattr(
+                    self.runtime, 'prepare'):
+                self.runtime = Meanwhile(self.runtime, self.model, tell)
             return
         if runtime not in ('auto', 'torch') or precision not in PRECISIONS[:4]:
             raise ValueError(f'a loaded network runs in torch, not in {runtime} {precision}')

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from PIL import Image
 from hybrid_depth_ros.models import hub, open_model, registry
 from hybrid_depth_ros.models.model import HYPERSIM
 from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.runtimes import fastest
 
 FX = 200.0
 
@@ -96,6 +98,41 @@ def test_depth_pro_takes_the_true_field_of_view_where_it_is_known(folder_of):
     predictor = DepthPredictor(str(folder_of('depth_pro')), 'cpu', 'fp32', runtime='torch')
     near, far = predictor(picture(), fx=100.0), predictor(picture(), fx=200.0)
     np.testing.assert_allclose(far, 2 * near, rtol=1e-4)
+
+
+@pytest.mark.parametrize('runtime', ['openvino', 'onnxruntime'])
+def test_depth_goes_on_while_a_graph_is_made(runtime, folder_of, monkeypatch, tmp_path):
+    """Each size of picture is exported first, which takes as long as the network is large."""
+    pytest.importorskip(runtime)
+    monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(tmp_path))
+    name = {'openvino': 'export_openvino', 'onnxruntime': 'export_onnx'}[runtime]
+    export, go_on, said = getattr(fastest, name), threading.Event(), []
+
+    def slow(*arguments):
+        assert go_on.wait(60)
+        return export(*arguments)
+    monkeypatch.setattr(fastest, name, slow)
+    folder = str(folder_of('depth_anything_metric'))
+    predictor = DepthPredictor(folder, 'cpu', 'fp32', runtime=runtime, tell=said.append)
+    rgb = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    wanted = DepthPredictor(folder, 'cpu', 'fp32', runtime='torch')([rgb, rgb.copy()])
+    for _ in range(2):  # none waits
+        np.testing.assert_allclose(predictor([rgb, rgb]), wanted, rtol=1e-5)
+    assert len(said) == 1
+    assert 'torch goes on meanwhile' in said[0]
+    go_on.set()
+    deadline = time.monotonic() + 60
+    while len(said) < 2 and time.monotonic() < deadline:
+        predictor(rgb)
+    assert said[1].startswith(f'{runtime} goes on with pictures of ')
+    assert predictor.runtime._runtime.ready(predictor.view(rgb).pixels[None].shape)
+    np.testing.assert_allclose(predictor(rgb), wanted[0], rtol=1e-3)
+    assert predictor.runtime._torch is None
+    monkeypatch.setattr(predictor.runtime._runtime, 'prepare', lambda _: 1 / 0)
+    tall = np.zeros((80, 60, 3), np.uint8)
+    while len(said) < 4 and time.monotonic() < deadline + 60:
+        assert predictor(tall).shape == (80, 60)
+    assert said[3].startswith(f'no graph for {runtime} (ZeroDivisionError')
 
 
 def test_bf16_is_near(folder_of):

@@ -102,6 +102,7 @@ class TransformersModel(Model):
     def module(self):
         import torch
         network = _load(self.path)
+        network.loss_function = None  # tracing looks at it, and the library warns
 
         class Depth(torch.nn.Module):
             replayable = False  # these ask the CPU on their way

@@ -113,7 +113,8 @@ class DepthNode(OwnWords, LifecycleNode):
         predictor = DepthPredictor(
             **{name: settings[name] for name in (
                 *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
-            relative=gives_metres(settings) or settings['relative_depth'])
+            relative=gives_metres(settings) or settings['relative_depth'],
+            tell=self.get_logger().info)
         for note in predictor.model.notes:
             self.get_logger().warning(note)
         predictor(np.zeros((480, 640, 3), np.uint8))

@@ -51,7 +51,7 @@ class OnnxRuntime:
         self._providers, self._options = providers, options
         self._graph, self._one_by_one, self._sessions = graph, one_by_one, OrderedDict()
         if not one_by_one:
-            self._session(None)
+            self.prepare(None)
 
     def _open(self, shape):
         path = self._graph(shape)
@@ -59,11 +59,16 @@ class OnnxRuntime:
         return library().InferenceSession(path.read_bytes(), self._options,
                                           providers=self._providers)
 
-    def _session(self, shape):
+    def ready(self, shape):
+        """Whether there is a session for a batch of this shape."""
+        return shape in self._sessions
+
+    def prepare(self, shape):
+        """Make one."""
         return kept(self._sessions, shape, partial(self._open, shape))
 
     def __call__(self, pixels):
         if self._one_by_one and len(pixels) > 1:
             return np.concatenate([self(picture[None]) for picture in pixels])
-        session = self._session(pixels.shape if self._one_by_one else None)
+        session = self.prepare(pixels.shape if self._one_by_one else None)
         return session.run(None, {session.get_inputs()[0].name: pixels})[self._answer]

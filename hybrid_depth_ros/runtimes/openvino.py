@@ -41,10 +41,18 @@ class OpenVinoRuntime:
         model.reshape(list(shape))  # a fifth faster than a graph of any shape
         return self._core.compile_model(model, 'CPU', self._options).create_infer_request()
 
+    def ready(self, shape):
+        """Whether there is a graph for a batch of this shape."""
+        return shape in self._requests
+
+    def prepare(self, shape):
+        """Make one."""
+        return kept(self._requests, shape, partial(self._compile, shape))
+
     def __call__(self, pixels):
         if self._one_by_one and len(pixels) > 1:
             return np.concatenate([self(picture[None]) for picture in pixels])
-        request = kept(self._requests, pixels.shape, partial(self._compile, pixels.shape))
+        request = self.prepare(pixels.shape)
         return request.infer([pixels], share_inputs=True, share_outputs=True)[self._answer].copy()
 
 
