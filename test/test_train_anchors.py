@@ -92,6 +92,23 @@ def test_the_table_of_the_floor_has_heights_and_tilts(monkeypatch):
         assert float(found[1]) == pytest.approx(1, abs=0.08), line
 
 
+def test_the_table_of_flicker_says_what_smoothing_takes_off(monkeypatch):
+    seen, rng = Wrong(1), np.random.default_rng(1)
+
+    def room(seed):
+        seen.dataset = Room(3)
+        return seen
+
+    def flickering(rgb, fx):
+        return seen.truth * np.float32(np.exp(0.03 * rng.standard_normal()))
+    monkeypatch.setattr(anchors, 'Room', room)
+    monkeypatch.setattr(anchors, 'CAMERA', Intrinsics.from_horizontal_fov(64, 48, 63.3))
+    line = anchors.flicker_table(flickering, [3], frames=40, cuts=3)
+    before, after = (float(number) for number in re.findall(r'0\.\d{4}', line))
+    assert before == pytest.approx(0.03 * 2 ** 0.5, rel=0.3) and after < before / 2, line
+    assert re.search('a cut ends it [23] times of 3', line)  # the walk goes on where it began
+
+
 def test_a_camera_looks_where_it_is_told_to():
     pose = looking([1, 2, 0.5], np.pi / 2, -np.deg2rad(30))
     np.testing.assert_allclose(pose[:3, 2], [0, np.cos(np.pi / 6), -0.5], atol=1e-12)
@@ -103,7 +120,8 @@ def test_a_camera_looks_where_it_is_told_to():
 
 @pytest.mark.parametrize(('arguments', 'said'), [
     (('--floor', 'x'), 'names no rooms: write room:FIRST-LAST'),
-    (('--floor', '9-3'), 'names no rooms'), ((), 'say --data PATH or --floor FIRST-LAST')])
+    (('--floor', '9-3'), 'names no rooms'), (('--flicker', ''), 'names no rooms'),
+    ((), 'say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')])
 def test_what_will_not_do_is_said(arguments, said, capsys):
     with pytest.raises(SystemExit):
         anchors.main(list(arguments))

@@ -1,6 +1,7 @@
 """What anchors bring: ``python -m train.anchors --data PATH``, sensors simulated from true depth.
 
-With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms.
+With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms; with
+``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor.
 """
 
 from argparse import ArgumentTypeError
@@ -15,7 +16,7 @@ from hybrid_depth_ros.arguments import command, told
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.room import Room, looking
+from hybrid_depth_ros.room import WALK_SECONDS, Room, looking
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import ranges, read_whole
@@ -121,6 +122,32 @@ def floor_table(predictor, seeds, views=2):
     return '\n'.join(lines)
 
 
+def flicker_table(predictor, seeds, frames=120, cuts=12):
+    """How scale changes from frame to frame of a walk, without and with smoothing, as text.
+
+    Then the scene is cut to places in the next seed's room: there, smoothing is to end at once.
+    """
+    lines, rate = [], 10
+    for seed in seeds:
+        room, other, previous, scales = Room(seed), Room(seed + 1), None, []
+        for number in range(frames):
+            rgb, truth = room.render(CAMERA, room.camera_pose(number / rate))
+            depth = predictor(rgb, fx=CAMERA.fx)
+            previous = anchored(depth, None, previous, stamp=number / rate, smooth=True)
+            scales.append([np.log(np.median(seen / truth)) for seen in (depth, previous.depth)])
+        before, after = np.diff(scales, axis=0).std(0)
+        ended = 0
+        for place in range(cuts):
+            rgb, _ = other.render(CAMERA, other.camera_pose(WALK_SECONDS * place / cuts))
+            depth = predictor(rgb, fx=CAMERA.fx)
+            there = anchored(depth, None, previous, stamp=frames / rate, smooth=True)
+            ended += np.array_equal(there.depth, depth)
+        lines.append(f'room {seed}: standard deviation of log scale from frame to frame '
+                     f'{before:.4f} → {after:.4f} ({before / after:.1f} times less); a cut ends '
+                     f'it {ended} times of {cuts}')
+    return '\n'.join(lines)
+
+
 def seeds(text):
     """``600-605``, or ``room:600-605`` → range; ArgumentTypeError for anything else."""
     try:
@@ -139,13 +166,17 @@ def main(argv=None):
                         help='keep only frames numbered A to B')
     parser.add_argument('--floor', type=seeds, metavar='FIRST-LAST',
                         help='the floor in the virtual rooms of these seeds')
+    parser.add_argument('--flicker', type=seeds, metavar='FIRST-LAST',
+                        help='smoothing over time, on walks through the rooms of these seeds')
     args = parser.parse_args(argv)
-    if not args.data and not args.floor:
-        parser.error('say --data PATH or --floor FIRST-LAST')
+    if not (args.data or args.floor or args.flicker):
+        parser.error('say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')
     with told('train.anchors'):
         predictor = DepthPredictor(load_network(args.weights))
         if args.floor:
             print(floor_table(predictor, args.floor))
+        if args.flicker:
+            print(flicker_table(predictor, args.flicker))
         if args.data:
             dataset = open_data(args, args.data)
             if args.ranges:
