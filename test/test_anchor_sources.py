@@ -138,6 +138,41 @@ def test_ultrasound_hears_the_nearest_thing_in_its_cone():
     assert len(range_anchors(sonar(), transform, np.full_like(depth, NAN), CAMERA)) == 0
 
 
+@pytest.mark.parametrize('limit', ['min_range', 'max_range', 'field_of_view'])
+def test_a_range_without_limits_is_named(limit):
+    with pytest.raises(ValueError, match=r'nan.*driver'):
+        range_anchors(sonar(**{limit: NAN}), np.linalg.inv(OPTICAL),
+                      np.full((480, 640), 3, np.float32), CAMERA)
+
+
+def stamped(message):
+    stamp = SimpleNamespace(sec=0, nanosec=0)
+    message.header = SimpleNamespace(stamp=stamp, frame_id='sensor')
+    return message
+
+
+@pytest.mark.parametrize('units', [1, 100, 1000])
+@pytest.mark.parametrize('kind', ['scan', 'points', 'range'])
+def test_other_units_than_metres_are_refused(kind, units):
+    depth = np.full((480, 640), 2, np.float32)
+    records = np.zeros(9, POINT)
+    records['x'], records['y'] = 2.5 * units, np.linspace(-0.4, 0.4, 9) * units
+    message = stamped({
+        'scan': lambda: scan([2.5 * units] * 11, angle_increment=0.1, range_max=1e9),
+        'points': lambda: cloud(records),
+        'range': lambda: sonar(radiation_type=1, range=2.5 * units, max_range=1e9)}[kind]())
+    anchoring = Anchoring([kind], [np.linalg.inv(OPTICAL)])
+    anchoring.take(kind, message)
+    corrected = anchoring.correct(depth, View(0, 'optical', CAMERA), AnchorSettings())
+    trouble = anchoring.sources[kind].trouble
+    if units == 1:
+        assert not trouble and anchoring.sources[kind].used
+        assert corrected[240, 320] == pytest.approx(2.5, rel=0.03)
+    else:
+        assert 'not millimetres or centimetres' in trouble
+        np.testing.assert_array_equal(corrected, depth)
+
+
 def test_poses_follow_rep_103():
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [0, 0, 1], [1, 0, 0], atol=1e-12)  # z is forward
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-12)  # x is right

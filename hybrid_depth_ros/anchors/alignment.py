@@ -46,6 +46,8 @@ class Alignment:
         off = np.where(np.isfinite(off), off, 0)
         off -= np.median(off, -1, keepdims=True)
         spread = np.abs(off).clip(0, 0.5).mean(-1)
+        if not spread.any():  # nothing is known there, or all fits, wherever it is
+            return
         self._frames += 1
         self._spread += (spread / spread.mean() - self._spread) / min(self._frames, FRAMES)
 

@@ -22,6 +22,7 @@ from hybrid_depth_ros.anchors.sensors import (
 )
 
 KINDS = ('scan', 'points', 'range', 'floor')
+OTHER_UNITS = 60  # times farther or nearer than depth: no network is so wrong
 KEPT = 50  # messages of a source that may still be the one nearest to a picture
 # from body axes (x forward, y left, z up) to those of an optical frame (REP 103)
 TO_OPTICAL = np.linalg.inv(pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2))
@@ -215,9 +216,12 @@ class Anchoring:
         if pose is None:
             pose = self._poses(view.frame, view.stamp, message.header.frame_id, stamp_of(message))
         if source.kind == 'range':
-            return range_anchors(message, pose, depth, view.intrinsics)
-        points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
-        return project(points, pose, view.intrinsics)
+            anchors = range_anchors(message, pose, depth, view.intrinsics)
+        else:
+            points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
+            anchors = project(points, pose, view.intrinsics)
+        _check_units(anchors, depth)
+        return anchors
 
     def _floor(self, source, depth, view, settings):
         if settings.camera_height > 0:
@@ -234,6 +238,18 @@ class Anchoring:
         floor = find_floor(depth, view.intrinsics, height, down)
         source.note = floor.reason
         return floor.anchors
+
+
+def _check_units(anchors, depth):
+    """Raises ValueError where anchors can hardly be metres, as depth is."""
+    known = depth[::8, ::8]
+    known = known[np.isfinite(known) & (known > 0)]
+    if not (len(anchors) and known.size):
+        return
+    measured, seen = float(np.median(anchors.depth)), float(np.median(known))
+    if not seen / OTHER_UNITS < measured < seen * OTHER_UNITS:
+        raise ValueError(f'it measures {measured:.4g} m where depth is {seen:.3g} m: have its '
+                         'driver give metres, not millimetres or centimetres (REP 103)')
 
 
 def _sentence(error):

@@ -52,7 +52,7 @@ def rbf(a, b, length):
     k = np.subtract.outer(a * np.float32(1 / length), b * np.float32(1 / length))
     k *= k
     k *= np.float32(-0.5)
-    np.maximum(k, np.float32(-20), k)  # tiny numbers' products would be denormal: slow
+    np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k)
 
 
@@ -81,7 +81,7 @@ def _alike(a, b, lengths):
         parts[1:6:2, number] = inverse * b
         parts[6, number] = (parts[1:6:2, number] * b).sum(0) / -2
     k = _product(squares.reshape(-1, 7), parts.reshape(7, -1))
-    np.maximum(k, np.float32(-20), k)  # tiny numbers' products would be denormal: slow
+    np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k)
 
 

@@ -104,9 +104,13 @@ def range_anchors(message, transform, depth, intrinsics):
 
     transform: see above; the sensor looks along its x. depth: float32 H×W metres as predicted,
     which tells where in its cone the nearest thing is: that is what ultrasound hears. Light, in
-    its narrow cone, measures along the middle. Returns :class:`Anchors`.
+    its narrow cone, measures along the middle. Returns :class:`Anchors`. Raises ValueError where
+    its limits or its cone are no numbers.
     """
     transform = _checked(transform)
+    if np.isnan([message.min_range, message.max_range, message.field_of_view]).any():
+        raise ValueError(f'the range lies in {message.min_range} to {message.max_range} m, within '
+                         f'{message.field_of_view} rad: have its driver fill these')
     distance, none = float(message.range), Anchors.joined(())
     if not (max(message.min_range, 1e-3) <= distance <= (message.max_range or np.inf)
             and distance < np.inf):  # NaN neither
