@@ -86,7 +86,8 @@ class FolderSource:
     def __init__(self, path, loop=False, as_stored=False):
         path = Path(path)
         self._files = [path] if path.is_file() else sorted(
-            (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
+            (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
+             and not file.name.startswith('.')),  # macOS lays ._1.jpg beside 1.jpg
             key=lambda file: [int(part) if part.isdecimal() else part
                               for part in re.split(r'(\d+)', file.name.lower())])
         if not self._files:

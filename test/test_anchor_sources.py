@@ -44,6 +44,16 @@ def test_a_scan_becomes_points_and_leaves_out_what_was_not_measured():
             scan_points(scan([1], **wrong))
 
 
+@pytest.mark.parametrize(('ranges', 'changes', 'said'), [
+    ([2.0] * 360, {'angle_min': -180.0, 'angle_increment': 1.0}, 'in radians'),
+    ([2.0] * 360, {'angle_increment': 0.0}, 'in radians'),
+    ([2400.0] * 9, {'angle_increment': 0.1, 'range_max': 12000.0}, 'millimetres')])
+def test_a_scan_in_another_unit_is_named(ranges, changes, said):
+    """OrbbecSDK_ROS2#55's kind: depth was corrected by it without a word."""
+    with pytest.raises(ValueError, match=said):
+        scan_points(scan(ranges, **changes))
+
+
 def cloud(records, **changes):
     data = np.ascontiguousarray(records)
     fields = [SimpleNamespace(name=name, offset=data.dtype.fields[name][1],
@@ -65,6 +75,9 @@ def test_a_cloud_becomes_points():
     padded = cloud(np.zeros((2, 3), POINT), row_step=64, data=bytes(128))  # rows of 48, and a gap
     assert cloud_points(padded).shape == (3, 6)
     assert cloud_points(cloud(np.zeros(0, POINT))).shape == (3, 0)
+    records['z'] = 2500
+    with pytest.raises(ValueError, match='are these millimetres'):
+        cloud_points(cloud(records))
 
 
 @pytest.mark.parametrize(('change', 'named'), [

@@ -702,6 +702,16 @@ def test_a_mistaken_unit_is_said(tmp_path, capsys, metres, said):
     assert (said or '') in found
 
 
+@pytest.mark.parametrize(('times', 'said'), [(4.0, True), (0.1, True), (1.5, False)])
+def test_a_unit_is_doubted_beside_what_is_predicted(tmp_path, capsys, times, said):
+    """OrbbecSDK_ROS2#55, realsense-ros#332: units of 0.25 or 0.1 mm, four or ten times too far."""
+    path = small_bag(tmp_path / 'bag', [seen_by(35.0)] * 2,
+                     truth=np.full((30, 40), 2.0 * times, np.float32))
+    evaluate_bag.main([str(path)], lambda rgb, fx=None: np.full(rgb.shape[:2], 2.0, np.float32))
+    assert (f'is {times:.2g} times what is predicted: is its unit right?'
+            in capsys.readouterr().err) == said
+
+
 # --- scores -------------------------------------------------------------------------------
 
 def straight(frames, bands=()):

@@ -681,6 +681,8 @@ def test_lists_as_spreadsheets_and_densedepth_have_them(tmp_path, sign):
     cv2.imwrite(str(folder / '1.jpg'), np.full((30, 40, 3), 60, np.uint8))
     cv2.imwrite(str(folder / '1.png'), np.full((30, 40), 51, np.uint8))
     row = sign.join(f'data/nyu2_train/attic/1.{end}' for end in ('jpg', 'png'))
+    (tmp_path / 'data' / 'nyu2_train.csv').write_text(f'\ufeffRGB{sign}Depth\n{row}\n')
+    assert len(open_dataset(tmp_path / 'data' / 'nyu2_train.csv')) == 1
     (tmp_path / 'data' / 'nyu2_train.csv').write_text(row + '\n')
     data = open_dataset(tmp_path / 'data' / 'nyu2_train.csv')
     rgb, depth = data.read(0)

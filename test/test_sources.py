@@ -35,6 +35,7 @@ def test_folder_in_natural_order(tmp_path):
         cv2.imwrite(str(tmp_path / f'frame{i}.png'), np.full((4, 6, 3), i, np.uint8))
     (tmp_path / 'frame3.png').write_bytes(b'no picture')
     (tmp_path / 'notes.txt').write_text('')
+    (tmp_path / '._frame1.png').write_bytes(b'macOS, beside each file')
     source = open_source(str(tmp_path), loop=False)
     assert [source.read().rgb[0, 0, 0] for _ in range(2)] == [1, 2]
     with pytest.raises(OSError, match='frame3'):

@@ -16,15 +16,24 @@ CELLS = 64       # along the picture's width, in which points hide those behind 
 # A point is hidden where another one near it is shifted by more than this many cells against it,
 # seen from the camera instead of from the sensor.
 SHIFT = 1.2
+FARTHEST = 300.0  # metres: a median beyond is of another unit
 ULTRASOUND = 0   # sensor_msgs/Range: its radiation_type
 ULTRASOUND_SD, LIGHT_SD = 0.1, 0.03  # share of the range, of a single one
+
+
+def _in_metres(distances, what):
+    """Raise ValueError where distances can hardly be metres."""
+    if distances.size and (median := float(np.median(distances))) > FARTHEST:
+        raise ValueError(f'{what} of {median:.0f} m are told of: are these millimetres? Have the '
+                         'driver publish metres (REP 103)')
 
 
 def scan_points(message):
     """sensor_msgs/LaserScan → float32 3×N metres in its frame, x forward, z = 0.
 
     Left out is what is no measurement: NaN, inf, outside of range_min…range_max (REP 117).
-    Raises ValueError where angles or limits are no numbers.
+    Raises ValueError where angles or limits are no numbers, angles are no radians, or ranges no
+    metres.
     """
     ranges = np.asarray(message.ranges, np.float32)
     first, step = float(message.angle_min), float(message.angle_increment)
@@ -32,12 +41,16 @@ def scan_points(message):
     if not np.isfinite([first, step]).all() or np.isnan([nearest, farthest]).any():
         raise ValueError(f'the scan starts at {first} rad in steps of {step} rad, from {nearest} '
                          f'to {farthest} m: have its driver fill these')
+    if ranges.size > 1 and not 0 < abs(step) * (ranges.size - 1) < 4 * np.pi:
+        raise ValueError(f'the scan has {ranges.size} ranges in steps of {step:g} rad, which no '
+                         'turn has: have its driver fill angle_increment, in radians')
     with np.errstate(invalid='ignore'):
         good = (ranges >= max(nearest, 1e-3)) & (ranges < np.inf)
         if farthest > 0:
             good &= ranges <= farthest
     angles = first + step * np.flatnonzero(good)
     ranges = ranges[good]
+    _in_metres(ranges, 'ranges')
     return np.stack((ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges))
                     ).astype(np.float32)
 
@@ -45,13 +58,15 @@ def scan_points(message):
 def cloud_points(message):
     """sensor_msgs/PointCloud2 → float32 3×N metres in its frame; what is not finite is left out.
 
-    Raises ValueError where it has no x, y and z, or not the bytes that it tells of.
+    Raises ValueError where it has no x, y and z, not the bytes that it tells of, or no metres.
     """
     cloud = cloud_array(message)
     with np.errstate(over='ignore', invalid='ignore'):
         points = np.stack([cloud[axis].ravel().astype(np.float32) for axis in 'xyz'])
     good = np.isfinite(points).all(0)
-    return points if good.all() else points[:, good]
+    points = points if good.all() else points[:, good]
+    _in_metres(np.abs(points).max(0), 'points at distances')
+    return points
 
 
 def project(points, transform, intrinsics):

@@ -8,6 +8,7 @@ from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_doubt
 from hybrid_depth_ros.pictures import picture, save_picture
 
 CORRECTION = (64, 48)  # pixels in which what anchors did to a frame is kept
+UNIT_RATIO = 3.0  # of true depth to predicted in most frames: no network is so wrong, a unit is
 FINE_EDGES = tuple(np.arange(0, 10.5, 0.5).tolist())  # metres, of the plot
 
 
@@ -31,6 +32,14 @@ def plot_distances(axes, bands):
     share.set_ylabel('share of pixels per metre (line)')
 
 
+def _ratio(truth, depth):
+    """The median ratio of the one to the other where both are known, of every fourth pixel."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ratios = (truth / depth)[::4, ::4]
+    known = np.isfinite(ratios) & (ratios > 0)
+    return float(np.median(ratios[known])) if known.any() else np.nan
+
+
 class Evaluation:
     """Depth of a recording's frames against their true depth, frame by frame.
 
@@ -45,6 +54,7 @@ class Evaluation:
         self.scores, self.distances, self.rows = (
             RecordingScores(alignments), BandErrors(FINE_EDGES), [])
         self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
+        self._ratios = []  # of true depth to predicted, of each frame
         self._doubts = {}  # topic → what is doubted of its first such frame, how many there are
 
     def predict(self, pair):
@@ -60,6 +70,7 @@ class Evaluation:
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
             depth = self.predict(pair)
             self._doubt(self.pairs.truth, pair.truth)
+            self._ratios.append(_ratio(pair.truth, depth))
             if self.predictor is None:
                 self._doubt(self.pairs.seen, pair.seen)
             if self.anchors:
@@ -88,8 +99,12 @@ class Evaluation:
             self._doubts[topic] = first, count + 1
 
     def doubts(self):
-        """Sentences about depths that can hardly be those of a room."""
-        return [first if count == len(self.rows) else
+        """Sentences about depths that can hardly be those of a room, or of this one."""
+        ratio = np.nanmedian(self._ratios) if np.isfinite(self._ratios).any() else 1.0
+        odd = [] if self._relative or 1 / UNIT_RATIO < ratio < UNIT_RATIO else [
+            f'{self.pairs.truth} is {ratio:.2g} times what is predicted: is its unit right? '
+            '16UC1 is read as millimetres, and some cameras count in 0.1 or 0.25 mm']
+        return odd + [first if count == len(self.rows) else
                 f'{first} ({count} of {len(self.rows)} frames like this)'
                 for first, count in self._doubts.values()]
 

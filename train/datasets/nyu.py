@@ -145,7 +145,8 @@ class H5Tree(RgbdSet):
     def __init__(self, path, split='train'):
         path = Path(path)
         inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
-        self.files = sorted((inside if inside.is_dir() else path).glob('**/*.h5'))
+        self.files = sorted(file for file in (inside if inside.is_dir() else path).glob('**/*.h5')
+                            if not file.name.startswith('.'))
         if not self.files:
             raise OSError(f'{path} holds no .h5 file; check the path')
 

@@ -23,6 +23,7 @@ ROOTS = ('', '..')
 BTS_ROOTS = tuple(f'{above}/{inside}' for above in ('.', '..', '../..') for nyu in (
     '', 'nyu_depth_v2/', 'dataset/nyu_depth_v2/') for inside in (
     f'{nyu}sync', f'{nyu}official_splits/test'))
+COLOUR = ('rgb', 'color', 'colour', 'img')  # what the column image is called too
 DENSEDEPTH = 'nyu2_train'    # in the name of its list: depth has 8 bits there
 DENSEDEPTH_SCALE = 25.5     # units of them in a metre
 
@@ -61,7 +62,7 @@ class PairList(RgbdSet):
         self.path, self.depth_scale = Path(path), depth_scale
         rows, columns = _rows(path), ['image', 'depth']
         if rows and 'depth' in [cell.lower() for cell in rows[0]]:
-            columns = [cell.lower() for cell in rows.pop(0)]
+            columns = ['image' if cell.lower() in COLOUR else cell.lower() for cell in rows.pop(0)]
         elif self.path.suffix == '.txt':  # BTS's: the focal length comes third
             columns.append('fx')
         if 'image' not in columns or not rows:
