@@ -20,8 +20,9 @@ from stub_depth_node import HEIGHT, WIDTH, scene_depth
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.encodings import cloud_array, image_to_depth
-from hybrid_depth_ros.geometry import POINT
+from hybrid_depth_ros.geometry import POINT, Intrinsics
 from hybrid_depth_ros.nodes.messages import cloud_message, rgb_to_image
+from hybrid_depth_ros.room import Room, looking
 
 TRUTH = scene_depth(WIDTH, HEIGHT)
 LIDAR = '-0.05 0.02 -0.1 0 3 -5'  # below the camera, turned a little
@@ -250,6 +251,24 @@ def test_without_tf_depth_goes_on_and_the_mend_is_named(graph):
     assert 'anchor_poses' in said.message
     assert ('lidar' if find_spec('tf2_ros') else 'tf2_ros is not installed') in said.message
     assert graph.log.read_text().count('anchors/scan: ') == 1
+
+
+@pytest.mark.parametrize('graph', [{'arguments': (
+    '-p', 'anchors:=[floor]', '-p', 'camera_height:=0.2', '-p', 'camera_pitch:=11.0',
+    '-p', 'latency_warning:=0.0'), 'seconds': -1}], indirect=True)
+def test_a_low_camera_sees_the_room_at_its_size_by_the_floor(graph):
+    """With the shipped weights: what they are wrong by, the floor mends."""
+    camera, room = Intrinsics.from_horizontal_fov(320, 240, 63.3), Room(600)
+    walk = room.camera_pose(3)
+    rgb, truth = room.render(camera, looking(
+        [*walk[:2, 3], 0.2], np.arctan2(walk[1, 2], walk[0, 2]), -np.deg2rad(11)))
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    message = graph.answer('depth/image', rgb_to_image(rgb, graph.header()), camera, timeout=30)
+    assert message is not None, graph.log.read_text()
+    assert np.median(image_to_depth(message) / truth) == pytest.approx(1, abs=0.1)
+    values = {v.key: v.value for v in graph.diagnosis()['depth'].values}
+    assert int(values['anchors/floor'].split()[0]) > 20, values
 
 
 @pytest.mark.parametrize(('arguments', 'named'), [

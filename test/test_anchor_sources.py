@@ -186,6 +186,19 @@ def test_other_units_than_metres_are_refused(kind, units):
         np.testing.assert_array_equal(corrected, depth)
 
 
+def test_depth_of_another_size_than_its_camera_is_left_as_it_is():
+    depth = np.full((240, 320), 2, np.float32)
+    anchoring = Anchoring(['range', 'floor'], [np.linalg.inv(OPTICAL), None])
+    anchoring.take('range', stamped(sonar(radiation_type=1, range=2.5)))
+    settings = AnchorSettings(camera_height=0.5)
+    np.testing.assert_array_equal(
+        anchoring.correct(depth, View(0, 'optical', CAMERA), settings), depth)
+    for source in anchoring.sources.values():
+        assert 'camera_info is of 640×480 pixels, depth of 320×240' in source.trouble
+    anchoring.correct(depth, View(0, 'optical', CAMERA.resized(320, 240)), settings)
+    assert not anchoring.sources['range'].trouble
+
+
 def test_poses_follow_rep_103():
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [0, 0, 1], [1, 0, 0], atol=1e-12)  # z is forward
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-12)  # x is right

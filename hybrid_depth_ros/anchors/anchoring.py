@@ -203,6 +203,10 @@ class Anchoring:
     def _anchors_of(self, source, depth, view, settings):
         if view.intrinsics is None:
             raise LookupError('no camera_info: anchors have no place in the picture')
+        size, (height, width) = (view.intrinsics.width, view.intrinsics.height), depth.shape
+        if size != (width, height):
+            raise LookupError(f'camera_info is of {size[0]}×{size[1]} pixels, depth of {width}×'
+                              f'{height}: anchors have no place in it')
         if source.kind == 'floor':
             return self._floor(source, depth, view, settings)
         if not source.messages:
