@@ -182,7 +182,7 @@ def test_other_units_than_metres_are_refused(kind, units):
         assert not trouble and anchoring.sources[kind].used
         assert corrected[240, 320] == pytest.approx(2.5, rel=0.03)
     else:
-        assert 'not millimetres or centimetres' in trouble
+        assert 'metres (REP 103)' in trouble or 'not millimetres' in trouble
         np.testing.assert_array_equal(corrected, depth)
 
 
