@@ -255,7 +255,8 @@ def test_without_tf_depth_goes_on_and_the_mend_is_named(graph):
 
 @pytest.mark.parametrize('graph', [{'arguments': (
     '-p', 'anchors:=[floor]', '-p', 'camera_height:=0.2', '-p', 'camera_pitch:=11.0',
-    '-p', 'latency_warning:=0.0'), 'seconds': -1}], indirect=True)
+    '-p', 'latency_warning:=0.0', '-p', 'runtime:=torch', '-p', 'precision:=fp32'), 'seconds': -1}],
+    indirect=True)
 def test_a_low_camera_sees_the_room_at_its_size_by_the_floor(graph):
     """With the shipped weights: what they are wrong by, the floor mends."""
     camera, room = Intrinsics.from_horizontal_fov(320, 240, 63.3), Room(600)
