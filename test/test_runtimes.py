@@ -343,3 +343,10 @@ def test_a_busy_moment_does_not_decide(cache, monkeypatch):
     log = restless(monkeypatch, torch=[0.05], openvino=[0.02])
     assert load_runtime(device='cpu')[1] == f'{reason}, by an earlier trial'
     assert not log
+    # busy, but what is ten times as slow as another is not the faster one
+    next(cache.glob('choices/*')).unlink()
+    restless(monkeypatch, torch=[0.4], openvino=[0.02] * 5 + [0.06] * 90)
+    _, reason = load_runtime(device='cpu')
+    assert reason.startswith('openvino int8: ')
+    assert reason.endswith('ran meanwhile, and left no doubt which is the fastest')
+    assert len(list(cache.glob('choices/*'))) == 1

@@ -19,6 +19,7 @@ NAMES = ('paper-nyu', 'glpn-nyu', 'depth-anything-v2-metric-indoor-small',
 RUNTIMES = (('openvino', 'auto'), ('torch', 'fp32'))
 LITE = 'lite-nyu'
 ROUNDS = 12      # turns at most
+LIMIT = 300      # seconds for one architecture in one runtime, its export among them
 # δ1 on NYU Depth v2. measured: with the data that docs/accuracy.md and docs/anchors.md name, of
 # which the second is of the weights before the present ones; the others as published.
 ACCURACY = (
@@ -136,12 +137,16 @@ def measure_peers(out, seconds, names=NAMES):
             gflop, millions = _operations(path)
             for runtime, precision in RUNTIMES:
                 row = {'name': name, 'runtime': runtime, 'gflop': gflop, 'millions': millions}
-                done = subprocess.run(
-                    [sys.executable, '-m', 'hybrid_depth_ros.benchmark.peers', str(path), runtime,
-                     precision, str(seconds / len(names) / len(RUNTIMES))],
-                    capture_output=True, text=True)
-                if done.returncode:
-                    row['error'] = (done.stderr.strip().splitlines() or ['it ended'])[-1][:200]
+                try:
+                    done = subprocess.run(
+                        [sys.executable, '-m', 'hybrid_depth_ros.benchmark.peers', str(path),
+                         runtime, precision, str(seconds / len(names) / len(RUNTIMES))],
+                        capture_output=True, text=True, timeout=LIMIT)
+                    error = done.stderr if done.returncode else None
+                except subprocess.TimeoutExpired:
+                    error = f'not done within {LIMIT} s'
+                if error is not None:
+                    row['error'] = (error.strip().splitlines() or ['it ended'])[-1][:200]
                     print(f'{name} {runtime}: {row["error"]}', flush=True)
                 else:
                     row.update(json.loads(done.stdout.splitlines()[-1]))

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import tempfile
 import warnings
 import zipfile
 from importlib.util import find_spec
@@ -80,6 +79,7 @@ def openvino_model(model, fuse=None, shape=None):
 
 def pack_model(model, digest, halved=False):
     """An OpenVINO model as the bytes of a graph file. halved: its float32 weights as float16."""
+    import tempfile
     openvino = library()
     with tempfile.TemporaryDirectory() as folder:
         openvino.save_model(model, f'{folder}/graph.xml', compress_to_fp16=halved)
@@ -109,6 +109,8 @@ def export_onnx(model, shape=None):
         raise ValueError(f'the first use of {model.path.name} in ONNX Runtime exports it by onnx, '
                          'which is not installed: pip install onnx')
     module, example = _exportable(model), _example(model, shape)
+    import tempfile
+
     import torch
     axes = {} if shape else {name: {0: 'n', 1: 'h', 2: 'w'} for name in ('pixels', 'depth')}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -131,6 +133,7 @@ def cached(digest, ending, export):
         if path:
             write_whole(path, data)
             return path
+    import tempfile
     with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:
         file.write(data)
     return Path(file.name)

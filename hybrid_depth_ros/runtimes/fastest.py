@@ -89,7 +89,7 @@ def _turn(runtime, pixels, seconds):
 
 
 def _compare(made, pixels):
-    """(seconds of each candidate by name, whether noise leaves no doubt which is the fastest).
+    """(seconds of each candidate by name, noise, whether it leaves no doubt which is the fastest).
 
     The candidates take turns, so that a busy moment meets them all, and of each the best turn
     counts; one that is far behind gets no more than two. Noise is what turns of one candidate
@@ -105,7 +105,7 @@ def _compare(made, pixels):
             break
     noise = max(np.median(seconds) / min(seconds) for seconds in turns.values())
     best, *others = sorted(took.values())
-    return took, noise <= NOISE or all(seconds > noise * best for seconds in others)
+    return took, noise, noise <= NOISE or all(seconds > noise * best for seconds in others)
 
 
 def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='auto'):
@@ -188,9 +188,9 @@ def _best(candidates, model, device):
             failed[name] = error
     if not made:
         raise next(iter(failed.values()))
-    took, sure = _compare(made, pixels)
+    took, noise, sure = _compare(made, pixels)
     if not sure:
-        again, sure = _compare(made, pixels)
+        again, noise, sure = _compare(made, pixels)
         took = {name: min(took[name], again[name]) for name in took}
     chosen = min(took, key=took.__getitem__)
     why = f'{chosen} {candidates[chosen]}: ' + ', '.join(
@@ -198,6 +198,8 @@ def _best(candidates, model, device):
         + [f'{name} not possible ({reason(error)})' for name, error in failed.items()])
     if not sure:
         why += '; other programs kept this machine busy meanwhile, so the next start tries again'
+    elif noise > NOISE:
+        why += '; other programs ran meanwhile, and left no doubt which is the fastest'
     if remembered and sure:
         with contextlib.suppress(OSError):
             write_whole(remembered, json.dumps([chosen, why]).encode())

@@ -1,7 +1,6 @@
 """What this machine has to run a network: packages, a GPU, a processor's instructions."""
 
 import contextlib
-import importlib.metadata
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +54,7 @@ def choose_device(device):
 
 def versions(names):
     """{name: version} of those packages that are installed."""
+    import importlib.metadata  # takes a while
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,7 +1,6 @@
 """Weights files and the named registry: what :func:`load_network` accepts."""
 
 import copy
-import difflib
 import re
 import zipfile
 from dataclasses import dataclass
@@ -87,6 +86,7 @@ def weights_path(name_or_path):
             raise FileNotFoundError(f'{path} is not in this install of the package: install it '
                                     'again, or pass the path of a weights file')
         else:
+            import difflib
             near = difflib.get_close_matches(str(name_or_path), [*REGISTRY, *HUB_NAMES], n=1)
             raise FileNotFoundError(
                 f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)}); '
