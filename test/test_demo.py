@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
+ROOT = Path(__file__).resolve().parent.parent
 DEMO = [sys.executable, '-m', 'hybrid_depth_ros.demo']
 TOPICS = {'/image_raw', '/camera_info', '/depth_ground_truth', '/depth/image',
           '/depth/camera_info', '/depth/points'}
@@ -121,13 +123,18 @@ def test_a_network_without_metres_gets_them_from_the_lidar(tmp_path):
     pytest.importorskip('transformers')
     import small_networks
     folder = small_networks.make('depth_anything', tmp_path / 'a network')
-    process = start(tmp_path / 'out', '--weights', str(folder))
-    assert 'gives no metres' in (printed := process.communicate(timeout=120)[0])
-    assert 'make demo ANCHORS=scan' in printed
-    process = start(tmp_path / 'out', '--seconds', '3', '--weights', str(folder), '--anchors',
-                    'scan')
-    printed = process.communicate(timeout=240)[0]
-    assert process.returncode == 0, printed
-    assert "\nAgainst the virtual room's true depth: RMSE" in printed
-    assert 'Without anchors' not in printed
-    assert cv2.imread(str(tmp_path / 'out' / 'picture.png')).shape[1] > 3 * 640
+    code = """
+import sys
+from hybrid_depth_ros import demo
+demo.run = lambda *arguments, alone: print(f'alone: {alone}', flush=True)
+demo.main(['--out', 'out', '--anchors', 'scan'])
+demo.main(['--out', 'out', '--anchors', 'scan', '--weights', sys.argv[1]])
+demo.main(['--out', 'out', '--weights', sys.argv[1]])
+"""
+    done = subprocess.run([sys.executable, '-c', code, str(folder)], cwd=tmp_path, text=True,
+                          capture_output=True, timeout=120,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert done.stdout == 'alone: True\nalone: False\n', done.stderr
+    assert 'gives no metres' in done.stderr
+    assert 'make demo ANCHORS=scan' in done.stderr
+    assert done.returncode == 2
