@@ -71,6 +71,47 @@ def test_channels_and_camera(tmp_path):
     np.testing.assert_allclose(predictor(RED, fx=500.0), predictor(RED), rtol=1e-4)
 
 
+def test_metres_scale_with_camera_infos_focal_length(tmp_path):
+    """What learnt metres through one camera gives those of the robot's, in the node too."""
+    rclpy = pytest.importorskip('rclpy')
+    from std_msgs.msg import Header
+
+    from hybrid_depth_ros.geometry import Intrinsics
+    from hybrid_depth_ros.nodes.depth import DepthNode
+    from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+    name = told(network(tmp_path / 'red.onnx', shape=(1, 3, 96, 128)),
+                'output: metric\nwhite: 1\ncamera: [500, 640, 480]')
+    predictor = DepthPredictor(name, 'cpu', runtime='onnxruntime', sharpen=False)
+    context, got = rclpy.Context(), []
+    rclpy.init(context=context, args=['--ros-args', '-p', 'autostart:=false'])
+    node = DepthNode(context=context)
+    try:
+        camera, = node._cameras
+        node._predictor, node._sent, node._sender = predictor, None, NoThread()
+        for second, fx in enumerate((500.0, 250.0, 1000.0), 1):
+            header = Header(frame_id='camera')
+            header.stamp.sec = second
+            camera.snapshot = lambda frame, depth, cloud: got.append(depth)
+            camera._take_camera_info(camera_info_message(
+                Intrinsics(640, 480, fx, fx, 319.5, 239.5), header))
+            camera._take_image(rgb_to_image(RED, header))
+            node._process([(camera, camera.next_frame(node._settings))],
+                          {**node._settings, 'sharpen': False})
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    plain = predictor(RED)
+    for depth, times in zip(got, (1, 0.5, 2), strict=True):
+        np.testing.assert_allclose(depth, times * plain, rtol=1e-4)
+
+
+class NoThread:
+    """Stands in for the thread that sends clouds."""
+
+    def submit(self, send, *arguments):
+        send(*arguments)
+
+
 def test_guesses_are_said(tmp_path):
     model = open_model(str(network(tmp_path / 'm.onnx', shape=(1, 3, 96, 128),
                                    output='inverse_depth')))
