@@ -19,11 +19,11 @@ from hybrid_depth_ros.anchors import process
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
 # Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
-# the anchors has. It grows, in natural logarithms, with the distance in log depth from the anchors
-# of the same column; and, where little is known (a variance of LITTLE), with the standard deviation
-# of the anchors' log ratios: where they differ among themselves, they say little of the rest.
+# the anchors has. Where little is known (a variance of LITTLE) its natural logarithm grows by the
+# distance in log depth from the anchors of the same column, and by the standard deviation of all
+# anchors' log ratios: where they differ among themselves, they say little of the rest.
 DAMPING, UNSEEN_SD, UNSEEN = 0.048, 0.128, 0.09
-APART, ASUNDER, LITTLE = 2.5, 12.0, 0.015
+APART, ASUNDER, LITTLE = 2.5, 12.0, 0.02
 BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
 
 GRID = 64            # cells along the longer side, in which the correction is computed
@@ -236,8 +236,8 @@ def _doubt(grid, knots, values, surety, variance):
     beside /= down @ across.T
     apart = np.abs(x - cv2.resize(beside, x.shape[::-1]))
     apart *= np.float32(APART)
-    variance *= np.float32(1 / LITTLE)
-    apart += np.float32(ASUNDER * spread) * np.minimum(variance, 1)
+    apart += np.float32(ASUNDER * spread)
+    apart *= np.minimum(variance * np.float32(1 / LITTLE), 1)
     apart += np.float32(np.log(DAMPING))
     doubt *= np.exp(apart)
     return doubt
