@@ -240,6 +240,29 @@ def test_what_is_no_name_is_told_before_anything_starts(name, given, start, tmp_
 
 
 @needs_launch
+@pytest.mark.parametrize(('given', 'arrives'), [
+    ('scan, floor', ['scan', 'floor']), ('[scan]', ['scan']), ("['scan/rear']", ['scan/rear'])])
+def test_anchors_in_brackets_or_without(given, arrives, start, tmp_path):
+    start('depth.launch.py', 'viewer:=none', 'camera:=none', f'anchors:={given}')
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob('*.arguments')) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.3)
+    assert values_of(tmp_path, 'depth_node')[0]['anchors'] == arrives
+
+
+@needs_launch
+@pytest.mark.parametrize(('given', 'said'), [
+    ('anchors:=lidar', "anchors has the source 'lidar'; it must be one of scan, points"),
+    ('anchor_poses:=0 0 1', "a pose is '0 0 1'; it must be six numbers")])
+def test_what_are_no_anchors_is_told_before_anything_starts(given, said, start, tmp_path):
+    process = start('depth.launch.py', 'viewer:=none', 'camera:=none', given)
+    assert process.wait(60) != 0
+    assert said in (tmp_path / 'log').read_text()
+    assert not list(tmp_path.glob('*.arguments'))
+
+
+@needs_launch
 def test_a_viewer_that_is_not_known(workspace, tmp_path):
     launched = Launched(workspace, 'depth.launch.py', tmp_path / 'log', 'viewer:=hologram')
     assert launched.process.wait(60) != 0

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors import process
+from hybrid_depth_ros.anchors.measured import Anchors
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
 # Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
@@ -72,11 +73,14 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
     none. stamp: seconds, of the picture; None: 0.1 s after the last. time_constant: seconds over
     which few anchors are averaged, and scale where `smooth` asks for it and no anchor gives it; 0:
     each frame is by itself. Returns :class:`Anchored`. Raises ValueError where depth
-    is not a 2-D array.
+    is not a 2-D array, or anchors are none.
     """
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
         raise ValueError('depth must be an array H×W and not empty, got '
                          f'{getattr(depth, "shape", type(depth).__name__)}')
+    if not (anchors is None or isinstance(anchors, Anchors)):
+        raise ValueError('anchors must be Anchors(u, v, depth) or None, got '
+                         f'{type(anchors).__name__}')
     height, width = depth.shape
     side = max(width, height)
     columns, rows = (max(1, round(GRID * n / side)) if side > GRID else n

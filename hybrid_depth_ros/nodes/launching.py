@@ -11,6 +11,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from hybrid_depth_ros.anchors.anchoring import read_pose, source_kind
 from hybrid_depth_ros.files import expanded
 from hybrid_depth_ros.nodes.process import fast_dds_environment
 
@@ -38,13 +39,22 @@ COMMON = (  # arguments of every launch file: name, default, what it is for
 
 
 def depth_parameters(given):
-    """The depth node's parameters for the arguments; RuntimeError for what is no number."""
+    """The depth node's parameters for the arguments.
+
+    RuntimeError for what is no number, no kind of anchors, no pose: the node would die of it, again
+    and again. anchors may stand in brackets, as behind -p.
+    """
     parameters = {name: given[name] for name in ('weights', 'device', 'image_transport')
                   if given.get(name)}
-    if given['anchors']:
-        parameters['anchors'] = [name.strip() for name in given['anchors'].split(',')]
-    if given['anchor_poses']:
-        parameters['anchor_poses'] = [pose.strip() for pose in given['anchor_poses'].split(';')]
+    for name, separator, check in (('anchors', ',', source_kind), ('anchor_poses', ';', read_pose)):
+        if given[name]:
+            parts = given[name].removeprefix('[').removesuffix(']').split(separator)
+            parameters[name] = [part.strip().strip('\'"') for part in parts]
+            try:
+                for part in parameters[name]:
+                    check(part)
+            except ValueError as error:
+                raise RuntimeError(str(error)) from None
     for name in ('camera_height', 'camera_pitch', 'camera_roll'):
         if given[name]:
             try:
