@@ -215,7 +215,7 @@ def test_wrong_arguments_are_named():
         Anchors(np.ones((2, 2)), np.ones((2, 2)), np.ones((2, 2)))
     with pytest.raises(ValueError, match='array of numbers'):
         Anchors(['a'], [1], [1])
-    with pytest.raises(ValueError, match='anchors must be Anchors.*got list'):
+    with pytest.raises(ValueError, match=r'anchors must be Anchors.*got list'):
         anchored(np.ones((4, 4), np.float32), [1, 2, 3])
     with pytest.raises(ValueError, match='H×W'):
         anchored(np.ones((2, 2, 3), np.float32), None)
