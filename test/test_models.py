@@ -277,8 +277,10 @@ DepthPredictor(sys.argv[1], 'cpu', 'fp32', runtime='torch')(rgb)
 def test_the_page_lists_every_name():
     page = (Path(__file__).parent.parent / 'docs' / 'models.md').read_text()
     listed = re.findall(r'^\| `([\w-]+)` \| (metres|no metres) \| (\d*) \| (.*?) \| (.*?) \| '
-                        r'(.*?) \|$', page, re.MULTILINE)
+                        r'(.*?) \| (.*?) \| `(.*?)` \|$', page, re.MULTILINE)
     assert listed == [
         (name, 'no metres' if entry.relative else 'metres', str(entry.size or ''),
          entry.licence + (' **not commercial**' if entry.note else ''),
-         entry.trained, entry.published) for name, entry in registry.HUB_NAMES.items()]
+         entry.trained, entry.published,
+         '{:g} at {}×{}'.format(*entry.camera) if entry.camera else '', entry.address)
+        for name, entry in registry.HUB_NAMES.items()]
