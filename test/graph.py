@@ -101,9 +101,12 @@ class Graph:
             self.clients[name] = self.node.create_client(kind, f'depth_node/{name}')
             assert self.clients[name].wait_for_service(timeout), self.log.read_text()
             self.spin(0.5)  # it must know us too, or its answer is lost: nothing tells when it does
-        future = self.clients[name].call_async(request)
-        assert self.spin(timeout, future.done), self.log.read_text()
-        return future.result()
+        futures = []
+        for _ in range(2):  # Fast DDS may lose a first request: the two sides don't meet at once
+            futures.append(self.clients[name].call_async(request))
+            if self.spin(timeout / 2, lambda: any(future.done() for future in futures)):
+                return next(future.result() for future in futures if future.done())
+        raise AssertionError(self.log.read_text())
 
     def set_parameter(self, name, value, timeout=20.0):
         return self.call(SetParameters, 'set_parameters', SetParameters.Request(

@@ -267,11 +267,9 @@ def test_distorted_images_are_undistorted_first(graph):
 
 
 def test_parameters_are_described_and_bad_values_refused(graph):
-    client = graph.node.create_client(DescribeParameters, 'depth_node/describe_parameters')
-    assert client.wait_for_service(20)
-    future = client.call_async(DescribeParameters.Request(names=[s.name for s in SETTINGS]))
-    assert graph.spin(10, future.done)
-    for setting, descriptor in zip(SETTINGS, future.result().descriptors):
+    described = graph.call(DescribeParameters, 'describe_parameters',
+                           DescribeParameters.Request(names=[s.name for s in SETTINGS]))
+    for setting, descriptor in zip(SETTINGS, described.descriptors):
         assert descriptor.name == setting.name
         assert setting.description in descriptor.description
         assert descriptor.read_only != setting.changeable
