@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-# Before rclpy is imported: this run's graph stays on this machine and by itself.
+# Before rclpy is imported: this run's graph stays on this machine and by itself; one for each of
+# the processes that share its tests (pytest-xdist).
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 100))
+run, worker = (os.environ.get(f'PYTEST_XDIST_{name}') for name in ('TESTRUNUID', 'WORKER'))
+os.environ['ROS_DOMAIN_ID'] = str(
+    1 + (random.Random(run).randrange(100) + int((worker or 'gw0')[2:])) % 100)
 # Before torch is: threads that wait don't keep the nodes beside them from running.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 # What is exported from weights is made anew, and does not go into the user's cache.

@@ -80,7 +80,7 @@ class Graph:
     def ready(self, publisher=None):
         """Wait until the depth node listens to us."""
         publisher = publisher or self.image
-        assert self.spin(20, lambda: publisher.get_subscription_count()), self.log.read_text()
+        assert self.spin(60, lambda: publisher.get_subscription_count()), self.log.read_text()
         self.spin(0.3)
 
     def answer(self, topic, message, camera=CAMERA, publisher=None, timeout=3.0):
@@ -131,7 +131,7 @@ class Graph:
         return {status.name.partition(': ')[2]: status
                 for status in self.got['/diagnostics'][-1].status}
 
-    def close(self, seconds=10.0):
+    def close(self, seconds=30.0):
         self.process.send_signal(signal.SIGINT)
         try:
             assert self.process.wait(seconds) == 0, self.log.read_text()

@@ -56,7 +56,8 @@ def test_every_transition(graph):
 
 
 @pytest.mark.parametrize('graph', [{'arguments': (
-    *MANAGED['arguments'], '-p', 'weights:=nowhere.safetensors'), 'seconds': -1}], indirect=True)
+    *MANAGED['arguments'], '-p', 'weights:=nowhere.safetensors', '-p', 'runtime:=openvino'),
+    'seconds': -1}], indirect=True)
 def test_a_failed_configure_says_why_and_can_be_retried(graph):
     assert not graph.change_state('configure')
     assert graph.state() == 'unconfigured'
@@ -65,7 +66,7 @@ def test_a_failed_configure_says_why_and_can_be_retried(graph):
     assert status.level == DiagnosticStatus.ERROR
     assert 'nowhere.safetensors' in status.message
     assert graph.set_parameter('weights', 'lite-nyu').successful
-    assert graph.change_state('configure')
+    assert graph.change_state('configure', 60.0)
     assert graph.state() == 'inactive'
     refused = graph.set_parameter('weights', 'elsewhere.safetensors')  # the old ones stay
     assert not refused.successful
