@@ -66,8 +66,8 @@ class DepthPredictor:
                     '(anchors:=[scan], docs/anchors.md), take it as it is (relative_depth:=true; '
                     'in Python relative=True), or choose weights that give metres')
             self.runtime, self.reason = load_runtime(self.model, runtime, precision, device)
-            if tell and self.model.one_by_one and not self.model.graph and hasattr(
-                    self.runtime, 'prepare'):
+            if (tell and self.model.one_by_one and not self.model.graph
+                    and self.runtime.name != 'torch'):
                 self.runtime = Meanwhile(self.runtime, self.model, tell)
             return
         if runtime not in ('auto', 'torch') or precision not in PRECISIONS[:4]:
@@ -115,7 +115,7 @@ class DepthPredictor:
         depths = [None] * len(views)
         by_size = defaultdict(list)
         for i, view in enumerate(views):
-            by_size[view.pixels.shape].append(i)
+            by_size[view.pixels.shape, i if self.model.one_by_one else None].append(i)
         for indices in by_size.values():
             batch = np.stack([views[i].pixels for i in indices])
             for i, output in zip(indices, self.runtime(batch)):

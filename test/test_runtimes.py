@@ -215,7 +215,8 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
     runtime._torch, runtime._device = Graphics(), types.SimpleNamespace(type='cuda')
     recorded = []
 
-    def record(shape, kind):
+    def record(batch):
+        shape, kind = batch
         recorded.append(shape)
         seen = torch.zeros(shape, dtype=kind)
         output = torch.zeros(shape[0], shape[1] // 2, shape[2] // 2)
@@ -225,7 +226,7 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
             output.copy_(TorchRuntime._forward(runtime, seen))
             runtime._device = types.SimpleNamespace(type='cuda')
         return replay, torch.zeros_like(seen), seen, output
-    monkeypatch.setattr(runtime, '_record', record)
+    monkeypatch.setattr(runtime, '_make', record)
     got = [runtime(pixels) for pixels in (PIXELS, 255 - PIXELS, PIXELS[:, :32])]
     for a, b in zip(wanted, got):
         np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -42,7 +42,9 @@ class TransformersModel(Model):
     Raises OSError where it is not there, ValueError where it will not do.
     """
 
-    one_by_one = True  # exports of these networks hold what was traced, a size among it
+    # exports of these networks hold what was traced, a size among it; and ZoeDepth's pictures of
+    # a batch would vote for one head
+    one_by_one = True
     layout, kind = (-1, 3, -1, -1), np.float32
 
     def __init__(self, weights):
@@ -111,7 +113,7 @@ class TransformersModel(Model):
                 super().__init__()
                 self.network = network
 
-            def one(self, pixels):
+            def forward(self, pixels):
                 seen = self.network(pixel_values=pixels)
                 depth = seen.predicted_depth.float()
                 field = getattr(seen, 'field_of_view', None)
@@ -120,12 +122,6 @@ class TransformersModel(Model):
                 # Depth Pro's estimate of the field of view, degrees, is one row more
                 row = field.float().reshape(-1, 1, 1).expand(-1, 1, depth.shape[-1])
                 return torch.cat((depth, row), 1)
-
-            def forward(self, pixels):
-                if len(pixels) == 1:
-                    return self.one(pixels)
-                # ZoeDepth's pictures of a batch would vote for one head
-                return torch.cat([self.one(picture[None]) for picture in pixels])
         return Depth().eval()
 
     def field_of_view(self, output):

@@ -2,8 +2,6 @@
 
 import threading
 
-import numpy as np
-
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 
@@ -12,7 +10,7 @@ class Meanwhile:
     """A runtime whose graphs are of one size each; while a thread makes one, torch does the work.
 
     runtime: the chosen one, with ``ready(shape)`` and ``prepare(shape)``. model: its Model, whose
-    pixels are N×3×h×w. tell: takes a sentence for the log. Where no graph can be made, torch stays.
+    pixels are 1×3×h×w. tell: takes a sentence for the log. Where no graph can be made, torch stays.
     """
 
     def __init__(self, runtime, model, tell):
@@ -21,8 +19,6 @@ class Meanwhile:
         self._torch, self._at_work, self._failed = None, None, set()
 
     def __call__(self, pixels):
-        if len(pixels) > 1:
-            return np.concatenate([self(picture[None]) for picture in pixels])
         if self._runtime.ready(pixels.shape):
             if not self._at_work and not self._failed:
                 self._torch = None  # its memory

@@ -1,13 +1,10 @@
 """A graph in ONNX Runtime, or by TensorRT through it."""
 
 import os
-from collections import OrderedDict
-from functools import lru_cache, partial
-
-import numpy as np
+from functools import lru_cache
 
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.runtimes.kept import kept
+from hybrid_depth_ros.runtimes.kept import KeptGraphs
 from hybrid_depth_ros.runtimes.machine import NEEDS
 
 
@@ -23,7 +20,7 @@ def library():
     return onnxruntime
 
 
-class OnnxRuntime:
+class OnnxRuntime(KeptGraphs):
     """A graph in ONNX Runtime: on the CPU, or by TensorRT on a GPU.
 
     graph: called with a shape of pixels for the .onnx file, or with None where one is for all
@@ -32,6 +29,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, graph, name='onnxruntime', precision='fp32', one_by_one=False, answer=0):
+        super().__init__()
         onnxruntime = library()
         self.name, self.precision, self._answer = name, precision, answer
         self.device = 'cuda' if name == 'tensorrt' else 'cpu'
@@ -49,26 +47,15 @@ class OnnxRuntime:
                 'trt_fp16_enable': precision == 'fp16', 'trt_engine_cache_enable': True,
                 'trt_engine_cache_path': str(engines)}), 'CUDAExecutionProvider', *providers]
         self._providers, self._options = providers, options
-        self._graph, self._one_by_one, self._sessions = graph, one_by_one, OrderedDict()
+        self._graph, self._one_by_one = graph, one_by_one
         if not one_by_one:
             self.prepare(None)
 
-    def _open(self, shape):
-        path = self._graph(shape)
+    def _make(self, shape):
         # not by name, which must be UTF-8
-        return library().InferenceSession(path.read_bytes(), self._options,
+        return library().InferenceSession(self._graph(shape).read_bytes(), self._options,
                                           providers=self._providers)
 
-    def ready(self, shape):
-        """Whether there is a session for a batch of this shape."""
-        return shape in self._sessions
-
-    def prepare(self, shape):
-        """Make one."""
-        return kept(self._sessions, shape, partial(self._open, shape))
-
     def __call__(self, pixels):
-        if self._one_by_one and len(pixels) > 1:
-            return np.concatenate([self(picture[None]) for picture in pixels])
         session = self.prepare(pixels.shape if self._one_by_one else None)
         return session.run(None, {session.get_inputs()[0].name: pixels})[self._answer]

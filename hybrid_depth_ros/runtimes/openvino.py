@@ -2,16 +2,13 @@
 
 import contextlib
 import sys
-from collections import OrderedDict
-from functools import lru_cache, partial
-
-import numpy as np
+from functools import lru_cache
 
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.runtimes.kept import kept
+from hybrid_depth_ros.runtimes.kept import KeptGraphs
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(KeptGraphs):
     """A graph in OpenVINO, on the CPU.
 
     graph: called with a shape of pixels for the bytes of its XML and of its weights, or for an ONNX
@@ -22,9 +19,9 @@ class OpenVinoRuntime:
     name, device = 'openvino', 'cpu'
 
     def __init__(self, graph, precision, one_by_one=False, answer=0):
-        self.precision, self._answer = precision, answer
-        self._core, self._requests, self._one_by_one = core(), OrderedDict(), one_by_one
-        self._make, self._graph = graph, None if one_by_one else graph(None)
+        super().__init__()
+        self.precision, self._answer, self._core = precision, answer, core()
+        self._read, self._graph = graph, None if one_by_one else graph(None)
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
         if precision == 'int8':  # what isn't quantised
             precision = next((p for p in ('bf16', 'fp16') if p in openvino_precisions()), 'fp32')
@@ -36,22 +33,12 @@ class OpenVinoRuntime:
             folder.mkdir(parents=True, exist_ok=True)
             self._options['CACHE_DIR'] = str(folder)
 
-    def _compile(self, shape):
-        model = self._core.read_model(*(self._graph or self._make(shape)))
+    def _make(self, shape):
+        model = self._core.read_model(*(self._graph or self._read(shape)))
         model.reshape(list(shape))  # a fifth faster than a graph of any shape
         return self._core.compile_model(model, 'CPU', self._options).create_infer_request()
 
-    def ready(self, shape):
-        """Whether there is a graph for a batch of this shape."""
-        return shape in self._requests
-
-    def prepare(self, shape):
-        """Make one."""
-        return kept(self._requests, shape, partial(self._compile, shape))
-
     def __call__(self, pixels):
-        if self._one_by_one and len(pixels) > 1:
-            return np.concatenate([self(picture[None]) for picture in pixels])
         request = self.prepare(pixels.shape)
         return request.infer([pixels], share_inputs=True, share_outputs=True)[self._answer].copy()
 

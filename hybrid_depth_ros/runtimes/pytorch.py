@@ -1,12 +1,9 @@
 """A network in torch itself."""
 
-from collections import OrderedDict
-from functools import partial
-
-from hybrid_depth_ros.runtimes.kept import kept
+from hybrid_depth_ros.runtimes.kept import KeptGraphs
 
 
-class TorchRuntime:
+class TorchRuntime(KeptGraphs):
     """A network in torch itself. network: a module from pixels to depth, as a Model gives it;
     device: as choose_device gives it.
 
@@ -19,13 +16,13 @@ class TorchRuntime:
     name = 'torch'
 
     def __init__(self, network, device='cpu', precision='fp32'):
+        super().__init__()
         import torch
         self.device, self.precision = device, precision
         self._torch, self._device = torch, torch.device(device)
         self._type = {'fp32': torch.float32, 'bf16': torch.bfloat16,
                       'fp16': torch.float16}[precision]
         self.network = network.eval().to(self._device, memory_format=torch.channels_last)
-        self._graphs = OrderedDict()
 
     def _forward(self, pixels):
         """Tensor of pixels → float32 tensor N×h×w, on the device."""
@@ -42,8 +39,7 @@ class TorchRuntime:
     def _on_gpu(self, pixels):
         torch = self._torch
         frames = torch.from_numpy(pixels)
-        replay, pinned, seen, output = kept(self._graphs, pixels.shape,
-                                             partial(self._record, pixels.shape, frames.dtype))
+        replay, pinned, seen, output = self.prepare((pixels.shape, frames.dtype))
         pinned.copy_(frames)
         seen.copy_(pinned, non_blocking=True)
         replay()
@@ -52,9 +48,12 @@ class TorchRuntime:
         torch.cuda.current_stream(self._device).synchronize()
         return result.numpy()
 
-    def _record(self, shape, kind):
-        """The forward pass of one shape as a CUDA graph, and the memory that it reads and fills."""
-        torch = self._torch
+    def _make(self, batch):
+        """The forward pass of one shape as a CUDA graph, and the memory that it reads and fills.
+
+        batch: its shape and dtype.
+        """
+        torch, (shape, kind) = self._torch, batch
         pinned = torch.zeros(shape, dtype=kind, pin_memory=True)
         seen = pinned.to(self._device)
         if not getattr(self.network, 'replayable', True):
