@@ -20,13 +20,13 @@ from hybrid_depth_ros.anchors.measured import Anchors
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
 # Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
-# the anchors has. Where little is known (a variance of LITTLE) its natural logarithm grows by the
-# distance in log depth from the anchors of the same column, and by the standard deviation of all
-# anchors' log ratios: where they differ among themselves, they say little of the rest.
+# the anchors has. Where little is known (a variance of LITTLE) its natural logarithm grows by
+# ASUNDER for the standard deviation of all anchors' log ratios: where they differ among themselves,
+# they say little of the rest. Unless they agree within AGREE and COMMON of what all of them say, it
+# grows by STRANGE too, and by APART for the distance in log depth from the anchors of the column.
 DAMPING, UNSEEN_SD, UNSEEN = 0.048, 0.128, 0.09
-APART, ASUNDER, LITTLE = 2.5, 12.0, 0.02
+ASUNDER, AGREE, COMMON, STRANGE, APART, LITTLE = 9.0, 0.03, 0.25, 0.9, 3.5, 0.02
 BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
-
 GRID = 64            # cells along the longer side, in which the correction is computed
 FINE = 40            # cells along that side in which anchors are gathered for the fit, or fewer,
 KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
@@ -228,7 +228,8 @@ def _doubt(grid, knots, values, surety, variance):
     """
     u, v, x = grid[:3]
     surety = (surety / surety.sum()).astype(np.float32)
-    spread = float(np.sqrt(surety @ (values - surety @ values) ** 2))
+    middle = float(surety @ values)
+    spread = float(np.sqrt(surety @ (values - middle) ** 2))
     levels = np.linspace(x.min(), x.max(), LEVELS, dtype=np.float32)
     layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
     unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
@@ -240,6 +241,8 @@ def _doubt(grid, knots, values, surety, variance):
     beside /= down @ across.T
     apart = np.abs(x - cv2.resize(beside, x.shape[::-1]))
     apart *= np.float32(APART)
+    apart += np.float32(STRANGE)
+    apart *= np.float32(min(1.0, spread / (AGREE + COMMON * abs(middle))))
     apart += np.float32(ASUNDER * spread)
     apart *= np.minimum(variance * np.float32(1 / LITTLE), 1)
     apart += np.float32(np.log(DAMPING))
