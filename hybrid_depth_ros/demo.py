@@ -119,12 +119,10 @@ class Recorder(Node):
             self._keep(frame)
 
     def _keep(self, frame):
-        if '/depth_ground_truth' in frame and '/depth/image' in frame:
-            self.errors.add(self._depth(frame, '/depth/image'),
-                            self._depth(frame, '/depth_ground_truth'))
-        if '/depth_ground_truth' in frame and self._alone in frame:
-            self.alone_errors.add(self._depth(frame, self._alone),
-                                  self._depth(frame, '/depth_ground_truth'))
+        truth = self._depth(frame, '/depth_ground_truth')
+        for topic, errors in (('/depth/image', self.errors), (self._alone, self.alone_errors)):
+            if truth is not None and topic in frame:
+                errors.add(self._depth(frame, topic), truth)
         if '/image_raw' in frame and (not self._alone or self._alone in frame):
             self.shown = frame
         now = time.monotonic()
@@ -136,7 +134,8 @@ class Recorder(Node):
                 self._bag.write(self._connections[topic], stamp, data)
 
     def _depth(self, frame, topic):
-        return image_to_depth(deserialize_message(frame[topic], Image))
+        """float32 H×W metres, or None where the frame has none of this topic."""
+        return image_to_depth(deserialize_message(frame[topic], Image)) if topic in frame else None
 
     def _take_diagnostics(self, message):
         for status in message.status:
@@ -149,14 +148,12 @@ class Recorder(Node):
         if not self.shown:
             return []
         saved = [out / 'picture.png']
-        truth = ('/depth_ground_truth' in self.shown
-                 and self._depth(self.shown, '/depth_ground_truth'))
         depth, anchored = self._depth(self.shown, '/depth/image'), None
         if self._alone:
             depth, anchored = self._depth(self.shown, self._alone), depth
         save_picture(saved[0], picture(
             image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
-            truth if truth is not False else None, anchored))
+            self._depth(self.shown, '/depth_ground_truth'), anchored))
         if '/depth/points' in self.shown:
             cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
             saved.append(out / 'cloud.ply')
@@ -284,11 +281,10 @@ def report(recorder, out, partial):
     print(f'{summary["frames"]} depth images' + (f' at {rate:.1f} Hz' if rate else '')
           + f', latency median {summary["latency_median_s"] * 1000:.0f} ms, '
           f'p95 {summary["latency_p95_s"] * 1000:.0f} ms, {summary["dropped"]} frames dropped')
-    if summary['metrics_without_anchors']:
-        print("Without anchors, against the virtual room's true depth: "
-              + format_metrics(summary['metrics_without_anchors']))
-    if summary['metrics']:
-        print("Against the virtual room's true depth: " + format_metrics(summary['metrics']))
+    for key, which in (('metrics_without_anchors', 'Without anchors, against'),
+                       ('metrics', 'Against')):
+        if summary[key]:
+            print(f"{which} the virtual room's true depth: {format_metrics(summary[key])}")
     print('Look at: ' + '  '.join(str(path) for path in [*saved, out / 'recording']))
     return 0
 

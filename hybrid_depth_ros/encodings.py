@@ -301,6 +301,11 @@ def header_stamp(raw):
     return seconds * 1_000_000_000 + nanoseconds
 
 
+def stamp_of(header):
+    """A std_msgs/Header's stamp, ns; rclpy's own Time refuses those below 0."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
 def cloud_array(message):
     """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
 

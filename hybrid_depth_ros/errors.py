@@ -75,3 +75,9 @@ def explain(error):
     """:func:`reason`, and what can be done about it where the system has named an error."""
     mend = MENDS.get(error.errno) if isinstance(error, OSError) and error.strerror else None
     return f'{reason(error)}; {mend}' if mend else reason(error)
+
+
+def few(names):
+    """The first three of some names, and how many there are besides."""
+    first, more = ', '.join(map(str, list(names)[:3])), len(names) - 3
+    return f'{first} and {more} more' if more > 0 else first or 'none'

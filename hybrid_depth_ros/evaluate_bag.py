@@ -13,7 +13,7 @@ from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
 from hybrid_depth_ros.arguments import command, number, told, user_path
 from hybrid_depth_ros.files import check_result, result
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
-from hybrid_depth_ros.recordings.anchors import RecordedAnchors
+from hybrid_depth_ros.recordings.anchors import TYPES, RecordedAnchors
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
@@ -21,12 +21,12 @@ from hybrid_depth_ros.recordings.pairs import PairedRecording
 
 def _load_predictor(args):
     from hybrid_depth_ros.predictor import DepthPredictor
-    metres = any(getattr(args, f'anchor_{kind}') for kind in ('scan', 'points', 'range'))
+    metres = any(getattr(args, f'anchor_{kind}') for kind in TYPES)
     return DepthPredictor(args.weights, args.device, relative=metres)
 
 
 def _anchors(args, pairs):
-    topics = {kind: getattr(args, f'anchor_{kind}') for kind in ('scan', 'points', 'range')}
+    topics = {kind: getattr(args, f'anchor_{kind}') for kind in TYPES}
     if not any(topics.values()) and not args.anchor_floor and not args.temporal_smoothing:
         return None
     return RecordedAnchors(
@@ -138,7 +138,7 @@ def add_arguments(parser):
 def add_anchor_arguments(parser):
     """What corrects depth; names and defaults are those of the depth node's parameters."""
     defaults = AnchorSettings()
-    for kind, what in (('scan', 'LaserScan'), ('points', 'PointCloud2'), ('range', 'Range')):
+    for kind, what in TYPES.items():
         parser.add_argument(f'--anchor-{kind}', nargs='+', default=(), metavar='TOPIC',
                             help=f'correct depth by these topics of {what}')
     parser.add_argument('--anchor-floor', action='store_true',

@@ -115,8 +115,7 @@ class UpProjection(nn.Module):
         if self.unpool_fused is not None:
             main, residual = self.unpool_fused(x).chunk(2, dim=1)
         elif self.fused_training:
-            weight, bias = (torch.cat(pair) for pair in
-                            zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+            weight, bias = self._fused()
             # chunks are strided: batch norm takes eight times as long on them
             main, residual = (half.contiguous(memory_format=torch.channels_last) for half in
                               F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), 2).chunk(2, 1))
@@ -125,13 +124,17 @@ class UpProjection(nn.Module):
         main = self.main_bn2(self.main_conv(F.relu(self.main_bn1(main))))
         return F.relu(main + self.residual_bn(residual))
 
+    def _fused(self):
+        """Weight and bias of both unpoolings as one."""
+        return (torch.cat(pair) for pair in
+                zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+
     @torch.no_grad()
     def fuse(self):
         """Replace the eight unpooling convolutions by one; exact."""
         if self.unpool_fused is not None:
             return
-        weight, bias = (torch.cat(pair) for pair in
-                        zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+        weight, bias = self._fused()
         fused = FusedUnpooling(weight.shape[1], weight.shape[0] // 8).to(weight)
         fused.conv.weight.copy_(weight)
         fused.conv.bias.copy_(bias)

@@ -41,10 +41,21 @@ class Frame(NamedTuple):
     depth: np.ndarray | None = None
 
 
-class RoomSource:
-    """The virtual room, with exact depth. rate: frames per second, the camera's own pace."""
+class Source:
+    """Frames from somewhere, by ``read()``, at ``rate`` Hz.
 
-    comes_back, remark, ended = True, '', False
+    ``intrinsics``: of its camera, where they are known. ``comes_back``: an OSError of :meth:`read`
+    is of this frame alone. ``remark``: a sentence for the log. ``ended``: no frame will come.
+    """
+
+    intrinsics, comes_back, remark, ended = None, True, '', False
+
+    def close(self):
+        """Give back what it holds."""
+
+
+class RoomSource(Source):
+    """The virtual room, with exact depth. rate: frames per second, the camera's own pace."""
 
     def __init__(self, width=640, height=480, horizontal_fov=63.3, seed=0, rate=10.0):
         self.rate = rate
@@ -69,19 +80,15 @@ class RoomSource:
         nearest, farthest = LIDAR_RANGE
         return np.where((ranges >= nearest) & (ranges <= farthest), ranges, np.float32(np.inf))
 
-    def close(self):
-        """Nothing to give back."""
 
-
-class FolderSource:
+class FolderSource(Source):
     """The images of a folder in natural order (frame2 before frame10), or one image.
 
     Raises OSError for a folder without images, and from :meth:`read` for an image that
     can't be read; the next read goes on behind it.
     """
 
-    rate, intrinsics, remark = 10.0, None, ''
-    comes_back = True  # after an OSError
+    rate = 10.0
 
     def __init__(self, path, loop=False, as_stored=False):
         path = Path(path)
@@ -93,7 +100,7 @@ class FolderSource:
         if not self._files:
             raise OSError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)}); put some '
                           'there, or name another folder')
-        self._loop, self._next, self._readable, self.ended = loop, 0, False, False
+        self._loop, self._next, self._readable = loop, 0, False
         self._flags = STORED if as_stored else cv2.IMREAD_COLOR
 
     def read(self):
@@ -109,18 +116,15 @@ class FolderSource:
         self._readable = True
         return frame
 
-    def close(self):
-        """Nothing to give back."""
 
-
-class VideoSource:
+class VideoSource(Source):
     """A video file. Raises OSError where it can't be opened or holds no frame."""
 
-    intrinsics, comes_back = None, False
+    comes_back = False
 
     def __init__(self, path, loop=False, rate=0.0, as_stored=False):
         self._path, self._loop, self._as_stored = path, loop, as_stored
-        self._begun, self.ended = False, False
+        self._begun = False
         self._video = self._open()
         if not self._video.isOpened():
             raise OSError(f'{path} is not a video that OpenCV can open; {_convert(path)}')
@@ -164,7 +168,7 @@ def believed_rate(video, name, asked=0.0):
                                          f'at {USUAL_RATE:g} Hz; set rate for another')
 
 
-class LiveSource:
+class LiveSource(Source):
     """A camera device by its number or file, or a stream by its URL, connected to again and again.
 
     A thread connects and reads, so that a camera that is silent holds up nothing, and of one that
@@ -172,8 +176,6 @@ class LiveSource:
     be asked, which waits for the next frame; of a film over http, which has an end and is read
     frame by frame, its own. Raises ValueError for what is no address.
     """
-
-    intrinsics, comes_back = None, True
 
     def __init__(self, source, loop=False, width=0, height=0, rate=0.0, as_stored=False):
         self._source, self._loop, self._as_stored = source, loop, as_stored
@@ -183,7 +185,7 @@ class LiveSource:
         if self._stream and not _has_host(source):
             raise ValueError(f'{self.name} names no machine; it is written '
                              'rtsp://HOST:PORT/PATH, with %23 for a # in a password, %2F for a /')
-        self.rate, self.remark, self.ended = MOST_RATE, '', False
+        self.rate = MOST_RATE
         self._image, self._trouble, self._closing = None, '', False
         self._changed = threading.Condition()
         with contextlib.suppress(AttributeError):  # OpenCV's word at each try; ours is said once

@@ -7,6 +7,7 @@ from hybrid_depth_ros.nodes.launching import (
     depth_topics,
     description,
     node,
+    number,
 )
 
 ARGUMENTS = (
@@ -30,10 +31,7 @@ def start(given):
     if sources and len(sources) != len(cameras):
         raise RuntimeError(f'sources names {len(sources)}, cameras {len(cameras)}: give one '
                            'source for each camera, or sources:=none')
-    try:
-        rate = float(given['rate'])
-    except ValueError:
-        raise RuntimeError(f'rate is {given["rate"]!r}; it must be a number of Hz') from None
+    rate = number(given, 'rate', 'a number of Hz')
     topics = [(f'{name}/{ours}', theirs if theirs.startswith('/') else f'{name}/{theirs}')
               for name in cameras for ours, theirs in depth_topics(given, given['image'])]
     return [

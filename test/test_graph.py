@@ -218,7 +218,7 @@ def test_bad_frames_are_named_and_the_next_good_one_is_right(graph):
     graph.spin(0.3)
     graph.got['depth/points'].clear()
     message = rgb_to_image(CHART, graph.header())
-    assert graph.answer('depth/image', message, camera=None) is not None
+    assert graph.answer('depth/image', message, camera=None, timeout=20.0) is not None
     graph.spin(0.5)
     assert not graph.got['depth/points']  # no cloud from nonsense
     assert 'fx is nan' in graph.log.read_text()

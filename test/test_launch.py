@@ -240,20 +240,25 @@ def test_what_is_no_name_is_told_before_anything_starts(name, given, start, tmp_
 
 
 @needs_launch
-@pytest.mark.parametrize(('given', 'arrives'), [
-    ('scan, floor', ['scan', 'floor']), ('[scan]', ['scan']), ("['scan/rear']", ['scan/rear'])])
-def test_anchors_in_brackets_or_without(given, arrives, start, tmp_path):
-    start('depth.launch.py', 'viewer:=none', 'camera:=none', f'anchors:={given}')
+@pytest.mark.parametrize(('name', 'given', 'arrives'), [
+    ('anchors', 'scan, floor', ['scan', 'floor']), ('anchors', '[scan]', ['scan']),
+    ('anchors', "['scan/rear']", ['scan/rear']), ('anchors', '[scan, range/left]',
+                                                  ['scan', 'range/left']),
+    ('anchor_poses', "['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90']", ['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90']),
+    ('anchor_poses', '0 0 -0.1 0 0 0; 0.1 0 0 0 0 90', ['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90'])])
+def test_lists_in_brackets_or_without(name, given, arrives, start, tmp_path):
+    start('depth.launch.py', 'viewer:=none', 'camera:=none', f'{name}:={given}')
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob('*.arguments')) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(0.3)
-    assert values_of(tmp_path, 'depth_node')[0]['anchors'] == arrives
+    assert values_of(tmp_path, 'depth_node')[0][name] == arrives
 
 
 @needs_launch
 @pytest.mark.parametrize(('given', 'said'), [
     ('anchors:=lidar', "anchors has the source 'lidar'; it must be one of scan, points"),
+    ('anchors:=[scan', "anchors is '[scan', which is no list in YAML"),
     ('anchor_poses:=0 0 1', "a pose is '0 0 1'; it must be six numbers")])
 def test_what_are_no_anchors_is_told_before_anything_starts(given, said, start, tmp_path):
     process = start('depth.launch.py', 'viewer:=none', 'camera:=none', given)

@@ -190,7 +190,7 @@ def test_several_cameras_keep_what_is_theirs(graph):
             publish(names)
             graph.spin(0.1)
         graph.spin(0.5)
-    run(sizes, 2.0)
+    run(sizes, 4.0)
     counts = {name: len(graph.got[f'{name}/depth/image']) for name in sizes}
     assert min(counts.values()) > 0.5 * max(counts.values()) > 3
     for name, (width, height) in sizes.items():

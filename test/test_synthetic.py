@@ -13,10 +13,19 @@ from train.datasets import open_dataset
 from train.synthetic import __main__ as command
 from train.synthetic import frames
 from train.synthetic.furnish import footprint, overlap
-from train.synthetic.kinds import KINDS, PIECES
+from train.synthetic.kinds import KINDS, ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
 from train.synthetic.rooms import compose
 from train.synthetic.shell import THICK
 from train.synthetic.views import CLEAR, Lenses, View, develop, rotation, sample_views
+
+# every kind that a catalogue must have
+PIECES = sorted({
+    'Sofa', 'ArmChair', 'CoffeeTable', 'SideTable', 'TableCocktail', 'TVStand', 'TV', 'Monitor',
+    'TableDining', 'Chair', 'BarChair', 'OfficeChair', 'SimpleDesk', 'SidetableDesk', 'BedFrame',
+    'Mattress', 'KitchenIsland', 'WallArt', 'WallShelf', 'Rug',
+    *ON_TABLES, *ON_DESKS, *ON_COUNTERS, *(kind for kind in ON_FLOORS if kind[0].isupper()),
+    *(kind for recipe in KINDS.values() for _, kinds in recipe['wall'] for kind in kinds),
+    *(kind for recipe in KINDS.values() for kind in recipe['middle'][1])})
 
 
 class Catalogue:

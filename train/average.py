@@ -13,7 +13,7 @@ from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
-from train.data import make_loader, make_samples, to_input
+from train.data import check_batch, make_loader, make_samples, to_input
 from train.datasets import open_dataset
 
 
@@ -46,8 +46,7 @@ def measure_batch_norms(network, batches):
 def inputs(loader):
     """The network's input of each batch; OSError where no pair can be read."""
     for rgb, gain, _, lost in loader:
-        if rgb is None:
-            raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+        check_batch(rgb, lost)
         yield to_input(rgb, gain)
 
 

@@ -141,6 +141,12 @@ def collate(samples):
     return *default_collate([sample[:3] for sample in samples]), lost
 
 
+def check_batch(rgb, lost):
+    """Raise OSError for a batch that :func:`collate` had to leave empty."""
+    if rgb is None:
+        raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+
+
 def _start_worker(handles):
     cv2.setNumThreads(0)  # one worker, one core; and threads don't survive a fork
     # Ctrl-C and a service manager's SIGTERM reach all processes: the trainer is the one to act.

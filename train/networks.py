@@ -80,25 +80,29 @@ def make_network(config, init=None, from_scratch=False):
     return network
 
 
+def freeze(network, prefixes):
+    """Let those tensors of the encoder whose names begin so stay as they are."""
+    prefixes = tuple(prefixes)
+    for name, parameter in network.encoder.named_parameters():
+        parameter.requires_grad_(not name.startswith(prefixes))
+    for name, module in network.encoder.named_modules():
+        if name.startswith(prefixes):
+            module.eval()  # a batch norm's running statistics too
+
+
 def make_trainable(config, network, rank=0, world=1, device=None):
     """A network as it trains: frozen layers, dropout, fast gradients, channels last, on `device`.
 
     Returns it; with several processes its batch norms share their statistics.
     """
     device = device or torch.device('cpu')
-    frozen = tuple(config['freeze'])
-    for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad_(not name.startswith(frozen))
     network.dropout = SharedDropout(config['dropout'], rank, world)
     if config['drop_path']:
         drop_paths(network, config['drop_path'], rank, world)
+    freeze(network.train().train_fused(config['fused']), config['freeze'])
     if device.type == 'cpu':
         speed_up_depthwise(network)
     network.to(device, memory_format=torch.channels_last)
     if world > 1:
         network = sync_batch_norms(network, device)
-    network.train().train_fused(config['fused'])
-    for name, module in network.encoder.named_modules():
-        if name.startswith(frozen):
-            module.eval()  # a batch norm's running statistics stay as they are too
     return network

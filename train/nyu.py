@@ -31,7 +31,7 @@ from train.arguments import (
 from train.checkpoint import State, find_checkpoint, finite, save_checkpoint
 from train.configuration import load_config
 from train.cut import cut_validation
-from train.data import make_loader, make_samples, to_input
+from train.data import check_batch, make_loader, make_samples, to_input
 from train.evaluate import evaluate_paper, evaluate_whole
 from train.loss import loss_of
 from train.networks import make_network
@@ -80,8 +80,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
                 if strict:
                     raise OSError(sentence)
                 report.left_out([sentence])
-            if batch[0] is None:
-                raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+            check_batch(batch[0], lost)
             batch = [part.to(team.device, non_blocking=True) for part in batch]
             try:
                 stop = take_step(config, team, state, runner, batch, asked)

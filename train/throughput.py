@@ -17,11 +17,11 @@ from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import WALK_SECONDS, Room
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
-from train.data import make_loader, make_samples, to_input
+from train.data import check_batch, make_loader, make_samples, to_input
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdSet
 from train.loss import loss_of
-from train.networks import drop_paths, make_network, make_trainable
+from train.networks import drop_paths, freeze, make_network, make_trainable
 from train.optimisation import make_autocast, make_optimiser, make_scaler, update
 from train.processes import SharedDropout
 
@@ -33,9 +33,6 @@ class Walk(RgbdSet):
         room, camera = Room(0), Intrinsics.from_horizontal_fov(640, 480, 63.3)
         self.pairs = [room.render(camera, room.camera_pose(WALK_SECONDS * i / count))
                       for i in range(count)]
-
-    def __len__(self):
-        return len(self.pairs)
 
     def read(self, i):
         return self.pairs[i]
@@ -62,15 +59,9 @@ def make_step(config, network, device):
 
 def make_plain_step(config, network, device):
     """The same step as anyone would write it first."""
-    frozen = tuple(config['freeze'])
-    for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad_(not name.startswith(frozen))
     network.dropout = SharedDropout(config['dropout'], 0, 1)
     drop_paths(network, config['drop_path'], 0, 1)
-    network.to(device).train()
-    for name, module in network.encoder.named_modules():
-        if name.startswith(frozen):
-            module.eval()
+    freeze(network.to(device).train(), config['freeze'])
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad],
                                   lr=1e-3, weight_decay=config['weight_decay'])
 
@@ -105,8 +96,7 @@ def loading_time(config, data, workers, batches, shares=None):
     samples = make_samples(config, data, (ahead + batches) * config['batch'], shares)
     loader = iter(make_loader(samples, range(len(samples)), config['batch'], workers))
     for *batch, lost in islice(loader, ahead):
-        if batch[0] is None:
-            raise OSError(f'not one pair of a dataset can be read; the last: {lost[-1]}')
+        check_batch(batch[0], lost)
     started = time.perf_counter()
     loaded = sum(1 for _ in loader)
     return (time.perf_counter() - started) / loaded, batch

@@ -20,6 +20,7 @@ from hybrid_depth_ros.anchors.sensors import (
     range_anchors,
     scan_points,
 )
+from hybrid_depth_ros.encodings import stamp_of
 
 KINDS = ('scan', 'points', 'range', 'floor')
 OTHER_UNITS = 60  # times farther or nearer than depth: no network is so wrong
@@ -143,16 +144,7 @@ class Anchoring:
         """
         if relative:
             depth = self._metres(depth, view, settings)
-        parts = []
-        for source in self.sources.values():
-            source.used = source.rejected = 0
-            source.trouble = source.note = ''
-            try:
-                anchors = self._anchors_of(source, depth, view, settings)
-            except (LookupError, ValueError) as error:
-                source.trouble = _sentence(error)
-                continue
-            parts.append((source, anchors))
+        parts = list(self._measured(self.sources.values(), depth, view, settings))
         joined = Anchors.joined([anchors for _, anchors in parts])
         self.result = anchored(
             depth, joined, self._state, stamp=view.stamp / 1e9,
@@ -176,15 +168,9 @@ class Anchoring:
         else:
             with np.errstate(divide='ignore', invalid='ignore'):
                 guess = np.where(relative > 0, np.nanmedian(relative) / relative, np.nan)
-        parts = []
-        for source in self.sources.values():
-            if source.kind == 'floor':  # which is only found in metres
-                continue
-            source.trouble = ''
-            try:
-                parts.append(self._anchors_of(source, guess, view, settings))
-            except (LookupError, ValueError) as error:
-                source.trouble = _sentence(error)
+        # the floor is only found in metres
+        sensors = [source for source in self.sources.values() if source.kind != 'floor']
+        parts = [anchors for _, anchors in self._measured(sensors, guess, view, settings)]
         try:
             depth, self.line = metric(relative, Anchors.joined(parts), self.line,
                                       stamp=view.stamp / 1e9,
@@ -193,6 +179,18 @@ class Anchoring:
             self._state = self.result = self.line = None
             raise
         return depth
+
+    def _measured(self, sources, depth, view, settings):
+        """(source, Anchors) of the sources that have some; the others' trouble is noted."""
+        for source in sources:
+            source.used = source.rejected = 0
+            source.trouble = source.note = ''
+            try:
+                anchors = self._anchors_of(source, depth, view, settings)
+            except (LookupError, ValueError) as error:
+                source.trouble = ' '.join(str(error.args[0] if error.args else error).split())
+                continue
+            yield source, anchors
 
     def misaligned(self):
         """Names of the sources that seem to look elsewhere than their poses say, each with where
@@ -211,14 +209,15 @@ class Anchoring:
             return self._floor(source, depth, view, settings)
         if not source.messages:
             raise LookupError('nothing came')
-        message = min(tuple(source.messages), key=lambda m: abs(stamp_of(m) - view.stamp))
-        away = abs(stamp_of(message) - view.stamp) / 1e9
+        message = min(tuple(source.messages), key=lambda m: abs(stamp_of(m.header) - view.stamp))
+        stamp = stamp_of(message.header)
+        away = abs(stamp - view.stamp) / 1e9
         if away > settings.age:
             raise LookupError(f'the nearest one is {away:.3g} s away from the picture: see whether '
                               'it still comes, whether the clocks agree, or allow more age')
         pose = source.pose
         if pose is None:
-            pose = self._poses(view.frame, view.stamp, message.header.frame_id, stamp_of(message))
+            pose = self._poses(view.frame, view.stamp, message.header.frame_id, stamp)
         if source.kind == 'range':
             anchors = range_anchors(message, pose, depth, view.intrinsics)
         else:
@@ -254,12 +253,3 @@ def _check_units(anchors, depth):
     if not seen / OTHER_UNITS < measured < seen * OTHER_UNITS:
         raise ValueError(f'it measures {measured:.4g} m where depth is {seen:.3g} m: have its '
                          'driver give metres, not millimetres or centimetres (REP 103)')
-
-
-def _sentence(error):
-    return ' '.join(str(error.args[0] if error.args else error).split())
-
-
-def stamp_of(message):
-    """ns, of a message's header."""
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

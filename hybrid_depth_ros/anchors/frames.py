@@ -5,6 +5,7 @@ from bisect import bisect_right, insort
 import numpy as np
 
 from hybrid_depth_ros.anchors.sensors import pose_matrix
+from hybrid_depth_ros.encodings import stamp_of
 
 
 class FrameTree:
@@ -22,7 +23,7 @@ class FrameTree:
         for transform in message.transforms:
             child, parent = (name.lstrip('/') for name in (
                 transform.child_frame_id, transform.header.frame_id))
-            stamp = transform.header.stamp.sec * 1_000_000_000 + transform.header.stamp.nanosec
+            stamp = stamp_of(transform.header)
             t, q = transform.transform.translation, transform.transform.rotation
             pose = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
             try:

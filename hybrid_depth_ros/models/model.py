@@ -10,7 +10,7 @@ from hybrid_depth_ros.files import file_digest
 HUB = 'hf:'  # before a name on the hub
 HUB_FILES = ('config.json', 'preprocessor_config.json', 'model.safetensors')
 LONGEST_SIDE = 8        # times the shorter side; what is longer would grow out of all bounds
-MOST_PIXELS = 1 << 23   # that a network is shown of one picture
+LARGEST_SIDE = 2048     # pixels of a picture that another's network is shown
 
 
 class Camera(NamedTuple):
@@ -100,8 +100,12 @@ class Model:
         return np.concatenate([self.trial()] * 2)
 
 
-def check_shape(image, network):
-    """Raise ValueError for a picture that is so long and thin that the network can't take it."""
+def check_view(image, fit, network):
+    """Raise ValueError for a fit that another's network has not, and for a picture that is so long
+    and thin that it can't take it."""
+    if fit != 'full':
+        raise ValueError(f"fit {fit} is for this package's own networks: set fit to full for "
+                         f'{network}')
     height, width = image.shape[:2]
     if max(height, width) > LONGEST_SIDE * min(height, width):
         raise ValueError(f'the picture is {width}×{height}; {network} takes none that is more than '

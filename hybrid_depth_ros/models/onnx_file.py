@@ -16,12 +16,11 @@ import yaml
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expanded, file_digest
 from hybrid_depth_ros.models.hybrid import shrink
-from hybrid_depth_ros.models.model import Model, View, check_shape
+from hybrid_depth_ros.models.model import LARGEST_SIDE, Model, View, check_view
 from hybrid_depth_ros.upsampling import enlarge
 
 LARGEST = (1 << 31) - 1   # bytes that an ONNX file, and all its data, may have
 MOST_NUMBERS = 1 << 28    # in one tensor on the way: a gigabyte
-LARGEST_SIDE = 2048       # pixels that a network is shown
 DOMAINS = ('', 'ai.onnx', 'ai.onnx.ml', 'com.microsoft')
 IMAGENET = {'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225]}
 # What an output's name tells
@@ -177,10 +176,7 @@ class OnnxFileModel(Model):
         return self._fixed[1], self._fixed[0]
 
     def view(self, image, fit='full'):
-        if fit != 'full':
-            raise ValueError(f"fit {fit} is for this package's own networks: set fit to full for "
-                             f'{self.name}')
-        check_shape(image, self.name)
+        check_view(image, fit, self.name)
         return _View(self, image)
 
     def pixels(self, image, width, height):

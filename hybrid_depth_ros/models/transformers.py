@@ -14,14 +14,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.errors import few, reason
 from hybrid_depth_ros.files import expanded, file_digest
 from hybrid_depth_ros.models.model import (
     HUB,
     HUB_FILES,
+    LARGEST_SIDE,
     Model,
     View,
-    check_shape,
+    check_view,
 )
 from hybrid_depth_ros.models.registry import HUB_NAMES
 
@@ -29,7 +30,6 @@ INSTALL = "pip install 'hybrid_depth_ros[transformers]', or transformers, torch 
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
 LARGEST_TEXT = 1 << 20    # bytes of a config: all known ones have a few thousand
 LARGEST_NUMBER = 1 << 20  # in a config: all known ones stay below some thousands
-LARGEST_PICTURE = 2048    # pixels of a side that a network is shown
 # DPT's first fusion has no use for these; checkpoints of it leave them out
 UNUSED = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
 FAMILIES = ('depth_anything', 'dpt', 'glpn', 'zoedepth', 'depth_pro')
@@ -92,14 +92,10 @@ class TransformersModel(Model):
         return camera.fx * seen.scale
 
     def view(self, image, fit='full'):
-        if fit != 'full':
-            raise ValueError(f"fit {fit} is for this package's own networks: set fit to full for "
-                             f'{self.name}')
-        check_shape(image, self.name)
+        check_view(image, fit, self.name)
         pixels = self._processor(images=image, input_data_format='channels_last',
                                  return_tensors='pt')['pixel_values'][0].numpy()
-        view = _View(self, image.shape, pixels)
-        return view
+        return _View(self, image.shape, pixels)
 
     def module(self):
         import torch
@@ -201,10 +197,10 @@ def _checked(folder):
 
 def _check_pictures(folder, settings):
     for name, number in _numbers(settings):
-        if abs(number) > (LARGEST_PICTURE if re.search('size|width|height|edge|multiple', name)
+        if abs(number) > (LARGEST_SIDE if re.search('size|width|height|edge|multiple', name)
                           else LARGEST_NUMBER):
             raise ValueError(f'{folder / HUB_FILES[1]}: {name} is {number}; pictures of more than '
-                             f'{LARGEST_PICTURE} pixels a side are not made')
+                             f'{LARGEST_SIDE} pixels a side are not made')
 
 
 def _json(path):
@@ -298,13 +294,8 @@ def _load(folder):
     wrong = [key[0] if isinstance(key, tuple) else key for key in said['mismatched_keys']]
     if missing or wrong:
         raise ValueError(f'{folder}: its tensors are not those of its config; missing: '
-                         f'{_few(missing)}; of another shape: {_few(wrong)}')
+                         f'{few(sorted(missing))}; of another shape: {few(sorted(wrong))}')
     if bad := [name for name, tensor in network.named_parameters()
                if not tensor.isfinite().all()]:
-        raise ValueError(f'{folder}: NaN or infinite numbers in {_few(bad)}')
+        raise ValueError(f'{folder}: NaN or infinite numbers in {few(sorted(bad))}')
     return network.eval()
-
-
-def _few(names):
-    first, more = ', '.join(map(str, sorted(names)[:3])), len(names) - 3
-    return f'{first} and {more} more' if more > 0 else first or 'none'

@@ -7,9 +7,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, View
+from hybrid_depth_ros.encodings import stamp_of
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.nodes.depth_settings import anchor_settings, check_anchors
-from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.pictures import colour_residuals
 

@@ -10,11 +10,11 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from hybrid_depth_ros.calibration import Calibrations, says_rectified
-from hybrid_depth_ros.encodings import compressed_to_rgb
+from hybrid_depth_ros.encodings import compressed_to_rgb, stamp_of
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.nodes.anchor_topics import AnchorTopics
-from hybrid_depth_ros.nodes.headers import clock_trouble, frame_trouble, stamp_of
+from hybrid_depth_ros.nodes.headers import clock_trouble, frame_trouble
 from hybrid_depth_ros.nodes.listening import Listener, beside, publisher_overrides
 from hybrid_depth_ros.nodes.messages import (
     camera_info_message,
@@ -94,7 +94,8 @@ class DepthCamera:
     # --- subscriptions ----------------------------------------------------------------
 
     def _wanted(self, *publishers):
-        return any(publisher.get_subscription_count() for publisher in publishers)
+        """Whether somebody listens to one of the publishers, of which some may be None."""
+        return any(publisher and publisher.get_subscription_count() for publisher in publishers)
 
     def follow(self, active, alive=True):
         """Listen to the images only while the node is active and somebody listens to us.
@@ -103,7 +104,7 @@ class DepthCamera:
         """
         wanted = active and (self.snapshot is not None or self._wanted(
             self._depth_publisher, self._info_publisher, self._cloud_publisher,
-            *filter(None, [self._relative_publisher])))
+            self._relative_publisher))
         if wanted and not self._inputs[0].subscription:
             self._heard = time.monotonic()
         images, camera_infos, *anchors = self._inputs
@@ -146,8 +147,7 @@ class DepthCamera:
         if intrinsics and self._wanted(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
         if self.snapshot is None and not self._wanted(
-                self._depth_publisher, self._cloud_publisher,
-                *filter(None, [self._relative_publisher])):
+                self._depth_publisher, self._cloud_publisher, self._relative_publisher):
             return None
         if rectification:
             rgb = rectification.apply(rgb)
@@ -174,7 +174,7 @@ class DepthCamera:
 
     def publish_relative(self, frame, relative):
         """Send what the network gave of one frame, if it is asked for; float32 H×W."""
-        if self._relative_publisher and self._wanted(self._relative_publisher):
+        if self._wanted(self._relative_publisher):
             self._relative_publisher.publish(depth_to_image(relative, frame.header, '32FC1'))
 
     def publish_depth(self, frame, depth, settings):

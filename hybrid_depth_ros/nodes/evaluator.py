@@ -9,11 +9,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
+from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth, stamp_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_result, expanded, result
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
-from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener, beside
 from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
 from hybrid_depth_ros.nodes.process import run

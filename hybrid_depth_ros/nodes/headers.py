@@ -1,13 +1,10 @@
 """What is wrong with a header: a clock that isn't this node's, a frame that nobody can find."""
 
+from hybrid_depth_ros.encodings import stamp_of
+
 CLOCK_AHEAD = 0.5  # seconds that clocks of two machines may differ unnoticed
 CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long
 EPOCH = 1_000_000_000  # seconds: no clock that was ever set shows less (2001)
-
-
-def stamp_of(header):
-    """A std_msgs/Header's stamp, ns; rclpy's own Time refuses those below 0."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
 def clock_trouble(header, now):

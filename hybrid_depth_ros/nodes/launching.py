@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import List  # noqa: UP035
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -42,26 +43,32 @@ def depth_parameters(given):
     """The depth node's parameters for the arguments.
 
     RuntimeError for what is no number, no kind of anchors, no pose: the node would die of it, again
-    and again. anchors may stand in brackets, as behind -p.
+    and again. Lists may stand in brackets, as behind -p.
     """
     parameters = {name: given[name] for name in ('weights', 'device', 'image_transport')
                   if given.get(name)}
     for name, separator, check in (('anchors', ',', source_kind), ('anchor_poses', ';', read_pose)):
-        if given[name]:
-            parts = given[name].removeprefix('[').removesuffix(']').split(separator)
-            parameters[name] = [part.strip().strip('\'"') for part in parts]
+        if text := given[name].strip():
             try:
+                parts = (yaml.safe_load(text) or ['']) if text[0] == '[' else text.split(separator)
+                parameters[name] = [str(part).strip(' \'"') for part in parts]
                 for part in parameters[name]:
                     check(part)
+            except yaml.YAMLError:
+                raise RuntimeError(f'{name} is {text!r}, which is no list in YAML') from None
             except ValueError as error:
                 raise RuntimeError(str(error)) from None
-    for name in ('camera_height', 'camera_pitch', 'camera_roll'):
-        if given[name]:
-            try:
-                parameters[name] = float(given[name])
-            except ValueError:
-                raise RuntimeError(f'{name} is {given[name]!r}; it must be a number') from None
+    parameters.update({name: number(given, name) for name in (
+        'camera_height', 'camera_pitch', 'camera_roll') if given[name]})
     return parameters
+
+
+def number(given, name, wanted='a number'):
+    """The value of an argument; RuntimeError where it is no number."""
+    try:
+        return float(given[name])
+    except ValueError:
+        raise RuntimeError(f'{name} is {given[name]!r}; it must be {wanted}') from None
 
 
 def check_name(argument, name):

@@ -10,9 +10,8 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from hybrid_depth_ros.encodings import cloud_array, image_to_depth
+from hybrid_depth_ros.encodings import cloud_array, image_to_depth, stamp_of
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.nodes.headers import stamp_of
 from hybrid_depth_ros.nodes.listening import Listener
 from hybrid_depth_ros.nodes.messages import image_to_rgb
 from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare

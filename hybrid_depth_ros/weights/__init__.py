@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.errors import few, reason
 from hybrid_depth_ros.files import cache_folder, expanded, readable_name, whole
 from hybrid_depth_ros.models.registry import HUB_NAMES
 
@@ -184,7 +184,7 @@ def _read_pickle(path):
         )) from error
     held = tensors if isinstance(tensors, dict) else {type(tensors): None}
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()):
-        raise ValueError(f'{path} is not a state dict, names to tensors; it holds {_few(held)}')
+        raise ValueError(f'{path} is not a state dict, names to tensors; it holds {few(held)}')
     return tensors, {}
 
 
@@ -195,7 +195,7 @@ def _build(tensors, metadata):
     from hybrid_depth_ros.network import HybridDepthNet, is_published
     if odd := [name for name, tensor in tensors.items() if tensor.layout != torch.strided
                or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]:
-        raise ValueError(f'not plain tensors of real numbers: {_few(odd)}')
+        raise ValueError(f'not plain tensors of real numbers: {few(odd)}')
     # views of a few bytes can claim to be any number of them
     if (count := sum(tensor.numel() for tensor in tensors.values())) > MOST_NUMBERS:
         raise ValueError(f'{count} numbers, more than any network of this package has')
@@ -203,7 +203,7 @@ def _build(tensors, metadata):
     tensors = {name: tensor.to(torch.int64 if name.endswith('num_batches_tracked')
                                else torch.float32, copy=True) for name, tensor in tensors.items()}
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ValueError(f'NaN or infinite numbers in {_few(bad)}')
+        raise ValueError(f'NaN or infinite numbers in {few(bad)}')
     lateral = metadata.get('lateral') or str(
         any(name.startswith(('laterals.', 'con_conv')) for name in tensors)).lower()
     if lateral not in ('true', 'false'):
@@ -218,10 +218,10 @@ def _build(tensors, metadata):
         missing, unexpected = network.load_state_dict(tensors, strict=False, assign=True)
     except RuntimeError as error:
         wrong = re.findall(r'size mismatch for (\S+):', str(error)) or [str(error)]
-        raise ValueError(f'not the shapes of a {encoder} network: {_few(wrong)}') from error
+        raise ValueError(f'not the shapes of a {encoder} network: {few(wrong)}') from error
     if missing or unexpected:
-        raise ValueError(f'not the tensors of a {encoder} network; missing: {_few(missing)}; '
-                         f'left over: {_few(unexpected)}')
+        raise ValueError(f'not the tensors of a {encoder} network; missing: {few(missing)}; '
+                         f'left over: {few(unexpected)}')
     return network.unfuse().eval()
 
 
@@ -237,10 +237,5 @@ def _guess_encoder(tensors):
               for encoder, state in states.items()}
     best = max(shared, key=shared.__getitem__)
     if not shared[best]:
-        raise ValueError(f'no tensor is of a network known here; it holds {_few(tensors)}')
+        raise ValueError(f'no tensor is of a network known here; it holds {few(tensors)}')
     return best
-
-
-def _few(names):
-    first, more = ', '.join(map(str, list(names)[:3])), len(names) - 3
-    return f'{first} and {more} more' if more > 0 else first or 'none'

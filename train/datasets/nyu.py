@@ -145,25 +145,22 @@ class H5Tree(RgbdSet):
     def __init__(self, path, split='train'):
         path = Path(path)
         inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
-        self.files = sorted(file for file in (inside if inside.is_dir() else path).glob('**/*.h5')
+        self.pairs = sorted(file for file in (inside if inside.is_dir() else path).glob('**/*.h5')
                             if not file.name.startswith('.'))
-        if not self.files:
+        if not self.pairs:
             raise OSError(f'{path} holds no .h5 file; check the path')
-
-    def __len__(self):
-        return len(self.files)
 
     def read(self, i):
         import h5py
         try:
-            with h5py.File(self.files[i], 'r') as file:
+            with h5py.File(self.pairs[i], 'r') as file:
                 rgb, depth = file['rgb'][()], file['depth'][()]
         except (OSError, KeyError, TypeError, AttributeError) as error:
-            raise OSError(f'{self.files[i]} does not hold rgb and depth ({reason(error)}); remove '
+            raise OSError(f'{self.pairs[i]} does not hold rgb and depth ({reason(error)}); remove '
                           'it or copy it again') from error
         last = np.ndim(rgb) == 3 and np.shape(rgb)[2] == 3 and np.shape(rgb)[0] != 3
-        return _rgbd(self.files[i], rgb if last or np.ndim(rgb) != 3 else np.moveaxis(rgb, 0, -1),
+        return _rgbd(self.pairs[i], rgb if last or np.ndim(rgb) != 3 else np.moveaxis(rgb, 0, -1),
                      depth)
 
     def name(self, i):
-        return f'{self.files[i].parent.name}/{self.files[i].name}'
+        return f'{self.pairs[i].parent.name}/{self.pairs[i].name}'

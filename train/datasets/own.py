@@ -82,15 +82,15 @@ class PairList(RgbdSet):
                               "number of pixels above 0, or empty where the camera is like NYU's"
                               ) from None
             entries.append((entry['image'], entry['depth'], fx))
-        self.rows = self._found(entries)
-        whole = [row for row in self.rows if row[0].exists() and row[1].exists()]
-        self.left_out = [f'{file} is not there, and {path} names it' for row in self.rows
+        self.pairs = self._found(entries)
+        whole = [row for row in self.pairs if row[0].exists() and row[1].exists()]
+        self.left_out = [f'{file} is not there, and {path} names it' for row in self.pairs
                          for file in row[:2] if not file.exists()]
         if not whole:
             raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
                           f'{self.left_out[0].split(" is not there")[0]}; write its paths '
                           'relative to the list, or put it where they start')
-        self.rows = whole
+        self.pairs = whole
         self._scale8 = None
         if depth_scale == 1000 and DENSEDEPTH in self.path.name:
             self._scale8 = DENSEDEPTH_SCALE
@@ -113,22 +113,19 @@ class PairList(RgbdSet):
                 written = written or rows
         return written
 
-    def __len__(self):
-        return len(self.rows)
-
     def read(self, i):
-        image, depth, _ = self.rows[i]
+        image, depth, _ = self.pairs[i]
         rgb = read_colour(image)
         self._widths[i] = rgb.shape[1]
         return rgb, read_depth(depth, self.depth_scale, scale8=self._scale8)
 
     def name(self, i):
-        image = self.rows[i][0]
+        image = self.pairs[i][0]
         inside = image.is_relative_to(self.path.parent)
         return str(image.relative_to(self.path.parent) if inside else image)
 
     def focal(self, i):
-        image, _, fx = self.rows[i]
+        image, _, fx = self.pairs[i]
         if not fx:
             return NYU_FX_PER_WIDTH
         if i not in self._widths:

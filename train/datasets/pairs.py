@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -18,14 +19,16 @@ SPLIT_NAMES = ('train', 'test', 'all')
 class RgbdSet:
     """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
 
+    pairs: an entry for each, where they are listed.
     left_out: a sentence for each pair that was found, but whose other half is not there.
     assumptions: a sentence for each thing that is taken for granted of them all.
     """
 
+    pairs: Sequence = ()
     left_out = assumptions = ()
 
     def __len__(self):
-        raise NotImplementedError
+        return len(self.pairs)
 
     def read(self, i):
         """Colour uint8 H×W×3 RGB; depth float32 H×W, metres, 0 where there is none.
@@ -65,12 +68,7 @@ class RgbdSet:
 
 
 class FilePairs(RgbdSet):
-    """Pairs of a colour file and a depth file each, in ``pairs``."""
-
-    pairs: list
-
-    def __len__(self):
-        return len(self.pairs)
+    """Pairs of a colour file and a depth file each."""
 
     def name(self, i):
         colour, _ = self.pairs[i]

@@ -20,7 +20,7 @@ class RenderedRooms(PairList):
         with open(path / INDEX, newline='') as file:
             about = {path / row['image']: (int(row['room']), float(row['height']))
                      for row in csv.DictReader(file)}
-        self._about = [about[row[0]] for row in self.rows]
+        self._about = [about[row[0]] for row in self.pairs]
 
     def number(self, i):
         return self._about[i][0]

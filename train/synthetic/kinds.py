@@ -61,11 +61,3 @@ ON_DESKS = ('DeskLamp', 'BookStack', 'BookColumn', 'Cup', 'Vase')
 ON_COUNTERS = ('Microwave', 'Toaster', 'Pot', 'Jar', 'Bottle', 'FoodBox', 'Bowl', 'Pan')
 ON_FLOORS = ('box', 'box', 'box', 'BookStack', 'Vase', 'Pot', 'FoodBox', 'Bottle',
              'bin', 'BasketBase')
-# every kind that a catalogue must have
-PIECES = sorted({
-    'Sofa', 'ArmChair', 'CoffeeTable', 'SideTable', 'TableCocktail', 'TVStand', 'TV', 'Monitor',
-    'TableDining', 'Chair', 'BarChair', 'OfficeChair', 'SimpleDesk', 'SidetableDesk', 'BedFrame',
-    'Mattress', 'KitchenIsland', 'WallArt', 'WallShelf', 'Rug',
-    *ON_TABLES, *ON_DESKS, *ON_COUNTERS, *(kind for kind in ON_FLOORS if kind[0].isupper()),
-    *(kind for recipe in KINDS.values() for _, kinds in recipe['wall'] for kind in kinds),
-    *(kind for recipe in KINDS.values() for kind in recipe['middle'][1])})
