@@ -33,7 +33,7 @@ def hub_folder(name, fresh=False):
     for file in HUB_FILES:  # the largest last: with it the folder is whole
         seen = _described(name, repository, file, commit)
         commit = seen.commit_hash or commit
-        _fetch(name, seen, kept / re.sub(r'[^\w.-]', '_', commit) / file)
+        _fetch(seen, kept / re.sub(r'[^\w.-]', '_', commit) / file)
     return kept / re.sub(r'[^\w.-]', '_', commit)
 
 
@@ -105,7 +105,7 @@ def _described(name, repository, file, commit):
     return seen
 
 
-def _fetch(name, seen, target):
+def _fetch(seen, target):
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 

@@ -128,7 +128,7 @@ class _Furniture:
                         (0.18, 0.16, 0.16), top + 0.09)
             self._place(paint.books((0.3, 0.05)), side, middle - 0.4, 0.4, (0.22, 0.3, 0.09),
                         top + 0.06, yaw=rng.uniform(-0.5, 0.5))
-            self._chair(rng, self._at_wall(side, middle, 0.85, 0)[:2],
+            self._chair(self._at_wall(side, middle, 0.85, 0)[:2],
                         side * np.pi / 2 + rng.uniform(-0.4, 0.4))
         else:
             sheet, wood = paint.fabric(paint.colour(120, 220)), paint.wood()
@@ -168,7 +168,7 @@ class _Furniture:
         size = rng.uniform(0.35, 0.5, 2)
         self._place(paint.picture(size), side, length - 0.55, 0.015, (size[0], 0.03, size[1]), 1.65)
 
-    def _chair(self, rng, at, yaw):
+    def _chair(self, at, yaw):
         """`yaw`: where it looks, from +y."""
         wood, turn = self._paint.wood(), np.array([[np.cos(yaw), -np.sin(yaw)],
                                                    [np.sin(yaw), np.cos(yaw)]])
@@ -210,7 +210,7 @@ class _Furniture:
         start = rng.uniform(0, np.pi)
         for i in range(int(rng.integers(2, 4))):
             angle = start + i * 2 * np.pi / 3
-            self._chair(rng, middle + (wide + 0.28) * np.array([np.cos(angle), np.sin(angle)]),
+            self._chair(middle + (wide + 0.28) * np.array([np.cos(angle), np.sin(angle)]),
                         angle + np.pi / 2)
 
     def skirting_boards(self):
