@@ -40,13 +40,17 @@ def scan(truth, rng, row=0.5):
     return u, v, truth[v.round().astype(int), u.round().astype(int)]
 
 
-def zones(truth, rng):
-    """Of 8×8 zones, each the mean of what it sees."""
+def zones(truth, rng, share=None):
+    """Of 8×8 zones, each the mean of what it sees, or where so large a share of it is nearer."""
     height, width = (size // 8 for size in truth.shape)
     cells = truth[:8 * height, :8 * width].reshape(8, height, 8, width).swapaxes(1, 2)
-    known = (cells > 0).sum((2, 3))
+    cells = np.where(cells > 0, cells, np.nan).reshape(64, -1)
+    seen = np.isfinite(cells).any(1)
+    depth = np.zeros(64)
+    depth[seen] = (np.nanmean(cells[seen], 1) if share is None else
+                   np.nanquantile(cells[seen], share, axis=1))
     u, v = np.meshgrid((np.arange(8) + 0.5) * width - 0.5, (np.arange(8) + 0.5) * height - 0.5)
-    return u.ravel(), v.ravel(), (cells.sum((2, 3)) / known.clip(1)).ravel()
+    return u.ravel(), v.ravel(), depth
 
 
 def points(truth, rng):
@@ -56,7 +60,8 @@ def points(truth, rng):
 
 
 SENSORS = {'scan, middle row': scan, 'scan, a sixth below': lambda t, rng: scan(t, rng, 0.65),
-           '8×8 zones': zones, '200 points': points}
+           '8×8 zones': zones, 'zones, nearest tenth': lambda t, rng: zones(t, rng, 0.1),
+           '200 points': points}
 
 
 def measured(sensor, truth, rng, outliers, shift):
