@@ -219,40 +219,51 @@ class DepthNode(OwnWords, LifecycleNode):
     def _process(self, frames, settings):
         """Frames through the network, all at once where its memory takes them.
 
-        What fails together is tried one by one. Where memory runs out, batches are halved until
-        they fit, and stay as small for MEMORY_PAUSE: others may have held it.
+        What fails together is tried one by one.
         """
-        predictor = self._predictor
+        predictor, depths = self._predictor, None
         most, until = getattr(predictor, 'most', (len(frames), 0.0))
-        if len(frames) > most and time.monotonic() < until:
+        if len(frames) <= most or time.monotonic() >= until:
+            depths, most = self._predict(predictor, frames, settings)
+        if depths:
+            self._finish(predictor, frames, depths, settings)
+        elif len(frames) > 1:
             for first in range(0, len(frames), most):
                 self._process(frames[first:first + most], settings)
-            return
+
+    def _predict(self, predictor, frames, settings):
+        """Depths; or None, and how many frames are to be tried at once.
+
+        Where memory runs out, batches are halved until they fit, and stay as small for
+        MEMORY_PAUSE: others may have held it.
+        """
+        count = len(frames)
         predictor.fit = settings['fit']
         predictor.focal_correction = settings['focal_correction']
         predictor.sharpen = settings['sharpen']
         try:
-            depths = predictor([frame.rgb for _, frame in frames],
-                               [frame.intrinsics and frame.intrinsics.fx for _, frame in frames])
+            return predictor([frame.rgb for _, frame in frames],
+                             [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]
+                             ), count
         except Exception as error:
-            if len(frames) == 1:
+            if count == 1:
                 self._skip(frames[0][0], error)
-                return
-            depths, smaller = None, 1
             short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
-        if depths is None:  # out here, where the error's traceback no longer holds memory
-            if short:
-                smaller = len(frames) // 2
-                predictor.most = smaller, time.monotonic() + MEMORY_PAUSE
-                free_memory()
-                if smaller < getattr(predictor, 'told', len(frames)):  # not each minute
-                    predictor.told = smaller
-                    self.get_logger().warning(
-                        f'{predictor.device} has no memory for {len(frames)} images at once: at '
-                        f'most {smaller} from here on; more are tried again each minute')
-            for first in range(0, len(frames), smaller):
-                self._process(frames[first:first + smaller], settings)
-            return
+        if count == 1 or not short:
+            return None, 1
+        # out here, where the error's traceback no longer holds memory
+        smaller = count // 2
+        predictor.most = smaller, time.monotonic() + MEMORY_PAUSE
+        free_memory()
+        if smaller < getattr(predictor, 'told', count):  # not each minute
+            predictor.told = smaller
+            self.get_logger().warning(
+                f'{predictor.device} has no memory for {count} images at once: at most {smaller} '
+                'from here on; more are tried again each minute')
+        return None, smaller
+
+    def _finish(self, predictor, frames, depths, settings):
+        """What the network gave, made to agree with anchors and sent."""
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
                 depth[frame.rectification.unseen] = np.nan
