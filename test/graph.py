@@ -131,7 +131,7 @@ class Graph:
         return {status.name.partition(': ')[2]: status
                 for status in self.got['/diagnostics'][-1].status}
 
-    def close(self, seconds=30.0):
+    def close(self, seconds=10.0):
         self.process.send_signal(signal.SIGINT)
         try:
             assert self.process.wait(seconds) == 0, self.log.read_text()
