@@ -300,6 +300,18 @@ def test_smoothing_has_no_lag_behind_steady_motion_nor_at_a_cut(rooms):
         np.testing.assert_array_equal(cut.depth, other)
 
 
+@pytest.mark.parametrize('rate', (10, 30))
+@pytest.mark.parametrize('speed', (0.25, 1.0))  # of log depth in a second; the second: a fast turn
+def test_smoothing_soon_sees_that_motion_has_ended(rooms, speed, rate):
+    seen, previous, off = rooms[0][1], None, []
+    for number in range(6 * rate):
+        away = np.float32(np.exp(-speed * min(number / rate, 3)))
+        previous = anchored(seen * away, None, previous, stamp=number / rate, smooth=True)
+        off.append(abs(np.log(np.median(previous.depth / (seen * away)))))
+    assert max(off) < 0.15 * speed ** 0.5
+    assert max(off[4 * rate:]) < 0.03
+
+
 def test_a_correction_is_carried_and_fades(rooms):
     truth, seen = rooms[0]
     rng = np.random.default_rng(0)
