@@ -28,7 +28,7 @@ DAMPING, UNSEEN_SD, UNSEEN = 0.048, 0.128, 0.09
 ASUNDER, AGREE, COMMON, STRANGE, APART, LITTLE = 9.0, 0.03, 0.25, 0.9, 3.5, 0.02
 BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
 GRID = 64            # cells along the longer side, in which the correction is computed
-FINE = 40            # cells along that side in which anchors are gathered for the fit, or fewer,
+FINE = 32            # cells along that side in which anchors are gathered for the fit, or fewer,
 KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
 THIN = 6000          # anchors that are fitted; all are judged
 BAND = 0.15          # anchors of one cell agree within this, in log depth
@@ -185,10 +185,17 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     thin = slice(None, None, -(-u.size // THIN))
     knots, values, share_agreed, noise = _gathered(*(
         a[thin] for a in (u, v, x, front.ravel()[cell], ratio, share, jump)))
-    knots = (*knots, process.nearness(knots[2], level))
     middle = median(values)
     offset = process.offset_variance(middle)
-    covariance = process.covariance(knots, knots, offset).astype(np.float64)
+    step = 8 if min(seen.shape) >= 16 else 1  # of the cells where doubt is computed
+    some = np.s_[step // 2::step, step // 2::step]
+    coarse = np.broadcast_arrays(grid_u[some[1]], grid_v[some[0], None], seen[some], front[some])
+    # the knots, and behind them those cells
+    places = process.places(*(np.concatenate((a, b.ravel())) for a, b in zip(knots, coarse)), level)
+    knots, cells = ([values[part] for values in places]
+                    for part in (slice(values.size), slice(values.size, None)))
+    covariances = process.covariance(places, knots, offset)
+    covariance = covariances[:values.size].astype(np.float64)
     width = max(0.15, 1.5 * median(np.abs(values - middle)))
     weights = share_agreed / (1 + ((values - middle) / width) ** 2)
     for turn in range(ROUNDS):
@@ -209,8 +216,9 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     off = ratio - field.ravel()[cell]
     agrees = np.abs(off) < REJECT + 2 * share
     # as Wiener's filter: far from all anchors only a correction that is large against its doubt
+    variance = process.variance(cells, covariances[values.size:], inverse, offset)
     doubt = _doubt(grid, knots, values, weights / noise,
-                   process.variance(grid, knots, inverse, offset))
+                   cv2.resize(variance.reshape(coarse[0].shape), seen.shape[::-1]))
     square = field * field
     doubt += square
     doubt += np.float32(1e-12)

@@ -62,24 +62,25 @@ def nearness(x, level):
 
 
 _LENGTHS = ((COLUMN_U, np.inf, COLUMN_X), (SMOOTH_U, SMOOTH_V, np.inf), (NEAR_U, NEAR_V, NEAR_X))
+_INVERSE = np.array(_LENGTHS, np.float32)[..., None] ** -2
 
 
-def _alike(a, b, lengths):
-    """exp(−Σ (difference / length)² / 2) of all pairs of a with b, float32, for each of `lengths`:
-    beside each other. a: (u, v, x), float32, that broadcast to one shape; b: likewise, 1-D;
-    lengths: three of each, in sides.
+def _alike(a, b, inverse):
+    """exp(−Σ (difference / length)² / 2) of all pairs of a with b, float32, for each of several
+    kinds of lengths: beside each other. a: (u, v, x), float32, that broadcast to one shape; b:
+    likewise, 1-D; inverse: 1 / length² of each, kinds×3×1, in sides.
     """
     squares = np.empty((*np.broadcast(*a).shape, 7), np.float32)
     for number, values in enumerate(a):
-        squares[..., 2 * number] = values * values
+        np.multiply(values, values, out=squares[..., 2 * number])
         squares[..., 2 * number + 1] = values
     squares[..., 6] = 1
-    parts = np.empty((7, len(lengths), b[0].size), np.float32)
-    for number, scales in enumerate(lengths):
-        inverse = np.array(scales, np.float32)[:, None] ** -2
-        parts[:6:2, number] = inverse / -2
-        parts[1:6:2, number] = inverse * b
-        parts[6, number] = (parts[1:6:2, number] * b).sum(0) / -2
+    parts = np.empty((7, len(inverse), b[0].size), np.float32)
+    for number, scale in enumerate(inverse):
+        parts[:6:2, number] = scale * np.float32(-0.5)
+        np.multiply(scale, b, out=parts[1:6:2, number])
+        np.einsum('ij,ij->j', parts[1:6:2, number], b, out=parts[6, number])
+    parts[6] *= np.float32(-0.5)
     k = _product(squares.reshape(-1, 7), parts.reshape(7, -1))
     np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k)
@@ -90,42 +91,64 @@ def offset_variance(middle):
     return OFFSET_SD ** 2 + FREELY * max(0.0, middle ** 2 - OFFSET_FREE ** 2)
 
 
-def _trends(u, v, x, front):
-    """What the error may follow all over the picture, each divided by its standard deviation."""
-    return np.stack((np.float32(SLOPE_SD) * x, np.float32(FRONT_SD) * front,
-                     np.float32(TILT_U) * (u - np.float32(0.5)),
-                     np.float32(TILT_V) * (v - np.float32(0.4))), -1)
+def places(u, v, x, front, level):
+    """What the process needs to know of places, 1-D float32: (u, v, x, nearness, trends).
+
+    x: log depth about its level; front: by how much they stand before what is beside them.
+    trends: n×4, what the error may follow all over the picture, times its standard deviation.
+    """
+    trends = np.empty((u.size, 4), np.float32)
+    np.multiply(x, np.float32(SLOPE_SD), out=trends[:, 0])
+    np.multiply(front, np.float32(FRONT_SD), out=trends[:, 1])
+    np.multiply(u - np.float32(0.5), np.float32(TILT_U), out=trends[:, 2])
+    np.multiply(v - np.float32(0.4), np.float32(TILT_V), out=trends[:, 3])
+    return u, v, x, nearness(x, level), trends
 
 
 def covariance(a, b, offset):
-    """Of the log errors at a with those at b, each (u, v, x, front, nearness) of 1-D float32.
+    """Of the log errors at `places` a with those at b; offset: variance of the one scale for all.
 
-    offset: variance of the one scale for all.
+    Returns float32 a×b.
     """
-    nearness, nearness2 = a[4], b[4]
-    parts = _alike(a[:3], b[:3], _LENGTHS).reshape(nearness.size, len(_LENGTHS), nearness2.size)
-    k = parts[:, 0] * np.float32(COLUMN_SD ** 2)
+    near, near2 = a[3], b[3]
+    parts = _alike(a[:3], b[:3], _INVERSE).reshape(near.size, len(_LENGTHS), near2.size)
+    k = parts[:, 0]
+    k *= np.float32(COLUMN_SD ** 2)
     for number, sd in ((1, SMOOTH_SD), (2, NEAR_SD)):
-        k += parts[:, number] * np.float32(sd ** 2)
-    k *= nearness2
-    k *= nearness[:, None]
-    k += _trends(*a[:4]) @ _trends(*b[:4]).T
+        parts[:, number] *= np.float32(sd ** 2)
+        k += parts[:, number]
+    k *= near2
+    k *= near[:, None]
+    k += a[4] @ b[4].T
     k += np.float32(offset)
     return k
+
+
+def variance(cells, covariance, inverse, offset):
+    """The process's variance at `places` cells, 1-D float32.
+
+    covariance: theirs with the knots, cells×knots; inverse: of the knots' with their noise.
+    """
+    k = covariance.astype(np.float64)  # a small difference of large numbers
+    explained = _product(k, inverse)
+    explained *= k
+    prior = (offset + (cells[4] ** 2).sum(-1)
+             + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[3] ** 2)
+    return np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
 
 
 def mean(grid, knots, weights, offset):
     """The process's mean on a grid: Σ weights · covariance with the knots, float32 rows×columns.
 
-    grid: (u of columns, v of rows, and rows×columns: x, front, nearness). Each part of the
-    covariance is a product over u, v and x, so that only one of them needs a number for each pair
-    of cell and knot.
+    grid: (u of columns, v of rows, and rows×columns: x, front, nearness). knots: `places`. Each
+    part of the covariance is a product over u, v and x, so that only one of them needs a number
+    for each pair of cell and knot.
     """
-    (u, v, x, front, nearness), (u2, v2, x2, _, nearness2) = grid, knots
+    (u, v, x, front, near), (u2, v2, x2, near2, trends) = grid, knots
     weights = weights.astype(np.float32)
-    trends = weights @ _trends(*knots[:4])
+    trends = weights @ trends
     constant = np.float32(offset * float(weights.sum()))
-    weights *= nearness2
+    weights *= near2
     lowest, highest = float(x.min()), float(x.max()) + 1e-3
     levels = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
     step = (highest - lowest) / (levels - 1)
@@ -147,28 +170,11 @@ def mean(grid, knots, weights, offset):
     smooth = _product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
                       rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
-    near = _alike((u, v[:, None], x), knots[:3], _LENGTHS[2:])
-    mean += (near @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
-    mean *= nearness
+    alike = _alike((u, v[:, None], x), knots[:3], _INVERSE[2:])
+    mean += (alike @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
+    mean *= near
     mean += np.float32(SLOPE_SD * trends[0]) * x
     mean += np.float32(FRONT_SD * trends[1]) * front
     mean += np.float32(TILT_U * trends[2]) * (u - np.float32(0.5))
     mean += (np.float32(TILT_V * trends[3]) * (v - np.float32(0.4)) + constant)[:, None]
     return mean
-
-
-def variance(grid, knots, inverse, offset):
-    """The process's variance on the grid, from every eighth cell: float32 rows×columns."""
-    u, v, x, front, nearness = grid
-    step = 8 if min(x.shape) >= 16 else 1
-    some = np.s_[step // 2::step]
-    parts = [np.ascontiguousarray(values[some, some]) for values in (x, front, nearness)]
-    cells = (np.tile(u[some], parts[0].shape[0]), np.repeat(v[some], parts[0].shape[1]),
-             *(values.ravel() for values in parts))
-    k = covariance(cells, knots, offset).astype(np.float64)  # a small difference of large numbers
-    explained = _product(k, inverse)
-    explained *= k
-    prior = (offset + (_trends(*cells[:4]) ** 2).sum(-1)
-             + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[4] ** 2)
-    left = np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
-    return cv2.resize(left.reshape(parts[0].shape), x.shape[::-1])
