@@ -121,6 +121,17 @@ def test_what_is_nearer_than_it_seems_does_not_pull_the_wall_behind_it(seen_at):
     assert np.median(result.depth[230:, 180:460]) == pytest.approx(1.2, rel=0.06)
 
 
+def test_beams_that_agree_with_those_beside_them_are_no_outliers():
+    seen = np.full((480, 640), 3.2, np.float32)  # a wall, and most of it hidden by a bed
+    seen[240:, 120:] = 2.9
+    truth = seen * np.float32(1.2)
+    truth[240:, 120:] = 1.3
+    u, row = np.linspace(2, 637, 160).astype(int), 320
+    result = anchored(seen, Anchors(u, np.full(160, row), truth[row, u]))
+    assert delta1(result.depth[:, :100], truth[:, :100]) > 0.7  # where the scan sees the wall
+    assert delta1(result.depth[250:, 140:], truth[250:, 140:]) > 0.9
+
+
 def test_an_exact_scale_is_exact_and_perfect_depth_stays(rooms):
     truth, _ = rooms[0]
     rng = np.random.default_rng(2)

@@ -31,7 +31,7 @@ GRID = 64            # cells along the longer side, in which the correction is c
 FINE = 32            # cells along that side in which anchors are gathered for the fit, or fewer,
 KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
 THIN = 6000          # anchors that are fitted; all are judged
-BAND = 0.15          # anchors of one cell agree within this, in log depth
+BAND = 0.15          # anchors beside each other agree within this, in log depth
 STUDENT = 3.0        # degrees of freedom of the noise: how soon an anchor loses weight
 FAR = 3.0            # standard deviations from which on it has nearly none
 REJECT = 0.2         # log depth off the correction from which an anchor counts as rejected
@@ -197,7 +197,8 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     covariances = process.covariance(places, knots, offset)
     covariance = covariances[:values.size].astype(np.float64)
     width = max(0.15, 1.5 * median(np.abs(values - middle)))
-    weights = share_agreed / (1 + ((values - middle) / width) ** 2)
+    weights = share_agreed * np.maximum(1 / (1 + ((values - middle) / width) ** 2),
+                                        _support(values, covariance - offset) ** 2)
     for turn in range(ROUNDS):
         noisy = covariance.copy()
         noisy.ravel()[::values.size + 1] += noise / weights
@@ -227,6 +228,15 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / process.NOISE_SD) ** 2), cell,
                      seen.shape)
     return field, agrees
+
+
+def _support(values, covariance):
+    """Which share of the anchors that are like each one, by their covariance, agrees with it."""
+    alike = np.maximum(covariance, 0)
+    alike *= alike
+    np.fill_diagonal(alike, 0)
+    agrees = np.abs(np.subtract.outer(values, values)) < BAND
+    return (alike * agrees).sum(1) / (alike.sum(1) + 1e-9)
 
 
 def _doubt(grid, knots, values, surety, variance):
