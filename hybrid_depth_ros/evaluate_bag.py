@@ -88,37 +88,10 @@ def evaluate(args, predictor=None):
                     trouble = error
             say([*pairs.assumptions(), *evaluation.doubts()])
             if args.json and evaluation.rows:
-                with result(args.json) as file:
-                    file.write_text(json.dumps(
-                        {**evaluation.scores.report(), 'damaged': len(pairs.damaged),
-                         'bag': str(args.bag), 'seen': pairs.seen, 'truth': pairs.truth,
-                         'said': sorted(said),
-                         'weights': None if args.predicted else args.weights,
-                         **({'without_anchors': evaluation.before.report()}
-                            if anchors and evaluation.before.frames else {})},
-                        indent=2) + '\n')
+                _write_report(args, evaluation, sorted(said))
         except OSError as error:
             trouble = error
-        if trouble:
-            print('\nInterrupted' if isinstance(trouble, KeyboardInterrupt) else '\nEnded early',
-                  f': {len(evaluation.rows)} of {len(pairs)} frames were scored.', sep='',
-                  file=sys.stderr)
-        if not evaluation.rows and not trouble:
-            raise OSError(f'not one of {len(pairs)} pairs could be scored; the first: '
-                          f'{pairs.damaged[0]}')
-        if pairs.damaged:
-            print(f'{len(pairs.damaged)} frames left out; the first: {pairs.damaged[0]}',
-                  file=sys.stderr)
-        if predictor and pairs.without_camera:
-            print(f"{pairs.without_camera}; depth is taken to be from a camera like NYU's",
-                  file=sys.stderr)
-        if anchors:
-            for sentence in anchors.said():
-                print(sentence, file=sys.stderr)
-            if not getattr(predictor, 'relative', False):
-                print(f'without anchors: {evaluation.before.table()}\n\n', end='')
-            print('with anchors: ', end='')
-        print(evaluation.scores.table())
+        _tell(evaluation, trouble)
         if trouble and not isinstance(trouble, KeyboardInterrupt):
             raise trouble
         if args.plots and evaluation.rows:
@@ -127,6 +100,42 @@ def evaluate(args, predictor=None):
             for sentence in evaluation.save_pictures(args.plots):
                 print(sentence)
     return 130 if trouble else 0
+
+
+def _write_report(args, evaluation, said):
+    pairs, before = evaluation.pairs, evaluation.before
+    report = {**evaluation.scores.report(), 'damaged': len(pairs.damaged), 'bag': str(args.bag),
+              'seen': pairs.seen, 'truth': pairs.truth, 'said': said,
+              'weights': None if args.predicted else args.weights}
+    if evaluation.anchors and before.frames:
+        report['without_anchors'] = before.report()
+    with result(args.json) as file:
+        file.write_text(json.dumps(report, indent=2) + '\n')
+
+
+def _tell(evaluation, trouble):
+    """Print what was scored, and what was not; OSError where nothing was, and nothing says why."""
+    pairs, anchors = evaluation.pairs, evaluation.anchors
+    if trouble:
+        print('\nInterrupted' if isinstance(trouble, KeyboardInterrupt) else '\nEnded early',
+              f': {len(evaluation.rows)} of {len(pairs)} frames were scored.', sep='',
+              file=sys.stderr)
+    elif not evaluation.rows:
+        raise OSError(f'not one of {len(pairs)} pairs could be scored; the first: '
+                      f'{pairs.damaged[0]}')
+    if pairs.damaged:
+        print(f'{len(pairs.damaged)} frames left out; the first: {pairs.damaged[0]}',
+              file=sys.stderr)
+    if evaluation.predictor and pairs.without_camera:
+        print(f"{pairs.without_camera}; depth is taken to be from a camera like NYU's",
+              file=sys.stderr)
+    if anchors:
+        for sentence in anchors.said():
+            print(sentence, file=sys.stderr)
+        if not getattr(evaluation.predictor, 'relative', False):
+            print(f'without anchors: {evaluation.before.table()}\n\n', end='')
+        print('with anchors: ', end='')
+    print(evaluation.scores.table())
 
 
 def add_arguments(parser):

@@ -18,6 +18,7 @@ from hybrid_depth_ros.runtimes.machine import NEEDS, RUNTIMES, gpu_is_here, inst
 from hybrid_depth_ros.weights import load_network, save_network
 
 REST = 0.03                            # seconds: threads of the runtime before still spin
+FX = NYU_FX_PER_WIDTH * 640            # of the pictures
 
 
 class PlainRuntime:
@@ -79,8 +80,26 @@ def compare(weights, pictures, seconds, device, peaks):
     pictures: [(uint8 480×640×3, true depth or None)]. Returns (rows, the fastest's predictor
     and name, or None).
     """
-    end, rows, running = time.monotonic() + seconds, [], []
-    slow, fx = np.inf, NYU_FX_PER_WIDTH * 640
+    end = time.monotonic() + seconds
+    rows, running = _prepared(weights, pictures[0][0], device)
+    plain = next((entry for entry in running if entry[0]['runtime'] == 'plain'), None)
+    turns = _take_turns(running, plain, pictures, end)
+    gflop = plain and plain[1].runtime.gflop(288, 352)
+    for row, _, took, differences, errors in running:
+        forward, whole = zip(*took)
+        row.update(turns=turns, forward_ms=milliseconds(forward), predictor_ms=milliseconds(whole),
+                   forward_p95_ms=milliseconds(forward, 95), fps=1000 / milliseconds(whole))
+        if errors.pixels:
+            row.update(delta1=errors.metrics()['delta1'], scored=min(turns, len(pictures)))
+        if plain:
+            _compare_with(plain[0], gflop, row, differences, peaks)
+    best = min(running, default=None, key=lambda entry: entry[0]['predictor_ms'])
+    return rows, best and (best[1], '{weights} {runtime} {precision}'.format(**best[0]))
+
+
+def _prepared(weights, rgb, device):
+    """A row for all that there may be, and of what runs (row, predictor, [], [], DepthErrors)."""
+    rows, running, slow = [], [], np.inf
     for runtime, precision, where, absent in possibilities(weights, device):
         row = {'weights': Path(weights).stem, 'runtime': runtime, 'precision': precision,
                'device': where, 'status': absent or 'ok'}
@@ -89,7 +108,7 @@ def compare(weights, pictures, seconds, device, peaks):
             continue
         try:
             predictor = make_predictor(weights, runtime, precision, where)
-            took = min(sum(predict(predictor, pictures[0][0], fx)[1].values())
+            took = min(sum(predict(predictor, rgb, FX)[1].values())
                        for _ in range(3))  # the first call compiles
             if runtime == 'plain':
                 slow = max(1.0, 5 * took)
@@ -99,14 +118,18 @@ def compare(weights, pictures, seconds, device, peaks):
             running.append((row, predictor, [], [], DepthErrors()))
         except Exception as error:  # one that doesn't work here must not stop the others
             row['status'] = reason(error)[:140]
-    plain = next((entry for entry in running if entry[0]['runtime'] == 'plain'), None)
+    return rows, running
+
+
+def _take_turns(running, plain, pictures, end):
+    """Fill in the times of what runs, differences from plain in mm, and errors; → turns taken."""
     turns = 0
     while running and (turns < 5 or time.monotonic() < end):
         rgb, truth = pictures[turns % len(pictures)]
         first, depths = turns % len(running), {}  # nobody always follows the same one
         for row, predictor, took, *_ in running[first:] + running[:first]:
             time.sleep(REST)
-            depths[id(row)], stages = predict(predictor, rgb, fx)
+            depths[id(row)], stages = predict(predictor, rgb, FX)
             took.append((stages['forward'], sum(stages.values())))
         for row, _, _, differences, errors in running if turns < len(pictures) else ():
             if plain:
@@ -115,26 +138,19 @@ def compare(weights, pictures, seconds, device, peaks):
             if truth is not None:  # without what NYU's cameras see of their frames
                 errors.add(depths[id(row)][12:-12, 12:-12], truth[12:-12, 12:-12])
         turns += 1
-    gflop = plain and plain[1].runtime.gflop(288, 352)
-    for row, _, took, differences, errors in running:
-        forward, whole = zip(*took)
-        row.update(turns=turns, forward_ms=milliseconds(forward), predictor_ms=milliseconds(whole),
-                   forward_p95_ms=milliseconds(forward, 95), fps=1000 / milliseconds(whole))
-        if plain:
-            peak = peaks.get(row['device'], {}).get(row['precision'])
-            gflops = gflop / row['forward_ms'] * 1000
-            means, most = zip(*differences)
-            row.update(ratio=plain[0]['forward_ms'] / row['forward_ms'], gflop=gflop,
-                       predictor_ratio=plain[0]['predictor_ms'] / row['predictor_ms'],
-                       gflops=gflops, peak_share=peak and gflops / peak,
-                       mean_difference_mm=float(np.mean(means)),
-                       max_difference_mm=float(max(most)))
-        if errors.pixels:
-            row.update(delta1=errors.metrics()['delta1'], scored=min(turns, len(pictures)))
-            if plain:
-                row['delta1_change'] = row['delta1'] - plain[0]['delta1']
-    best = min(running, default=None, key=lambda entry: entry[0]['predictor_ms'])
-    return rows, best and (best[1], '{weights} {runtime} {precision}'.format(**best[0]))
+    return turns
+
+
+def _compare_with(plain, gflop, row, differences, peaks):
+    gflops = gflop / row['forward_ms'] * 1000
+    peak = peaks.get(row['device'], {}).get(row['precision'])
+    means, most = zip(*differences)
+    row.update(ratio=plain['forward_ms'] / row['forward_ms'], gflop=gflop,
+               predictor_ratio=plain['predictor_ms'] / row['predictor_ms'],
+               gflops=gflops, peak_share=peak and gflops / peak,
+               mean_difference_mm=float(np.mean(means)), max_difference_mm=float(max(most)))
+    if 'delta1' in row:
+        row['delta1_change'] = row['delta1'] - plain['delta1']
 
 
 @contextlib.contextmanager
