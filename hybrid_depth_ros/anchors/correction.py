@@ -10,6 +10,7 @@ what the other anchors predict in their place. What the process predicts is made
 large against the doubt in it, since what anchors say of a chair does not hold for the wall.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -35,8 +36,10 @@ BAND = 0.15          # anchors beside each other agree within this, in log depth
 STUDENT = 3.0        # degrees of freedom of the noise: how soon an anchor loses weight
 FAR = 3.0            # standard deviations from which on it has nearly none
 REJECT = 0.2         # log depth off the correction from which an anchor counts as rejected
-ROUNDS = 3
+ROUNDS = 3           # one less where MANY anchors make a knot: their median has met outliers before
+MANY = 3
 LEVELS = 32          # of log depth, for which what depends on it alone is computed
+_STEPS = np.linspace(0, 1, LEVELS, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,10 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
                          f'{type(anchors).__name__}')
     height, width = depth.shape
     side = max(width, height)
-    columns, rows = (max(1, round(GRID * n / side)) if side > GRID else n
-                     for n in (width, height))
-    places = [((np.arange(n) + 0.5) * (size / n)).astype(np.int32)
-              for n, size in ((rows, height), (columns, width))]
+    middles, grid_u, grid_v = _grid(width, height)
+    columns, rows = grid_u.size, grid_v.size
     with np.errstate(divide='ignore', invalid='ignore'):
-        seen = np.log(depth[places[0][:, None], places[1]], dtype=np.float32)
+        seen = np.log(depth[middles], dtype=np.float32)
     known = np.isfinite(seen)
     level = np.float32(median(seen[known])) if known.any() else np.float32(0)
     seen = np.where(known, seen, level)
@@ -114,9 +115,7 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
             cell = (row * rows // height) * columns + column * columns // width
             u, v = ((values + np.float32(0.5)) / np.float32(side) for values in (u, v))
             measured, agrees = _correction(
-                seen - level, level, u, v, predicted - level, ratio, share, cell,
-                (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns / side),
-                (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows / side))
+                seen - level, level, u, v, predicted - level, ratio, share, cell, grid_u, grid_v)
             used[chosen] = agrees
     field, state = carry(previous, seen, measured, np.count_nonzero(used), stamp, time_constant,
                          smooth)
@@ -131,6 +130,18 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
     factor *= depth
     return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
                     state)
+
+
+@functools.lru_cache(maxsize=16)
+def _grid(width, height):
+    """Of the cells for such a picture: the pixels in their middles, to index it with; columns and
+    rows in sides, 1-D float32."""
+    side = max(width, height)
+    across, down = (((np.arange(n, dtype=np.float32) + 0.5) * (size / n))
+                    for size in (width, height)
+                    for n in (max(1, round(GRID * size / side)) if side > GRID else size,))
+    return (np.ix_(down.astype(np.int32), across.astype(np.int32)),
+            across / np.float32(side), down / np.float32(side))
 
 
 def _front(seen):
@@ -199,12 +210,13 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     width = max(0.15, 1.5 * median(np.abs(values - middle)))
     weights = share_agreed * np.maximum(1 / (1 + ((values - middle) / width) ** 2),
                                         _support(values, covariance - offset) ** 2)
-    for turn in range(ROUNDS):
+    rounds = ROUNDS - (ratio[thin].size >= MANY * values.size)
+    for turn in range(rounds):
         noisy = covariance.copy()
         noisy.ravel()[::values.size + 1] += noise / weights
         inverse = process.inverse(noisy)
         solution = np.einsum('ij,j->i', inverse, values)
-        if turn == ROUNDS - 1:
+        if turn == rounds - 1:
             break
         # what the others predict in an anchor's place (Rasmussen and Williams, 5.4.2)
         own = inverse.diagonal()
@@ -248,7 +260,8 @@ def _doubt(grid, knots, values, surety, variance):
     surety = (surety / surety.sum()).astype(np.float32)
     middle = float(surety @ values)
     spread = float(np.sqrt(surety @ (values - middle) ** 2))
-    levels = np.linspace(x.min(), x.max(), LEVELS, dtype=np.float32)
+    lowest = x.min()
+    levels = lowest + _STEPS * (x.max() - lowest)
     layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
     unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
     doubt = variance + np.interp(x, levels, unseen).astype(np.float32)
