@@ -74,9 +74,9 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
     depth: float32 H×W metres; NaN, inf and what is not above 0 is unknown. anchors: Anchors, or
     None. previous: the result for the same camera's last frame, or its ``state``; None: there is
     none. stamp: seconds, of the picture; None: 0.1 s after the last. time_constant: seconds over
-    which few anchors are averaged, and scale where `smooth` asks for it and no anchor gives it; 0:
-    each frame is by itself. Returns :class:`Anchored`. Raises ValueError where depth
-    is not a 2-D array, or anchors are none.
+    which few anchors are averaged, and over twice which scale is where `smooth` asks for it and no
+    anchor gives it; 0: each frame is by itself. Returns :class:`Anchored`. Raises ValueError where
+    depth is not a 2-D array, or anchors are none.
     """
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
         raise ValueError('depth must be an array H×W and not empty, got '

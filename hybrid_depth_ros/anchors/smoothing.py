@@ -63,10 +63,10 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     of them agree. stamp, time_constant, smooth: as of ``anchored``. Returns (field or None, State).
 
     What a few anchors measure is averaged over `time_constant`; what many do is taken as it is. A
-    correction without new anchors fades. Where nothing is measured, `smooth`
-    follows the depth of the whole picture with its trend (a fading-memory filter of second order,
-    which has no lag behind steady motion: N. Morrison, Introduction to Sequential Smoothing and
-    Prediction, 1969) and takes what jumps for the network's flicker.
+    correction without new anchors fades. Where nothing is measured, `smooth` follows the depth of
+    the whole picture with its trend (a fading-memory filter of second order, which has no lag
+    behind steady motion: N. Morrison, Introduction to Sequential Smoothing and Prediction, 1969)
+    and takes what jumps for the network's flicker; where it stays off one way, motion has changed.
     """
     last = getattr(previous, 'state', previous)
     if last is not None and stamp is None:
