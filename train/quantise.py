@@ -26,6 +26,7 @@ MOST_LOSS, MOST_RISE = 0.005, 0.01  # of δ1 and of REL that int8 may cost, on e
 # How many of the first convolutions stay in floating point: they see the picture itself, and their
 # rounding goes through all that follows. On a CPU they take no longer there.
 LEFT = (10, 30)
+OUTLIERS = 1e-3  # share of a layer's numbers in a picture that may lie outside of its range
 
 
 def quantise(model, views, left=0):
@@ -38,16 +39,20 @@ def quantise(model, views, left=0):
     import nncf
     convolutions = [operation.get_friendly_name() for operation in model.get_ordered_ops()
                     if operation.get_type_name() in ('Convolution', 'GroupConvolution')]
-    # the widest range that any picture has: a mean of ranges cuts off what is rare, such as a thing
-    # close to the camera, and its depth trebles
-    widest = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    # the widest range that any picture has, but for OUTLIERS of its numbers: a mean of ranges cuts
+    # off what is rare, such as a thing close to the camera, and its depth trebles
+    of = nncf.quantization.range_estimator
+    ends = [of.StatisticsCollectorParameters(statistics_type=of.StatisticsType.QUANTILE,
+                                             aggregator_type=widest, quantile_outlier_prob=OUTLIERS)
+            for widest in (of.AggregatorType.MIN, of.AggregatorType.MAX)]
     # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
     return nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
                          subset_size=len(views), preset=nncf.QuantizationPreset.MIXED,
+                         fast_bias_correction=False,  # minutes, but once, and nearer to float32
                          ignored_scope=nncf.IgnoredScope(names=convolutions[:left],
                                                          validate=False),
                          advanced_parameters=nncf.AdvancedQuantizationParameters(
-                             activations_range_estimator_params=widest))
+                             activations_range_estimator_params=of.RangeEstimatorParameters(*ends)))
 
 
 def equal_shares(sets, count):
