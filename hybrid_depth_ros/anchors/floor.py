@@ -20,7 +20,7 @@ LEAST = 0.015        # share of the picture that the floor fills at least
 LARGE = 0.3          # a lower level that has this share of the largest one's cells is the floor
 # The network takes a picture for one from a person's height: what it sees as the floor lies between
 # the true height and that one, give or take these factors:
-EYE_HEIGHT, FACTORS = 1.3, (1.3, 2.0)  # less upwards, as tables are there
+EYE_HEIGHT, FACTORS = 1.4, (1.3, 2.0)  # less upwards, as tables are there
 SHARE_SD, ANGLE_SD = 0.03, np.deg2rad(0.5)  # of the height and of the direction of gravity
 
 
