@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-RADIUS = 2        # pixels of the small depth: within what depth is a line of brightness
-SMOOTH = 1e-3     # variance of brightness (0…1) below which a place counts as even
+RADIUS = 1        # pixels of the small depth: within what depth is a line of brightness
+SMOOTH = 5e-4     # variance of brightness (0…1) below which a place counts as even
 
 
 def enlarge(depth, width, height, picture=None, small=None):

@@ -20,6 +20,9 @@ os.environ['ROS_DOMAIN_ID'] = str(
     1 + (random.Random(run).randrange(100) + int((worker or 'gw0')[2:])) % 100)
 # Before torch is: threads that wait don't keep the nodes beside them from running.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# On the CPU, also where a GPU is: the tests compare arithmetic to the last bit, and have several
+# processes train at once, which NCCL refuses on one GPU. CUDA_VISIBLE_DEVICES=0 runs them there.
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 # What is exported from weights is made anew, and does not go into the user's cache.
 os.environ['HYBRID_DEPTH_CACHE'] = tempfile.mkdtemp(prefix='hybrid_depth_cache')
 atexit.register(shutil.rmtree, os.environ['HYBRID_DEPTH_CACHE'], ignore_errors=True)

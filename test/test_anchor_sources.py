@@ -244,6 +244,9 @@ def test_a_table_is_not_the_floor():
     seen = find_floor(table, CAMERA, 1.4, [0, 1, 0])  # 0.6 m below a camera that is 1.4 m high
     assert len(seen.anchors) == 0 and '0.6' in seen.reason and 'none fits' in seen.reason
     assert not find_floor(table, CAMERA, 0.6, [0, 1, 0]).reason
+    seat = np.broadcast_to(np.minimum(1.03 / slope, 2.5), (480, 640)).astype(np.float32)
+    assert 'none fits' in find_floor(seat, CAMERA, 1.4, [0, 1, 0]).reason
+    assert not find_floor(seat, CAMERA, 1.2, [0, 1, 0]).reason
     both = table.copy()
     both[:, :400] = np.minimum(1.4 / slope, 6)
     floor = find_floor(both, CAMERA, 1.3, [0, 1, 0])

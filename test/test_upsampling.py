@@ -64,11 +64,12 @@ def test_odd_sizes_and_bounds(shape):
 def test_the_predictor_sharpens_unless_told_not_to():
     from hybrid_depth_ros.room import Room
     from hybrid_depth_ros.sources import RoomSource
-    camera = RoomSource(320, 240).intrinsics
-    rgb, truth = Room(0).render(camera, Room(0).camera_pose(2.0))
+    camera = RoomSource(640, 480).intrinsics
+    views = [Room(0).render(camera, Room(0).camera_pose(seconds)) for seconds in (2, 20, 31)]
     found = {}
     for sharpen in (False, True):
-        scores = OutlineScores()
-        scores.add(DepthPredictor('lite-nyu', sharpen=sharpen)(rgb, fx=camera.fx), truth)
+        scores, predictor = OutlineScores(), DepthPredictor('lite-nyu', sharpen=sharpen)
+        for rgb, truth in views:
+            scores.add(predictor(rgb, fx=camera.fx), truth)
         found[sharpen] = scores.report()['found']
     assert found[True] > 1.3 * found[False]

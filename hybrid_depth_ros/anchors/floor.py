@@ -18,9 +18,10 @@ FAR_REACH = 0.3
 SLANT, LOW_SLANT = 40, 68  # degrees that it may slant, from eye height and from a third of it
 LEAST = 0.015        # share of the picture that the floor fills at least
 LARGE = 0.3          # a lower level that has this share of the largest one's cells is the floor
-# The network takes a picture for one from a person's height: what it sees as the floor lies between
-# the true height and that one, give or take these factors:
-EYE_HEIGHT, FACTORS = 1.4, (1.3, 2.0)  # less upwards, as tables are there
+# A network may take a picture for one from a person's height: what it sees as the floor lies
+# between the true height and that one, give or take these factors, less upwards, as seats and
+# tables are there. From above, up to TALL, it sees the true height, as it did in training.
+EYE_HEIGHT, TALL, FACTORS = 1.3, 1.7, (1.3, 2.0)
 SHARE_SD, ANGLE_SD = 0.03, np.deg2rad(0.5)  # of the height and of the direction of gravity
 
 
@@ -74,7 +75,7 @@ def find_floor(depth, intrinsics, height, down):
     level = _levelness(np.stack((x * z, y * z, z)), down)
     seen = below & (level > LEVEL)
     height_of = np.log(np.where(below, drop * z, 1.0))
-    least = np.log(min(height, EYE_HEIGHT) / FACTORS[0])
+    least = np.log(min(height, TALL) / FACTORS[0])
     most = np.log(max(height, EYE_HEIGHT) * FACTORS[1])
     bins = np.arange(np.log(0.02), np.log(50), BIN)
     counts = np.histogram(height_of[seen], bins)[0].astype(np.float32)
