@@ -26,8 +26,10 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.room import Room
 from train import prepare
 from train.arguments import open_data
+from train.cut import cut_validation
 from train.datasets import open_dataset, raw
 from train.datasets.files import read_depth
+from train.datasets.moved import moved, origin
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
 from train.datasets.own import BagPairs, PairList
 from train.datasets.pairs import read_whole, readable
@@ -636,6 +638,52 @@ def test_virtual_rooms_at_robots_heights():
     again = read_whole(open_dataset('room:3-4'), 5)
     assert (again[0] == rgb).all() and (again[1] == depth).all()
     assert len(rooms.numbered([[4, 4]])) == 12
+
+
+@pytest.mark.parametrize('shift', [(0.0, 0.5, 0.0), (0.3, -0.2, 0.2)])
+def test_a_moved_view_is_what_a_camera_there_sees(shift):
+    room, camera = Room(3), Intrinsics.from_horizontal_fov(480, 360, 63)
+    pose, share = room.camera_pose(4.0), 0.6
+    rgb, depth, gone, corner = moved(*room.render(camera, pose), camera.fx / 480, shift, share)
+    assert gone == shift and depth.shape == (264, 352) and rgb.dtype == np.uint8
+    there = pose.copy()
+    there[:3, 3] += pose[:3, :3] @ shift
+    zoom = 352 / 480 / share
+    seen, true = room.render(Intrinsics(
+        352, 264, camera.fx * zoom, camera.fy * zoom,
+        175.5 + (0.5 - share / 2 - corner[0]) * 352 / share,
+        131.5 + (0.5 - share / 2 - corner[1]) * 264 / share), there)
+    known = depth > 0
+    assert known.mean() > 0.75
+    off = depth[known] / true[known] - 1
+    assert np.median(np.abs(off)) < 0.003
+    # what was not seen before may hide a part: that part is farther than it should be
+    assert (np.abs(off[off < 0.02]) < 0.02).mean() > 0.98 and (off < 0.02).mean() > 0.85
+    assert np.median(np.abs(rgb[known].astype(int) - seen[known])) < 6
+
+
+def test_a_move_that_shows_too_little_becomes_shorter():
+    wall = np.full((120, 160), 2.0, np.float32)
+    rgb, depth, gone, _ = moved(np.full((120, 160, 3), 90, np.uint8), wall, 0.8, (0, 1.0, 0), 0.9)
+    assert 0 < gone[1] < 1 and gone[0] == gone[2] == 0
+    assert np.abs(rgb.astype(int) - 90).max() < 10, 'unknown: it takes the colour around it'
+    assert set(np.unique(depth)) <= {0, np.float32(2)} and (depth > 0).mean() > 0.75
+
+
+def test_moved_views_belong_to_their_pairs(frames, tmp_path):
+    write_sync(tmp_path / 'nyu', frames, first=7)
+    data, views = (open_dataset(f'{kind}{tmp_path / "nyu"}') for kind in ('', 'moved:'))
+    assert len(views) == 3 * len(data) and views.number(4) == data.number(1)
+    rgb, depth = views.read(4)
+    again, _ = views.read(4)
+    assert (rgb == again).all() and depth.any() and rgb.shape == (*depth.shape, 3)
+    assert views.focal(4) > data.focal(1) and origin(views.name(4)) == data.name(1)
+    assert prepare.prepare(views, tmp_path / 'store', workers=1) == 0
+    for others in (views, open_dataset(tmp_path / 'store')):
+        cut = cut_validation({'validation': [[7, 7]]}, [data, others], lead=True)
+        names = [cut.training[1].name(i) for i in range(len(cut.training[1]))]
+        assert len(names) == 6
+        assert {origin(name) for name in names} == {data.name(1), data.name(2)}
 
 
 def test_a_list_that_names_files_elsewhere(tmp_path):

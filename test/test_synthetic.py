@@ -22,7 +22,8 @@ from train.synthetic.views import CLEAR, Lenses, View, develop, rotation, sample
 PIECES = sorted({
     'Sofa', 'ArmChair', 'CoffeeTable', 'SideTable', 'TableCocktail', 'TVStand', 'TV', 'Monitor',
     'TableDining', 'Chair', 'BarChair', 'OfficeChair', 'SimpleDesk', 'SidetableDesk', 'BedFrame',
-    'Mattress', 'KitchenIsland', 'WallArt', 'WallShelf', 'Rug',
+    'Mattress', 'KitchenIsland', 'WallArt', 'WallShelf', 'Rug', 'Pillow', 'CeilingLight',
+    'CeilingClassicLamp',
     *ON_TABLES, *ON_DESKS, *ON_COUNTERS, *(kind for kind in ON_FLOORS if kind[0].isupper()),
     *(kind for recipe in KINDS.values() for _, kinds in recipe['wall'] for kind in kinds),
     *(kind for recipe in KINDS.values() for kind in recipe['middle'][1])})

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from train.configuration import VALIDATION_OPTION
-from train.datasets.pairs import RgbdSet, equally_spaced, readable
+from train.datasets.moved import origin
+from train.datasets.pairs import RgbdSet, Subset, equally_spaced, readable
 
 
 class Cut(NamedTuple):
@@ -23,13 +24,16 @@ class Cut(NamedTuple):
 
 
 def cut_validation(config, data, lead, strict=False):
-    """The Cut of datasets; validation is cut from the first.
+    """The Cut of datasets; validation is cut from the first, and views of it from the others.
 
     Raises OSError where nothing is left, or strict and a pair cannot be read.
     """
     ranges = config['validation']
     training = [data[0].numbered(ranges, keep=False, option=VALIDATION_OPTION) if ranges else
                 data[0], *data[1:]]
+    if ranges:
+        held = data[0].numbered(ranges, option=VALIDATION_OPTION)
+        training[1:] = _without(training[1:], {held.name(i) for i in range(len(held))})
     lost = [sentence for dataset in data for sentence in dataset.left_out]
     validation = None
     if not lead:
@@ -44,3 +48,12 @@ def cut_validation(config, data, lead, strict=False):
     if strict and lost:
         raise OSError(f'{lost[0]} ({len(lost)} such pairs so far)')
     return Cut(training, validation, shown, lost)
+
+
+def _without(datasets, names):
+    """The datasets without views of the pairs of these names."""
+    for dataset in datasets:
+        shown = (dataset.name(i) for i in range(len(dataset)))
+        chosen = [i for i, name in enumerate(shown)
+                  if origin(name) == name or origin(name) not in names]
+        yield dataset if len(chosen) == len(dataset) else Subset(dataset, chosen)

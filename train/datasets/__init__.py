@@ -6,6 +6,8 @@
 """
 
 from hybrid_depth_ros.files import expanded
+from train.datasets.moved import PREFIX as MOVED
+from train.datasets.moved import Moved
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
 from train.datasets.own import BagPairs, PairList
 from train.datasets.raw import RawScenes
@@ -27,6 +29,9 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     """
     if str(path).startswith(PREFIX):
         return VirtualRooms(str(path))
+    if str(path).startswith(MOVED):
+        return Moved(open_dataset(str(path)[len(MOVED):], split, depth_scale=depth_scale,
+                                  image_topic=image_topic, depth_topic=depth_topic))
     path = expanded(path)
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
@@ -60,4 +65,4 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
         'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
         'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a list of '
-        'image,depth (.csv, .txt); room:FIRST-LAST')
+        'image,depth (.csv, .txt); room:FIRST-LAST; moved:PATH of any of these')

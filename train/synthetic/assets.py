@@ -22,7 +22,7 @@ SURFACE_METRES, SURFACE_PIXELS = 3.0, 1024
 SPAWN_SECONDS = 60       # for one piece; some plants and cloths take minutes
 FURNITURE = {            # kind → infinigen.assets.objects.MODULE
     **dict.fromkeys(('Sofa', 'ArmChair', 'BedFrame', 'Mattress', 'Chair', 'BarChair',
-                     'OfficeChair'), 'seating'),
+                     'OfficeChair', 'Pillow'), 'seating'),
     **dict.fromkeys(('TableDining', 'SideTable', 'CoffeeTable', 'TableCocktail'), 'tables'),
     **dict.fromkeys(('TriangleShelf', 'CellShelf', 'TVStand', 'SingleCabinet', 'KitchenCabinet',
                      'SimpleBookcase', 'SimpleDesk', 'SidetableDesk', 'LargeShelf',
@@ -32,10 +32,10 @@ FURNITURE = {            # kind → infinigen.assets.objects.MODULE
     **dict.fromkeys(('Rug', 'Pallet'), 'elements'),
     **dict.fromkeys(('WallArt', 'WallShelf'), 'wall_decorations'),
     **dict.fromkeys(('BookColumn', 'BookStack', 'Vase'), 'table_decorations'),
-    **dict.fromkeys(('Pot', 'Bottle', 'Jar', 'Bowl', 'FoodBox', 'Cup', 'Pan'),
-                    'tableware'),
+    **dict.fromkeys(('Pot', 'Bottle', 'Jar', 'Bowl', 'FoodBox', 'Cup', 'Pan',
+                     'LargePlantContainer'), 'tableware'),
     **dict.fromkeys(('StandingSink', 'Bathtub', 'Toilet'), 'bathroom'),
-    **dict.fromkeys(('DeskLamp', 'FloorLamp'), 'lamp'),
+    **dict.fromkeys(('DeskLamp', 'FloorLamp', 'CeilingLight', 'CeilingClassicLamp'), 'lamp'),
     'BasketBase': 'organizer',
     'SnakePlant': 'small_plants',
 }

@@ -164,10 +164,20 @@ class Composer:
         placed = self.against_wall('Sofa')
         if placed:
             sofa, low, high, *_ = placed
+            self.cushions(self.count(0, 3), sofa, (low[0] + high[0]) / 2,
+                          0.35 * (high - low)[1], 0.38)
             table = self.rng.choice(['CoffeeTable', 'TableCocktail', 'SideTable'], p=[.6, .2, .2])
             found = self.ahead(str(table), sofa, low, high, self.rng.uniform(0.25, 0.5))
             if found:
                 self.on_top(ON_TABLES, self.count(0, 3), *found)
+
+    def cushions(self, count, below, ahead, aside, height):
+        """Cushions on a seat or a bed, `ahead` m from its origin, to both sides by `aside`."""
+        for side in ((0.0,), (-1.0, 1.0), (-1.0, 0.0, 1.0))[count - 1] if count else ():
+            piece, low, high = self.draw('Pillow')
+            piece.scale *= (fit := self.rng.uniform(0.7, 1.0))
+            self.lay(piece, low * fit, high * fit, below, (ahead, side * aside), height,
+                     self.rng.uniform(-0.3, 0.3))
 
     def set_television(self):
         placed = self.against_wall('TVStand')
@@ -187,6 +197,15 @@ class Composer:
                     if self.rng.random() < 0.75:
                         self._chair_at(chair, number, table, low, high, side, aside)
             self.on_top(ON_TABLES, self.count(0, 5), *placed)
+            if self.rng.random() < 0.35:
+                lamp, own_low, own_high = self.draw('CeilingClassicLamp')
+                self.hang(lamp, own_low, own_high, *table.position[:2])
+
+    def hang(self, piece, low, high, x, y):
+        """A lamp from the ceiling, where it leaves people room to stand."""
+        z = self.room.size[2] - (high - low)[2] - 0.005
+        if z > 1.5:
+            self.stand(piece, low, high, x, y, 0.0, z, solid=False)
 
     def _chair_at(self, kind, number, table, low, high, side, aside):
         piece, own_low, own_high = self.draw(kind)
@@ -231,6 +250,16 @@ class Composer:
             piece.scale *= fit
             self.lay(piece, own_low * fit, own_high * fit, bed, (low + high)[:2] / 2,
                      0.0, facing=math.pi / 2)
+            top = fit * (own_high - own_low)[2]
+            self.cushions(self.count(0, 2), bed, low[0] + 0.4, 0.25 * (high - low)[1], top)
+            if self.rng.random() < 0.5:  # a blanket, laid over the foot's end
+                long, wide = self.rng.uniform(0.3, 0.7) * (high - low)[0], 0.97 * (high - low)[1]
+                c, s = math.cos(bed.yaw), math.sin(bed.yaw)
+                ahead, aside = high[0] - 0.51 * long, (low + high)[1] / 2
+                self.room.boxes.append(Box(
+                    (bed.position[0] + c * ahead - s * aside,
+                     bed.position[1] + s * ahead + c * aside, bed.position[2] + top - 0.03),
+                    (long, wide, 0.09), 'blanket', bed.yaw))
             for side in (-1, 1):
                 if self.rng.random() < 0.6:
                     table, t_low, t_high = self.draw('SideTable')
@@ -275,6 +304,9 @@ class Composer:
                        (bottom + top) / 2 + 0.07, 'metal', off=deep)
 
     def slab(self, wall, start, run, deep, bottom, top, surface, off=0.0):
+        """A box along a wall, `off` m in front of it; none where nothing of it is left."""
+        if run < 1e-3 or top - bottom < 1e-3:
+            return
         (x, y), yaw = self.at_wall(wall, start + run / 2, off + deep / 2)
         self.room.boxes.append(Box((x, y, (bottom + top) / 2), (deep, run, top - bottom),
                                    surface, yaw))

@@ -5,12 +5,14 @@ WALLS = ('paint', 'paint', 'paint', 'plaster', 'wall_tile', 'brick')
 
 # What stands in which room. Each entry: how many at least, at most; of which kinds.
 # wall: backs to a wall; middle: anywhere; sets: a table or desk with what belongs to it.
+# high: of the ceiling, m, where it is not USUAL_HEIGHT.
+USUAL_HEIGHT = (2.35, 3.2)
 KINDS: dict[str, dict] = {
     'living room': {
         'share': 5, 'sides': ((3.2, 7.0), (3.0, 6.0)),
         'sets': (((1, 2), 'sofa'), ((0, 1), 'television'), ((0, 1), 'dining')),
         'wall': (((1, 3), ('SimpleBookcase', 'LargeShelf', 'CellShelf', 'SingleCabinet')),
-                 ((0, 2), ('FloorLamp', 'SnakePlant', 'ArmChair'))),
+                 ((0, 2), ('FloorLamp', 'SnakePlant', 'LargePlantContainer', 'ArmChair'))),
         'middle': ((0, 2), ('ArmChair', 'Chair')), 'clutter': (0, 4), 'rug': 0.6},
     'bedroom': {
         'share': 4, 'sides': ((2.8, 4.8), (2.8, 4.5)),
@@ -54,6 +56,41 @@ KINDS: dict[str, dict] = {
         'share': 2, 'sides': ((2.5, 8.0), (2.5, 6.0)),
         'sets': (), 'wall': (((0, 1), ('Chair', 'FloorLamp', 'LargeShelf')),),
         'middle': ((0, 1), ('Chair', 'OfficeChair', 'BarChair')), 'clutter': (0, 2), 'rug': 0.1},
+    'loft': {
+        'share': 4, 'sides': ((5.5, 11.0), (4.5, 8.5)), 'high': (2.7, 4.6),
+        'sets': (((1, 2), 'sofa'), ((1, 1), 'dining'), ((0, 1), 'counter'), ((0, 1), 'island'),
+                 ((0, 2), 'desk'), ((0, 1), 'television')),
+        'wall': (((3, 8), ('SimpleBookcase', 'LargeShelf', 'CellShelf', 'SingleCabinet',
+                           'KitchenCabinet')),
+                 ((1, 4), ('FloorLamp', 'LargePlantContainer', 'SnakePlant', 'ArmChair'))),
+        'middle': ((1, 4), ('ArmChair', 'Chair', 'BarChair', 'LargePlantContainer')),
+        'clutter': (1, 6), 'rug': 0.7},
+    'studio': {
+        'share': 3, 'sides': ((3.5, 6.0), (3.2, 5.0)),
+        'sets': (((1, 1), 'bed'), ((0, 1), 'desk'), ((0, 1), 'sofa'), ((0, 1), 'counter'),
+                 ((0, 1), 'television')),
+        'wall': (((2, 5), ('SimpleBookcase', 'LargeShelf', 'CellShelf', 'SingleCabinet',
+                           'TriangleShelf')),
+                 ((0, 3), ('FloorLamp', 'LargePlantContainer', 'Chair'))),
+        'middle': ((0, 2), ('ArmChair', 'Chair')), 'clutter': (2, 7), 'rug': 0.6},
+    'classroom': {
+        'share': 2, 'sides': ((5.0, 10.0), (4.5, 8.0)), 'high': (2.6, 3.6),
+        'sets': (((2, 6), 'meeting'), ((0, 2), 'desk')),
+        'wall': (((1, 4), ('SingleCabinet', 'LargeShelf', 'CellShelf', 'SimpleBookcase')),
+                 ((0, 2), ('Chair', 'SnakePlant', 'LargePlantContainer'))),
+        'middle': ((0, 4), ('Chair', 'OfficeChair')), 'clutter': (0, 3), 'rug': 0.05},
+    'workshop': {
+        'share': 2, 'sides': ((4.0, 9.0), (3.5, 8.0)), 'high': (2.7, 5.0),
+        'sets': (((1, 3), 'desk'), ((0, 1), 'counter'), ((0, 1), 'meeting')),
+        'wall': (((2, 7), ('LargeShelf', 'CellShelf', 'SimpleBookcase', 'SingleCabinet')),),
+        'middle': ((1, 5), ('Pallet', 'Chair', 'BarChair', 'OfficeChair')),
+        'clutter': (4, 14), 'rug': 0.0},
+    'lobby': {
+        'share': 2, 'sides': ((5.5, 12.0), (4.0, 9.0)), 'high': (2.7, 4.6),
+        'sets': (((1, 3), 'sofa'), ((0, 1), 'meeting'), ((0, 1), 'island')),
+        'wall': (((1, 4), ('ArmChair', 'LargePlantContainer', 'SingleCabinet', 'Chair')),
+                 ((0, 2), ('FloorLamp', 'CellShelf'))),
+        'middle': ((1, 4), ('ArmChair', 'LargePlantContainer')), 'clutter': (0, 3), 'rug': 0.5},
 }
 ON_TABLES = ('BookStack', 'BookColumn', 'Vase', 'DeskLamp', 'Bottle', 'Bowl', 'Cup', 'Pot',
              'FoodBox', 'Jar')

@@ -1,18 +1,21 @@
 """Furnished rooms, decided by a seed. Nothing here needs Blender: a catalogue knows the sizes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from train.synthetic.furnish import Composer
-from train.synthetic.kinds import FLOORS, KINDS, ON_TABLES, WALLS
+from train.synthetic.kinds import FLOORS, KINDS, ON_TABLES, USUAL_HEIGHT, WALLS
 from train.synthetic.parts import Lamp, Room
 from train.synthetic.shell import add_shell, lamp_colour
 
 
-def _lamps(room, rng):
+def _lamps(composer, rng):
     """Lamps below the ceiling, so bright that the room is neither black nor burnt out."""
+    room = composer.room
     width, depth, height = room.size
+    fixture = composer.draw('CeilingLight') if rng.random() < 0.4 else None
     count = max(1, round(width * depth / 12 * rng.uniform(0.5, 1.6)))
     power = width * depth * rng.uniform(2.5, 9.0) / count
     across = math.ceil(math.sqrt(count * width / depth))
@@ -20,7 +23,12 @@ def _lamps(room, rng):
         rows = math.ceil(count / across)
         x = (k % across + 0.5) / across * width
         y = (k // across + 0.5) / rows * depth
-        room.lamps.append(Lamp((x, y, height - 0.02), power, float(rng.uniform(0.1, 0.9)),
+        below = 0.02
+        if fixture:
+            piece, low, high = fixture
+            composer.hang(replace(piece), low, high, x, y)
+            below += (high - low)[2]
+        room.lamps.append(Lamp((x, y, height - below), power, float(rng.uniform(0.1, 0.9)),
                                lamp_colour(rng)))
     if room.panes and rng.random() < 0.4:
         pane = room.panes[int(rng.integers(len(room.panes)))]
@@ -42,6 +50,8 @@ def _surfaces(kind, rng, variants):
         'window frame': some('paint', 'paint', 'wood'), 'curtain': some('fabric'),
         'cupboard': some('paint', 'wood'), 'cupboard door': some('paint', 'wood'),
         'worktop': some('wood', 'marble', 'paint'), 'metal': some('metal'),
+        'accent': some(*WALLS), 'dado': some('wood', 'paint', 'wall_tile'),
+        'beam': some('wood', 'paint'), 'blanket': some('fabric'),
         'cardboard': some('cardboard'), 'floor beyond': some(*FLOORS),
         'wall beyond': some('paint', 'plaster')}
     if rng.random() < 0.6:
@@ -63,7 +73,7 @@ def compose(seed, catalogue, kind=None):
     sides = [float(rng.uniform(*side)) for side in recipe['sides']]
     if rng.random() < 0.5:
         sides.reverse()
-    room = Room(kind, (*sides, float(rng.uniform(2.35, 3.2))))
+    room = Room(kind, (*sides, float(rng.uniform(*recipe.get('high', USUAL_HEIGHT)))))
     room.surfaces = _surfaces(kind, rng, catalogue.surface_variants)
     composer = Composer(room, catalogue, rng)
     add_shell(composer, rng)
@@ -79,8 +89,8 @@ def compose(seed, catalogue, kind=None):
     for _ in range(composer.count(least, most)):
         composer.anywhere(str(rng.choice(kinds)))
     composer.clutter(composer.count(*recipe['clutter']))
-    composer.on_walls(composer.count(0, 4))
+    composer.on_walls(composer.count(0, max(4, round(sum(sides) / 2))))
     if rng.random() < recipe['rug']:
         composer.rug()
-    _lamps(room, rng)
+    _lamps(composer, rng)
     return room

@@ -39,12 +39,18 @@ def add_shell(composer, rng):
         if not composer.hides_opening(wall, start - 0.15, start + wide + 0.15, 3.0):
             windows.append((wall, start, start + wide, lower, upper))
             composer.openings.append((wall, start, start + wide, lower))
+    accent = int(rng.integers(4)) if rng.random() < 0.3 else None
+    strips = [(0.0, 0.09, 0.014, 'skirting')] if 'skirting' in room.surfaces else []
+    if rng.random() < 0.2:
+        strips.append((0.0, rng.uniform(0.8, 1.3), 0.011, 'dado'))
+    if rng.random() < 0.25:
+        strips.append((height - rng.uniform(0.05, 0.12), height, rng.uniform(0.03, 0.1), 'trim'))
     for wall in range(4):
         holes = sorted([(first, last, 0.0, DOOR) for other, first, last, lower in composer.openings
                         if other == wall and lower == 0.0]
                        + [(first, last, lower, upper) for other, first, last, lower, upper
                           in windows if other == wall])
-        _wall(composer, wall, holes, height)
+        _wall(composer, wall, holes, height, 'accent' if wall == accent else 'wall', strips)
     for window in windows:
         _window(composer, rng, *window)
     room.boxes.append(Box((width / 2, depth / 2, -0.05), (width + 2 * THICK, depth + 2 * THICK,
@@ -61,32 +67,52 @@ def add_shell(composer, rng):
         if all((np.abs(door - centre) > block / 2 + 0.7).any() for door in doors):
             composer.taken.append(outline)
             room.boxes.append(Box((*centre, height / 2), (*block, height), 'wall'))
+    _inner(composer, rng)
 
 
-def _wall(composer, wall, holes, height):
-    """Boxes of a wall around its holes (from, to, lower, upper), and its skirting board."""
-    boxes, end = composer.room.boxes, composer.length(wall)
+def _wall(composer, wall, holes, height, surface, strips):
+    """Boxes of a wall around its holes (from, to, lower, upper), and what runs along it.
 
-    def part(start, stop, bottom, top, thick=THICK, surface='wall'):
-        if stop - start > 1e-3 and top - bottom > 1e-3:
-            off = -thick / 2 if surface == 'wall' else thick / 2
-            (x, y), yaw = composer.at_wall(wall, (start + stop) / 2, off)
-            boxes.append(Box((x, y, (bottom + top) / 2), (thick, stop - start, top - bottom),
-                             surface, yaw))
+    strips: (bottom, top, thickness, surface) of skirting boards and the like, cut by the holes.
+    """
+    end = composer.length(wall)
     reached = 0.0
     for first, last, lower, upper in holes:
-        part(reached, first, 0, height)
-        part(first, last, 0, lower)
-        part(first, last, upper, height)
+        composer.slab(wall, reached, first - reached, THICK, 0, height, surface, -THICK)
+        composer.slab(wall, first, last - first, THICK, 0, lower, surface, -THICK)
+        composer.slab(wall, first, last - first, THICK, upper, height, surface, -THICK)
         reached = last
-    part(reached, end, 0, height)
-    if 'skirting' in composer.room.surfaces:
+    composer.slab(wall, reached, end - reached, THICK, 0, height, surface, -THICK)
+    for bottom, top, thick, name in strips:
         reached = 0.0
-        for first, last, lower, _ in holes:
-            if lower == 0.0:
-                part(reached, first, 0, 0.09, 0.014, 'skirting')
+        for first, last, lower, upper in holes:
+            if lower < top and upper > bottom:
+                composer.slab(wall, reached, first - reached, thick, bottom, top, name)
                 reached = last
-        part(reached, end, 0, 0.09, 0.014, 'skirting')
+        composer.slab(wall, reached, end - reached, thick, bottom, top, name)
+
+
+def _inner(composer, rng):
+    """What stands in large rooms and hangs below high ceilings: columns and beams."""
+    room = composer.room
+    width, depth, height = room.size
+    if min(width, depth) > 4.5 and rng.random() < 0.35:
+        half = rng.uniform(0.12, 0.25)
+        for _ in range(int(rng.integers(1, 4))):
+            centre = rng.uniform((1.0, 1.0), (width - 1.0, depth - 1.0))
+            outline = footprint(*centre, 0.0, (-half, -half), (half, half))
+            if composer.free(outline):
+                composer.taken.append(outline)
+                room.boxes.append(Box((*centre, height / 2), (2 * half, 2 * half, height),
+                                      'wall' if rng.random() < 0.6 else 'beam'))
+    if rng.random() < (0.5 if height > 2.9 else 0.1):
+        apart, thick, drop = rng.uniform((0.7, 0.08, 0.08), (2.0, 0.22, 0.3))
+        across = int(width > depth)  # beams take the shorter way
+        for at in np.arange(apart / 2, room.size[1 - across], apart):
+            centre, size = (at, depth / 2), (thick, depth)
+            if not across:
+                centre, size = (width / 2, at), (width, thick)
+            room.boxes.append(Box((*centre, height - drop / 2), (*size, drop), 'beam'))
 
 
 def _doorway(composer, rng, wall, first, last):
