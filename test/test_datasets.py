@@ -686,6 +686,23 @@ def test_moved_views_belong_to_their_pairs(frames, tmp_path):
         assert {origin(name) for name in names} == {data.name(1), data.name(2)}
 
 
+@pytest.mark.parametrize('shape', [(48, 36), (6, 8), (90, 1200), (1000, 1500)])
+def test_views_of_pictures_of_any_shape(tmp_path, shape):
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 4, shape).astype(np.float32)
+    depth[0], depth[:, 0] = 0, np.nan
+    rgb, depth, *_ = moved(rng.integers(0, 255, (*shape, 3), np.uint8), depth, 0.9,
+                           (0, 0.4, 0), 0.7)
+    assert rgb.shape == (*depth.shape, 3) and depth.shape[1] == 352
+    assert np.isfinite(depth).all() and depth.max() <= 4
+
+
+def test_a_view_of_a_pair_without_depth_names_the_pair(tmp_path):
+    write_sync(tmp_path, [(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.float32))])
+    with pytest.raises(OSError, match=r'rgb_00000\.jpg has no depth'):
+        read_whole(open_dataset(f'moved:{tmp_path}'), 1)
+
+
 def test_a_list_that_names_files_elsewhere(tmp_path):
     """DenseDepth#41's kind: absolute paths outside the CSV's folder broke train.prepare."""
     from train.prepare import prepare

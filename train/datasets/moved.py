@@ -10,7 +10,7 @@ most is known, of a longer focal length.
 import cv2
 import numpy as np
 
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import RgbdSet, read_whole
 
 PREFIX, MARK = 'moved:', ', moved '
 VIEWS = 3                   # of each pair
@@ -40,9 +40,9 @@ class Moved(RgbdSet):
         return float(rng.uniform(*WINDOW)), rng
 
     def read(self, i):
-        rgb, depth = self.dataset.read(i // VIEWS)
+        rgb, depth, focal = read_whole(self.dataset, i // VIEWS)
         share, rng = self._window(i)
-        return moved(rgb, depth, self.dataset.focal(i // VIEWS), rng.uniform(*MOVES.T), share)[:2]
+        return moved(rgb, depth, focal, rng.uniform(*MOVES.T), share)[:2]
 
     def name(self, i):
         return f'{self.dataset.name(i // VIEWS)}{MARK}{i % VIEWS + 1}'
@@ -100,7 +100,8 @@ def _points(rgb, depth, focal):
     z = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
     z = np.where(np.abs(smooth - z) < EVEN * z, smooth, z)  # no points between two surfaces
     known = cv2.resize(known.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    colours = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA
+                         if rgb.shape[1] > width else cv2.INTER_LINEAR)
     edge = round(EDGE * width)
     inner = np.s_[edge:-edge, edge:-edge]
     x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / np.float32(focal * width)
@@ -111,7 +112,7 @@ def _points(rgb, depth, focal):
 
 def _whole(depth):
     """Depth that is known everywhere, from the nearest pixel; steps of a sensor made even."""
-    known = depth > 0
+    known = (depth > 0) & np.isfinite(depth)
     if not known.all():
         _, nearest = cv2.distanceTransformWithLabels(
             (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
