@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+import time
 from dataclasses import asdict
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 from train.datasets import open_dataset
 from train.synthetic import __main__ as command
 from train.synthetic import frames
+from train.synthetic.assets import time_limit
 from train.synthetic.furnish import footprint, overlap
 from train.synthetic.kinds import KINDS, ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
 from train.synthetic.rooms import compose
@@ -249,6 +251,17 @@ def test_without_infinigen_one_sentence_says_how_to_get_it(tmp_path, monkeypatch
         command.main(['--out', str(tmp_path / 'set')])
     assert "pip install -e '.[synthetic]'" in str(stopped.value.code)
     assert not (tmp_path / 'set').exists()
+
+
+def test_a_piece_is_given_up_by_its_own_work_not_by_a_busy_machine():
+    with time_limit(0.2):
+        time.sleep(0.5)
+    with pytest.raises(TimeoutError, match=r'took more than 0\.2 s'), time_limit(0.2):
+        while True:
+            pass
+    end = time.process_time() + 0.3
+    while time.process_time() < end:  # the limit is gone
+        pass
 
 
 def test_every_kind_of_furniture_has_a_factory():

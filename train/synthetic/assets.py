@@ -19,7 +19,7 @@ from hybrid_depth_ros.files import whole
 
 MAX_FACES = 60_000       # of a piece; more is thinned out
 SURFACE_METRES, SURFACE_PIXELS = 3.0, 1024
-SPAWN_SECONDS = 60       # for one piece; some plants and cloths take minutes
+SPAWN_SECONDS = 120      # of processor time for a piece, so that a busy machine gives none up
 FURNITURE = {            # kind → infinigen.assets.objects.MODULE
     **dict.fromkeys(('Sofa', 'ArmChair', 'BedFrame', 'Mattress', 'Chair', 'BarChair',
                      'OfficeChair', 'Pillow'), 'seating'),
@@ -96,16 +96,17 @@ class Assets:
 
 
 @contextlib.contextmanager
-def _time_limit(seconds):
+def time_limit(seconds):
+    """Raise TimeoutError after so many seconds of this process's work, in whatever runs."""
     def ring(*_):
-        raise TimeoutError(f'took more than {seconds} s')
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+        raise TimeoutError(f'took more than {seconds} s of processor time')
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _number(*parts):
@@ -124,7 +125,7 @@ def make_piece(kind, number, seed, path, index):
     bounds = None
     try:
         module = importlib.import_module(f'infinigen.assets.objects.{FURNITURE[kind]}')
-        with _time_limit(SPAWN_SECONDS), FixedSeed(seed):
+        with time_limit(SPAWN_SECONDS), FixedSeed(seed):
             factory = getattr(module, f'{kind}Factory')(seed)
             thing = factory.spawn_asset(0)
             with contextlib.suppress(AttributeError, KeyError, IndexError, ValueError):
@@ -204,7 +205,7 @@ def make_surface(kind, number, seed, path):
     seed = _number(seed, kind, number)
     pixels = np.full((SURFACE_PIXELS, SURFACE_PIXELS, 3), 150, np.uint8)
     try:
-        with _time_limit(SPAWN_SECONDS), FixedSeed(seed):
+        with time_limit(SPAWN_SECONDS), FixedSeed(seed):
             choice = random.Random(seed).choice(_materials(kind))()
             material = choice.generate() if hasattr(choice, 'generate') else choice()
             _without_displacement(material)
