@@ -24,8 +24,7 @@ from train.datasets.pairs import equally_spaced, ranges
 HELD_OUT_OPTION = '--held-out [[A,B]]'
 MOST_LOSS, MOST_RISE = 0.005, 0.01  # of δ1 and of REL that int8 may cost, on each set
 # How many of the first convolutions stay in floating point: they see the picture itself, and their
-# rounding goes through all that follows. Ten cost a CPU no time, 16 an eighth of the graph's where it
-# has no AMX, 30 two fifths.
+# rounding goes through all that follows. Ten cost a CPU with AMX no time, and 16 hardly any.
 LEFT = (10, 16, 30)
 OUTLIERS = 1e-3  # share of a layer's numbers in a picture that may lie outside of its range
 
