@@ -70,6 +70,9 @@ def test_the_predictor_sharpens_unless_told_not_to():
     for sharpen in (False, True):
         scores, predictor = OutlineScores(), DepthPredictor('lite-nyu', sharpen=sharpen)
         for rgb, truth in views:
-            scores.add(predictor(rgb, fx=camera.fx), truth)
+            # the true depth, as soft as a network's: weights that see sharply leave less to do
+            predictor.runtime = lambda batch, truth=truth: [cv2.GaussianBlur(cv2.resize(
+                truth, (batch.shape[2] // 2, batch.shape[1] // 2)), (0, 0), 1.5)]
+            scores.add(predictor(rgb), truth)
         found[sharpen] = scores.report()['found']
-    assert found[True] > 1.3 * found[False]
+    assert found[False] < 0.05 and found[True] > 0.2
