@@ -70,11 +70,11 @@ def moved(rgb, depth, focal, shift, share):
     the window's upper left corner, a share of the sides.
     """
     height = max(1, round(SIZE * depth.shape[0] / depth.shape[1]))
+    coarse = COARSE, max(1, round(COARSE * depth.shape[0] / depth.shape[1]))
     points, colours, known = _points(rgb, depth, focal)
     for _ in range(8):
         place = points - np.asarray(shift, np.float32)
-        size = COARSE, max(1, round(COARSE * depth.shape[0] / depth.shape[1]))
-        seen = _look(place[::9], focal * COARSE, np.subtract(size, 1) / 2, size) >= 0
+        seen = _look(place[::9], focal * COARSE, np.subtract(coarse, 1) / 2, coarse) >= 0
         corner, found = _best_window(seen, share)
         if found >= KNOWN:
             break
