@@ -687,7 +687,7 @@ def test_moved_views_belong_to_their_pairs(frames, tmp_path):
 
 
 @pytest.mark.parametrize('shape', [(48, 36), (6, 8), (90, 1200), (1000, 1500)])
-def test_views_of_pictures_of_any_shape(tmp_path, shape):
+def test_views_of_pictures_of_any_shape(shape):
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 4, shape).astype(np.float32)
     depth[0], depth[:, 0] = 0, np.nan

@@ -29,17 +29,17 @@ def cut_validation(config, data, lead, strict=False):
     Raises OSError where nothing is left, or strict and a pair cannot be read.
     """
     ranges = config['validation']
-    training = [data[0].numbered(ranges, keep=False, option=VALIDATION_OPTION) if ranges else
-                data[0], *data[1:]]
+    training = list(data)
     if ranges:
+        training[0] = data[0].numbered(ranges, keep=False, option=VALIDATION_OPTION)
         held = data[0].numbered(ranges, option=VALIDATION_OPTION)
-        training[1:] = _without(training[1:], {held.name(i) for i in range(len(held))})
+        training[1:] = _without(data[1:], {held.name(i) for i in range(len(held))})
     lost = [sentence for dataset in data for sentence in dataset.left_out]
     validation = None
     if not lead:
         return Cut(training, None, None, lost)
     if ranges:
-        validation, unreadable = readable(data[0].numbered(ranges, option=VALIDATION_OPTION))
+        validation, unreadable = readable(held)
         lost += unreadable
         if not len(validation):
             raise OSError(f'not one validation pair can be read; the first: {unreadable[0]}')

@@ -16,6 +16,13 @@ def footprint(x, y, yaw, low, high):
     return corners @ np.array([[c, s], [-s, c]]) + (x, y)
 
 
+def place_of(piece, ahead, aside):
+    """x, y of the point `ahead` m in front of a piece's origin and `aside` m to its left."""
+    c, s = math.cos(piece.yaw), math.sin(piece.yaw)
+    x, y, _ = piece.position
+    return x + c * ahead - s * aside, y + s * ahead + c * aside
+
+
 def overlap(a, b):
     """Whether two convex outlines (N×2 corners in order) share more than a border."""
     for corners in (a, b):
@@ -121,9 +128,7 @@ class Composer:
         """A piece in front of another, `distance` m from front to front; None: no room there."""
         piece, own_low, own_high = self.draw(kind)
         reach = high[0] + distance + (own_high[0] if turned else -own_low[0])
-        c, s = math.cos(anchor.yaw), math.sin(anchor.yaw)
-        x = anchor.position[0] + c * reach - s * aside
-        y = anchor.position[1] + s * reach + c * aside
+        x, y = place_of(anchor, reach, aside)
         skew = self.rng.normal(0, 0.15)
         if self.stand(piece, own_low, own_high, x, y, anchor.yaw + turned + skew, solid=solid):
             return piece, own_low, own_high
@@ -152,9 +157,7 @@ class Composer:
         c, s = math.cos(facing), math.sin(facing)
         offset = np.asarray(centre) - (c * middle[0] - s * middle[1],
                                        s * middle[0] + c * middle[1])
-        c, s = math.cos(below.yaw), math.sin(below.yaw)
-        x = below.position[0] + c * offset[0] - s * offset[1]
-        y = below.position[1] + s * offset[0] + c * offset[1]
+        x, y = place_of(below, *offset)
         z = below.position[2] + height + 0.001
         self.stand(piece, own_low, own_high, x, y, below.yaw + facing, z, solid=False)
 
@@ -218,10 +221,7 @@ class Composer:
                  + self.rng.uniform(0.02, 0.35))
         local = (math.cos(turn) * reach - math.sin(turn) * aside,
                  math.sin(turn) * reach + math.cos(turn) * aside)
-        c, s = math.cos(table.yaw), math.sin(table.yaw)
-        x = table.position[0] + c * local[0] - s * local[1]
-        y = table.position[1] + s * local[0] + c * local[1]
-        self.stand(piece, own_low, own_high, x, y,
+        self.stand(piece, own_low, own_high, *place_of(table, *local),
                    table.yaw + turn + math.pi + self.rng.normal(0, 0.12))
 
     def set_meeting(self):
@@ -254,12 +254,9 @@ class Composer:
             self.cushions(self.count(0, 2), bed, low[0] + 0.4, 0.25 * (high - low)[1], top)
             if self.rng.random() < 0.5:  # a blanket, laid over the foot's end
                 long, wide = self.rng.uniform(0.3, 0.7) * (high - low)[0], 0.97 * (high - low)[1]
-                c, s = math.cos(bed.yaw), math.sin(bed.yaw)
-                ahead, aside = high[0] - 0.51 * long, (low + high)[1] / 2
-                self.room.boxes.append(Box(
-                    (bed.position[0] + c * ahead - s * aside,
-                     bed.position[1] + s * ahead + c * aside, bed.position[2] + top - 0.03),
-                    (long, wide, 0.09), 'blanket', bed.yaw))
+                x, y = place_of(bed, high[0] - 0.51 * long, (low + high)[1] / 2)
+                self.room.boxes.append(Box((x, y, bed.position[2] + top - 0.03),
+                                           (long, wide, 0.09), 'blanket', bed.yaw))
             for side in (-1, 1):
                 if self.rng.random() < 0.6:
                     table, t_low, t_high = self.draw('SideTable')
