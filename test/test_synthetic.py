@@ -151,6 +151,19 @@ def test_views_stand_free_and_see_something():
     assert 0.3 < np.median(heights) < 0.8
 
 
+@pytest.mark.parametrize(('low', 'high'), [(-60, -10), (-45, -40), (20, 40), (-30, 15)])
+def test_all_of_the_pitch_that_is_asked_for_comes(low, high):
+    lenses, pitches = Lenses((0.2, 1.7), (low, high), 1.0, (50, 90)), []
+    for seed in range(10):
+        room = compose([seed, 3], CATALOGUE)
+        pitches += [view.pitch for view in sample_views(
+            np.random.default_rng(seed), room.size, 6, lenses, caster(room))]
+    assert len(pitches) > 20 and low <= min(pitches) and max(pitches) <= high
+    assert len(set(pitches)) == len(pitches)  # not many at one end
+    shares = np.histogram(pitches, 3, (low, high))[0] / len(pitches)
+    assert shares.min() > 0.1
+
+
 def test_rotation_is_of_the_optical_frame():
     np.testing.assert_allclose(rotation(0, 0, 0) @ [0, 0, 1], [1, 0, 0], atol=1e-12)  # ahead: x
     np.testing.assert_allclose(rotation(0, 0, 0) @ [1, 0, 0], [0, -1, 0], atol=1e-12)

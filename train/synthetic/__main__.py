@@ -81,8 +81,12 @@ def main(argv=None):
         lost = make_rooms(todo, options, args.processes, report)
         bar.close()
         rows = frames.gather(args.out)
-        if not rows:
+        if not rows and lost:
             raise OSError(f'not one room could be made; {args.out / "blender.log"} says why')
+        if not rows:
+            raise OSError('no room has a view with something to see in it for a camera at --height '
+                          '{:g} {:g} and --pitch {:g} {:g}: let it stand higher or look less '
+                          'steeply, in another --out'.format(*args.height, *args.pitch))
         frames.contact_sheet(args.out, rows)
         table = frames.distribution(args.out, rows)
         (args.out / 'distribution.txt').write_text(table + '\n')

@@ -87,8 +87,9 @@ def sample_views(rng, size, count, lenses, cast, aspect=4 / 3, tries=60):
                 continue
             if not np.isfinite(cast(position, np.array([[0, 0, -1.0], [0, 0, 1.0]]))).all():
                 continue  # outside
+            pitch = _pitch(rng, height, *lenses.pitch)  # once: level views show most
             seen = [(_interest(cast(position, rays(view, aspect, *GRID))), view) for view in
-                    (_aim(rng, position, height, lenses) for _ in range(4))]
+                    (_aim(rng, position, height, pitch, lenses) for _ in range(4))]
             interest, view = max(seen, key=lambda pair: pair[0])
             if interest > 0:
                 views.append(view)
@@ -101,17 +102,22 @@ def _interest(depth):
     too little.
     """
     finite = depth[np.isfinite(depth)]
-    if (finite.size < 0.9 * depth.size or np.median(finite) < 0.7
-            or np.percentile(finite, 5) < 0.18):
+    if (finite.size < 0.9 * depth.size or np.median(finite) < 0.35
+            or np.percentile(finite, 5) < 0.15):
         return 0.0
     spread = float(np.log(finite).std())
     return spread * math.sqrt(float(np.median(finite))) if spread > 0.15 else 0.0
 
 
-def _aim(rng, position, height, lenses):
-    """Low cameras look level, high ones somewhat down, as robots' and people's do."""
+def _pitch(rng, height, low, high):
+    """Half of low cameras look level, of high ones somewhat down, as robots' and people's do."""
     middle = np.interp(math.log(height), [math.log(0.3), math.log(1.5)], [0.0, -10.0])
-    pitch = float(np.clip(rng.normal(middle, 8.0), *lenses.pitch))
+    pitch = float(rng.normal(middle, 8.0))
+    return pitch if low <= pitch <= high and rng.random() < 0.5 else float(rng.uniform(low, high))
+
+
+def _aim(rng, position, height, pitch, lenses):
+    """A view to any side, turned as the robot is, through one of its lenses."""
     roll = float(rng.normal(0, lenses.roll))
     # usual lenses more often than the extremes
     low, high = lenses.fov
