@@ -53,24 +53,22 @@ def read_graph(path, digest):
     return graph
 
 
-def _exportable(model, fuse=None):
+def _exportable(model):
     """The network from pixels to depth as one module."""
     if not installed('torch'):
         raise ValueError(f'the first use of {model.path.name} in this runtime and precision '
                          f'exports it by torch, which is not installed: {NEEDS["torch"][1]}')
     import torch
-    module = model.module() if fuse is None else model.module(fuse)
-    return module.eval().to(memory_format=torch.contiguous_format)
+    return model.module().eval().to(memory_format=torch.contiguous_format)
 
 
-def openvino_model(model, fuse=None, shape=None):
+def openvino_model(model, module=None, shape=None):
     """A Model → an OpenVINO model, float32, of any batch and size, or of one `shape`. Needs torch.
 
-    fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
-    for it: their uneven padding is computed apart, and keeps them from being quantised.
+    module: a torch module made of the Model's, in its place.
     """
     openvino = library()
-    module, example = _exportable(model, fuse), _example(model, shape)
+    module, example = module or _exportable(model), _example(model, shape)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
         return openvino.convert_model(module, example_input=example,
