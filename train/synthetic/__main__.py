@@ -31,7 +31,7 @@ def parse(argv):
     parser.add_argument('--views', type=int, default=10, help='of each room')
     parser.add_argument('--height', nargs=2, type=float, default=(0.15, 1.7), metavar=BETWEEN,
                         help='of the camera above the floor, m')
-    parser.add_argument('--pitch', nargs=2, type=float, default=(-30, 15), metavar=BETWEEN,
+    parser.add_argument('--pitch', nargs=2, type=float, default=(-50, 15), metavar=BETWEEN,
                         help='degrees up')
     parser.add_argument('--roll', type=float, default=2.0, help='standard deviation, degrees')
     parser.add_argument('--fov', nargs=2, type=float, default=(45, 100), metavar=BETWEEN,

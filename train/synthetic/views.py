@@ -21,7 +21,7 @@ class Lenses:
     """
 
     height: tuple = (0.15, 1.7)
-    pitch: tuple = (-30.0, 15.0)
+    pitch: tuple = (-50.0, 15.0)
     roll: float = 2.0
     fov: tuple = (45.0, 100.0)
 
