@@ -594,10 +594,12 @@ class Grey(RgbdSet):
         self.pairs = range(first, first + 12)
 
     def read(self, i):
+        if self.pairs[i] == 200:
+            raise OSError('grey 200 is broken')
         return np.full((6, 8, 3), self.pairs[i], np.uint8), np.ones((6, 8), np.float32)
 
 
-def test_int8_sees_each_kind_of_picture_alike():
+def test_int8_sees_each_kind_of_picture_alike(capsys):
     predictor = types.SimpleNamespace(view=lambda rgb: types.SimpleNamespace(pixels=rgb))
     a, b = Grey(0), Grey(100)
     views = list(quantise.Views(predictor, [a, b], 8))
@@ -608,6 +610,8 @@ def test_int8_sees_each_kind_of_picture_alike():
     assert len(quantise.Views(predictor, [a], 4)) == 4
     assert len(quantise.Views(predictor, [a, b], 100)) == 24  # all there are
     assert len(quantise.Views(predictor, [a, b], 0)) == 0
+    assert len(list(quantise.Views(predictor, [Grey(195)], 12))) == 11  # nor does one end it all
+    assert capsys.readouterr().err == 'left out: grey 200 is broken\n'
 
 
 class FewLayers(torch.nn.Module):

@@ -31,9 +31,7 @@ def cut_validation(config, data, lead, strict=False):
     ranges = config['validation']
     training = list(data)
     if ranges:
-        training[0] = data[0].numbered(ranges, keep=False, option=VALIDATION_OPTION)
-        held = data[0].numbered(ranges, option=VALIDATION_OPTION)
-        training[1:] = _without(data[1:], {held.name(i) for i in range(len(held))})
+        training, held = hold_out(data, ranges, VALIDATION_OPTION)
     lost = [sentence for dataset in data for sentence in dataset.left_out]
     validation = None
     if not lead:
@@ -48,6 +46,17 @@ def cut_validation(config, data, lead, strict=False):
     if strict and lost:
         raise OSError(f'{lost[0]} ({len(lost)} such pairs so far)')
     return Cut(training, validation, shown, lost)
+
+
+def hold_out(data, ranges, option):
+    """Datasets without what lies in the ranges of the first, and that.
+
+    Views of it are left out of the others. option: how people choose other ranges. Raises OSError
+    where nothing is left.
+    """
+    held = data[0].numbered(ranges, option=option)
+    names = {held.name(i) for i in range(len(held))}
+    return [data[0].numbered(ranges, keep=False, option=option), *_without(data[1:], names)], held
 
 
 def _without(datasets, names):

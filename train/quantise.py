@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from hybrid_depth_ros.arguments import check_least, command, user_path
+from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import file_digest, write_whole
 from hybrid_depth_ros.metrics import format_metrics
@@ -23,6 +23,7 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.exports import openvino_model, pack_model, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
+from train.cut import hold_out
 from train.datasets import open_dataset
 from train.datasets.pairs import equally_spaced, ranges
 
@@ -88,7 +89,8 @@ def train_quantised(network, teacher, views):
 class Views:
     """Pictures as a predictor shows them to its network, uint8 1×H×W×3, in an order by chance.
 
-    At most `count`, the same number from all over each set; each is read when its turn comes.
+    At most `count`, the same number from all over each set; each is read when its turn comes, and
+    one that can't be is named and left out.
     """
 
     def __init__(self, predictor, sets, count):
@@ -101,9 +103,51 @@ class Views:
     def __len__(self):
         return len(self._chosen)
 
-    def __getitem__(self, n):
-        pairs, i = self._chosen[n]
-        return self._predictor.view(pairs.read(i)[0]).pixels[None]
+    def __iter__(self):
+        for pairs, i in self._chosen:
+            try:
+                rgb = pairs.read(i)[0]
+            except OSError as error:
+                print(f'left out: {explain(error)}', file=sys.stderr)
+            else:
+                yield self._predictor.view(rgb).pixels[None]
+
+
+def make_graph(path, sets, compared, count, more):
+    """The bytes of an int8 graph file of the weights at `path`.
+
+    sets: to calibrate on, `count` pictures, and, where that is not enough, to train on, `more`.
+    compared: sets by name, on which δ1 and REL must stay; they are printed. Raises ValueError
+    where they don't.
+    """
+    import tqdm
+
+    from train.evaluate import evaluate_whole
+    exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
+    rounded, digest = copy.copy(exact), file_digest(path)
+
+    def metrics(predictor, what):
+        found = {name: evaluate_whole(predictor, dataset) for name, dataset in compared.items()}
+        for name, values in found.items():
+            print(f'{what} on {name}: {format_metrics(values)}', flush=True)
+        return found
+    before = metrics(exact, 'fp32')
+    # the unpoolings' uneven padding, computed apart, would keep them from being quantised
+    network = quantise(exact.model.module(fuse=True), Views(exact, sets, count))
+    for how in ('calibrated', 'trained') if more else ('calibrated',):
+        if how == 'trained':
+            train_quantised(network, exact.runtime, tqdm.tqdm(Views(exact, sets, more)))
+        graph = pack_model(openvino_model(exact.model, network), digest, halved=True)
+        rounded.runtime = OpenVinoRuntime(
+            lambda _, graph=graph: read_graph(io.BytesIO(graph), digest), 'int8')
+        after = metrics(rounded, f'int8, {how},')
+        if all(after[name]['delta1'] >= values['delta1'] - MOST_LOSS
+               and after[name]['rel'] <= values['rel'] + MOST_RISE
+               for name, values in before.items()):
+            return graph
+    raise ValueError(f'δ1 falls by more than {MOST_LOSS}, or REL rises by more than {MOST_RISE}: '
+                     'not kept; train it with more pictures (--train), or with all kinds that are '
+                     'compared (--data)')
 
 
 def main(argv=None):
@@ -123,45 +167,15 @@ def main(argv=None):
     args = parser.parse_args(argv)
     check_least(parser, args, count=1, train=0)
     try:
-        import tqdm
-
-        from train.evaluate import evaluate_whole
-        path = weights_path(args.weights)
-        out, digest = args.out or path.with_name(path.stem + INT8), file_digest(path)
-        first, *others = (open_dataset(data, 'train') for data in args.data)
-        compared = {args.data[0]: first.numbered(args.held_out, option=HELD_OUT_OPTION),
-                    **{data: open_dataset(data) for data in args.compare}}
-        calibration = first.numbered(args.held_out, keep=False, option=HELD_OUT_OPTION)
-        exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
-        rounded, sets = copy.copy(exact), [calibration, *others]
-        views, more = (Views(exact, sets, count) for count in (args.count, args.train))
-        before = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
-        for name, metrics in before.items():
-            print(f'fp32 on {name}: {format_metrics(metrics)}')
-        # the unpoolings' uneven padding, computed apart, would keep them from being quantised
-        network = quantise(exact.model.module(fuse=True), views)
-        for how in ('calibrated', 'trained')[:1 + bool(more)]:
-            if how == 'trained':
-                train_quantised(network, exact.runtime, tqdm.tqdm(more))
-            graph = pack_model(openvino_model(exact.model, network), digest, halved=True)
-            rounded.runtime = OpenVinoRuntime(
-                lambda _, graph=graph: read_graph(io.BytesIO(graph), digest), 'int8')
-            after = {name: evaluate_whole(rounded, dataset) for name, dataset in compared.items()}
-            for name, metrics in after.items():
-                print(f'int8, {how}, on {name}: {format_metrics(metrics)}')
-            if all(after[name]['delta1'] >= metrics['delta1'] - MOST_LOSS
-                   and after[name]['rel'] <= metrics['rel'] + MOST_RISE
-                   for name, metrics in before.items()):
-                break
-        else:
-            sys.exit(f'train.quantise: δ1 falls by more than {MOST_LOSS}, or REL rises by more '
-                     f'than {MOST_RISE}: not kept; train it with more pictures (--train), or with '
-                     'all kinds that are compared (--data)')
-        write_whole(out, graph)
+        with told('train.quantise', 'stopped; nothing is written'):
+            path = weights_path(args.weights)
+            out = args.out or path.with_name(path.stem + INT8)
+            sets, held = hold_out([open_dataset(data, 'train') for data in args.data],
+                                  args.held_out, HELD_OUT_OPTION)
+            compared = {args.data[0]: held, **{data: open_dataset(data) for data in args.compare}}
+            write_whole(out, make_graph(path, sets, compared, args.count, args.train))
     except ModuleNotFoundError as error:
         sys.exit(f"train.quantise: {error.name} is not installed: pip install -e '.[quantise]'")
-    except (OSError, ValueError) as error:
-        sys.exit(f'train.quantise: {explain(error)}')
     print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
 
 
