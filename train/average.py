@@ -13,7 +13,6 @@ from hybrid_depth_ros.arguments import check_least, command, told, user_path
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
-from train.cut import hold_out
 from train.data import check_batch, make_loader, make_samples, to_input
 from train.datasets import open_dataset
 
@@ -64,7 +63,7 @@ def main(argv=None):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
         if config['validation']:
-            data, _ = hold_out(data, config['validation'], VALIDATION_OPTION)
+            data[0] = data[0].numbered(config['validation'], keep=False, option=VALIDATION_OPTION)
         network = average([load_network(weights) for weights in args.weights])
         network.to(memory_format=torch.channels_last)
         size = config['batch']
