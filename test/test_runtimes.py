@@ -277,8 +277,8 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 from train.quantise import quantise
 try:
-    quantise(None, None)  # before it looks at what it is given, it imports
-except TypeError:
+    quantise(None, [])  # before it looks at what it is given, it imports
+except AttributeError:
     print('nncf' in sys.modules)
 '''
     environment = {name: value for name, value in os.environ.items()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import cv2
 import numpy as np
@@ -15,7 +14,6 @@ import pytest
 import torch
 
 from hybrid_depth_ros.network import HybridDepthNet
-from hybrid_depth_ros.runtimes.exports import openvino_model
 from hybrid_depth_ros.weights import load_network, save_network
 from train import (
     average,
@@ -587,71 +585,11 @@ def test_scale_free_knows_no_scale():
     assert scale_free(half, target, torch.zeros_like(valid)) == 0
 
 
-class Grey(RgbdSet):
-    """Twelve pictures, each of one grey level."""
-
-    def __init__(self, first):
-        self.pairs = range(first, first + 12)
-
-    def read(self, i):
-        if self.pairs[i] == 200:
-            raise OSError('grey 200 is broken')
-        return np.full((6, 8, 3), self.pairs[i], np.uint8), np.ones((6, 8), np.float32)
-
-
-def test_int8_sees_each_kind_of_picture_alike(capsys):
-    predictor = types.SimpleNamespace(view=lambda rgb: types.SimpleNamespace(pixels=rgb))
-    a, b = Grey(0), Grey(100)
-    views = list(quantise.Views(predictor, [a, b], 8))
-    assert views[0].shape == (1, 6, 8, 3)
-    seen = [int(view[0, 0, 0, 0]) for view in views]
-    assert sorted(seen) == [0, 4, 7, 11, 100, 104, 107, 111]
-    assert seen != sorted(seen)
-    assert len(quantise.Views(predictor, [a], 4)) == 4
-    assert len(quantise.Views(predictor, [a, b], 100)) == 24  # all there are
-    assert len(quantise.Views(predictor, [a, b], 0)) == 0
-    assert len(list(quantise.Views(predictor, [Grey(195)], 12))) == 11  # nor does one end it all
-    assert capsys.readouterr().err == 'left out: grey 200 is broken\n'
-
-
-class FewLayers(torch.nn.Module):
-    """From pixels to depth between 1 and 3 m, mirror images alike."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-            torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1))
-
-    def forward(self, pixels):
-        return 2 + torch.tanh(self.layers(pixels.permute(0, 3, 1, 2) / 255))[:, 0]
-
-
-def test_training_in_int8_goes_to_the_depth_of_float32(monkeypatch):
-    pytest.importorskip('nncf')
-    torch.manual_seed(0)
-    network, rng = FewLayers().eval(), np.random.default_rng(0)
-    views = [rng.integers(0, 256, (1, 32, 8 * width, 3), np.uint8) for width in [3, 4] * 40]
-    rounded = quantise.quantise(network, views[:8])
-
-    def depth(of, view):
-        with torch.no_grad():
-            return of(torch.from_numpy(view)).numpy()
-
-    def off(than):
-        return np.median([np.log(depth(rounded, view) / depth(than, view)).mean()
-                          for view in views[64:]])
-    assert abs(off(network)) < 0.003
-    monkeypatch.setattr(quantise, 'RATE', 1e-2)
-    quantise.train_quantised(rounded, lambda view: np.float32(1.05) * depth(network, view),
-                             views[:60])  # the last step is of four
-    assert off(network) == pytest.approx(np.log(1.05), abs=0.005)
-    for name in ('running_mean', 'running_var'):  # of the batch norm
-        assert (rounded.state_dict()[f'layers.1.{name}']
-                == network.state_dict()[f'layers.1.{name}']).all()
-    graph = openvino_model(types.SimpleNamespace(
-        layout=(-1, -1, -1, 3), kind=np.uint8, example=lambda: views[0]), rounded)
-    assert 'FakeQuantize' in {operation.get_type_name() for operation in graph.get_ops()}
+def test_int8_is_calibrated_on_each_kind_of_picture_alike():
+    a, b = Heights(), Heights()
+    assert len(quantise.equal_shares([a, b], 8)) == 8
+    assert len(quantise.equal_shares([a], 4)) == 4
+    assert len(quantise.equal_shares([a, b], 100)) == 12  # all there are
 
 
 class Heights(RgbdSet):

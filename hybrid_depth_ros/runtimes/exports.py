@@ -53,22 +53,24 @@ def read_graph(path, digest):
     return graph
 
 
-def _exportable(model):
+def _exportable(model, fuse=None):
     """The network from pixels to depth as one module."""
     if not installed('torch'):
         raise ValueError(f'the first use of {model.path.name} in this runtime and precision '
                          f'exports it by torch, which is not installed: {NEEDS["torch"][1]}')
     import torch
-    return model.module().eval().to(memory_format=torch.contiguous_format)
+    module = model.module() if fuse is None else model.module(fuse)
+    return module.eval().to(memory_format=torch.contiguous_format)
 
 
-def openvino_model(model, module=None, shape=None):
+def openvino_model(model, fuse=None, shape=None):
     """A Model → an OpenVINO model, float32, of any batch and size, or of one `shape`. Needs torch.
 
-    module: a torch module made of the Model's, in its place.
+    fuse: run each up-projection's unpoolings as one convolution, whatever the encoder. int8 asks
+    for it: their uneven padding is computed apart, and keeps them from being quantised.
     """
     openvino = library()
-    module, example = module or _exportable(model), _example(model, shape)
+    module, example = _exportable(model, fuse), _example(model, shape)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
         return openvino.convert_model(module, example_input=example,
