@@ -18,7 +18,7 @@ from train.synthetic.furnish import footprint, overlap
 from train.synthetic.kinds import KINDS, ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
 from train.synthetic.rooms import compose
 from train.synthetic.shell import THICK
-from train.synthetic.views import CLEAR, Lenses, View, develop, rotation, sample_views
+from train.synthetic.views import CLEAR, Lenses, View, develop, lit, rotation, sample_views
 
 # every kind that a catalogue must have
 PIECES = sorted({
@@ -180,10 +180,13 @@ def test_the_camera_makes_a_picture_whatever_the_light():
     for brightness in (1e-2, 1.0, 1e4):
         picture = develop(scene * brightness, np.random.default_rng(1))
         assert picture.dtype == np.uint8 and picture.shape == scene.shape
-        assert 40 < picture.mean() < 220
+        assert 40 < picture.mean() < 220 and lit(picture)
     assert (develop(scene, np.random.default_rng(2)) == develop(
         scene, np.random.default_rng(2))).all()
-    assert develop(np.zeros_like(scene), rng).max() < 30
+    dark = develop(np.zeros_like(scene), rng)
+    assert dark.max() < 30 and not lit(dark)
+    dark[:8, :8] = 200  # a lamp far away
+    assert lit(dark)
 
 
 def view(height=0.3):

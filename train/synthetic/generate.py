@@ -14,7 +14,7 @@ import numpy as np
 
 from train.synthetic import frames
 from train.synthetic.rooms import compose
-from train.synthetic.views import Lenses, develop, sample_views
+from train.synthetic.views import Lenses, develop, lit, sample_views
 
 ROOMS_PER_PROCESS = 40  # Blender keeps some memory of each room
 
@@ -39,8 +39,9 @@ def make_room(number, options):
         render = prepare(bpy, size, options['samples'], Path(folder))
         for view in views:
             light, depth = render(view)
-            if (depth > 0).mean() > 0.5:
-                made.append((develop(light, rng), depth, view, int(rng.integers(70, 97))))
+            picture, quality = develop(light, rng), int(rng.integers(70, 97))
+            if (depth > 0).mean() > 0.5 and lit(picture):
+                made.append((picture, depth, view, quality))
     frames.write_room(out, number, room.kind, made)
     return number, len(made), time.monotonic() - started
 

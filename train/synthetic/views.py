@@ -11,6 +11,7 @@ import numpy as np
 
 CLEAR = 0.14     # m around the camera that are empty
 GRID = 9, 7      # rays that look whether there is something to see
+DARK = 24        # grey levels that some of a picture has to exceed
 
 
 @dataclass(frozen=True)
@@ -161,3 +162,8 @@ def develop(light, rng):
         picture += np.float32(rng.uniform(0.2, 0.7)) * (
             picture - cv2.GaussianBlur(picture, (0, 0), 1.0))
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+
+
+def lit(picture):
+    """Whether a camera's picture, uint8, shows anything: some places no lamp reaches."""
+    return bool(np.percentile(picture, 99) > DARK)
