@@ -29,12 +29,13 @@ def parse(argv):
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
     parser.add_argument('--views', type=int, default=10, help='of each room')
-    parser.add_argument('--height', nargs=2, type=float, default=(0.15, 1.7), metavar=BETWEEN,
+    parser.add_argument('--height', nargs=2, type=float, default=Lenses.height, metavar=BETWEEN,
                         help='of the camera above the floor, m')
-    parser.add_argument('--pitch', nargs=2, type=float, default=(-50, 15), metavar=BETWEEN,
+    parser.add_argument('--pitch', nargs=2, type=float, default=Lenses.pitch, metavar=BETWEEN,
                         help='degrees up')
-    parser.add_argument('--roll', type=float, default=2.0, help='standard deviation, degrees')
-    parser.add_argument('--fov', nargs=2, type=float, default=(45, 100), metavar=BETWEEN,
+    parser.add_argument('--roll', type=float, default=Lenses.roll,
+                        help='standard deviation, degrees')
+    parser.add_argument('--fov', nargs=2, type=float, default=Lenses.fov, metavar=BETWEEN,
                         help='horizontal field of view, degrees')
     parser.add_argument('--size', nargs=2, type=int, default=(352, 264), metavar=('W', 'H'))
     parser.add_argument('--samples', type=int, default=4, help='light paths of a pixel')

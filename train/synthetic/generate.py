@@ -39,9 +39,10 @@ def make_room(number, options):
         render = prepare(bpy, size, options['samples'], Path(folder))
         for view in views:
             light, depth = render(view)
-            picture, quality = develop(light, rng), int(rng.integers(70, 97))
-            if (depth > 0).mean() > 0.5 and lit(picture):
-                made.append((picture, depth, view, quality))
+            if (depth > 0).mean() > 0.5:
+                picture, quality = develop(light, rng), int(rng.integers(70, 97))
+                if lit(picture):
+                    made.append((picture, depth, view, quality))
     frames.write_room(out, number, room.kind, made)
     return number, len(made), time.monotonic() - started
 

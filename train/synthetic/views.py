@@ -111,7 +111,9 @@ def _interest(depth):
 
 
 def _pitch(rng, height, low, high):
-    """Half of low cameras look level, of high ones somewhat down, as robots' and people's do."""
+    """Half of low cameras look level, of high ones somewhat down, as robots' and people's do; the
+    others anywhere from low to high.
+    """
     middle = np.interp(math.log(height), [math.log(0.3), math.log(1.5)], [0.0, -10.0])
     pitch = float(rng.normal(middle, 8.0))
     return pitch if low <= pitch <= high and rng.random() < 0.5 else float(rng.uniform(low, high))
