@@ -156,6 +156,25 @@ class UpProjection(nn.Module):
         self.unpool_fused = None
 
 
+class Lateral(nn.Conv2d):
+    """A lateral connection (Harsányi et al. 2018, section 3): concatenate, then a 1×1 convolution.
+
+    The encoder's (N, skip, H, W) and the decoder's (N, narrow, H, W) → (N, narrow, H, W).
+    """
+
+    def __init__(self, skip, narrow):
+        super().__init__(skip + narrow, narrow, 1)
+        # each of the two by its own half of the weight, and their sum; the same map
+        self.apart = False
+
+    def forward(self, skip, x):
+        if not self.apart:
+            return super().forward(torch.cat((skip, x), dim=1))
+        count = skip.shape[1]
+        return (F.conv2d(x, self.weight[:, count:], self.bias)
+                + F.conv2d(skip, self.weight[:, :count]))
+
+
 class HybridDepthNet(nn.Module):
     """RGB to metric depth, fully convolutional.
 
@@ -186,7 +205,7 @@ class HybridDepthNet(nn.Module):
         self.up_projections = nn.ModuleList(
             UpProjection(wide, narrow) for wide, narrow in zip(widths, widths[1:]))
         self.laterals = nn.ModuleList(
-            nn.Conv2d(skip + narrow, narrow, 1)
+            Lateral(skip, narrow)
             for skip, narrow in zip(channels[-2::-1], widths[1:])) if lateral else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
@@ -198,19 +217,29 @@ class HybridDepthNet(nn.Module):
         for i, up_projection in enumerate(self.up_projections):
             x = up_projection(x)
             if self.laterals is not None:
-                x = self.laterals[i](torch.cat((skips[-1 - i], x), dim=1))
+                x = self.laterals[i](skips[-1 - i], x)
         return F.relu(self.head(self.dropout(x)))
 
     def fuse(self):
-        """Run each up-projection's unpoolings as one convolution; exact. Returns self."""
+        """Run each up-projection's unpoolings as one convolution, and lateral connections without
+        a concatenation; exact. Returns self.
+
+        What is concatenated shares one scale in int8, and the encoder's numbers are ten times as
+        large as the decoder's.
+        """
         for up_projection in self.up_projections:
             up_projection.fuse()
-        return self
+        return self._lateral_apart(True)
 
     def unfuse(self):
         """Undo :meth:`fuse`; exact. Returns self."""
         for up_projection in self.up_projections:
             up_projection.unfuse()
+        return self._lateral_apart(False)
+
+    def _lateral_apart(self, apart):
+        for lateral in self.laterals or ():
+            lateral.apart = apart
         return self
 
     def train_fused(self, enable=True):

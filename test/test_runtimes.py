@@ -14,9 +14,10 @@ import torch
 from hybrid_depth_ros.files import file_digest, write_whole
 from hybrid_depth_ros.models.hybrid import INT8
 from hybrid_depth_ros.network import FromPixels, HybridDepthNet
-from hybrid_depth_ros.runtimes import exports, fastest, kept
+from hybrid_depth_ros.runtimes import exports, fastest, kept, machine, openvino
 from hybrid_depth_ros.runtimes.exports import pack_graph, read_graph
 from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.weights import DATA, save_network
 
@@ -77,6 +78,33 @@ def test_the_fastest_is_chosen_and_remembered(cache, monkeypatch):
     made.clear()
     load_runtime(device='cpu', precision='fp32')  # another question
     assert sorted(made) == ['onnxruntime', 'openvino', 'torch']
+
+
+@pytest.mark.parametrize(('flags', 'tried'), [
+    ({'avx512f', 'avx512_bf16'}, ['bf16', 'fp32']),  # which one is faster differs: a trial tells
+    ({'avx512f', 'avx512_bf16', 'amx_bf16'}, ['bf16']),
+    ({'avx512f'}, ['fp32'])])
+def test_bf16_is_taken_for_granted_where_there_are_units_for_it(
+        flags, tried, weights, cache, monkeypatch):
+    made = []
+    monkeypatch.setattr(machine, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(fastest, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(fastest, 'installed', lambda name: name == 'torch')
+    monkeypatch.setattr(fastest, '_make', lambda name, precision, *_: (
+        made.append(precision), Fake(precision, 0.01 if precision == 'fp32' else 0.02))[1])
+    runtime, reason = load_runtime(str(weights), device='cpu')
+    assert made == tried
+    assert runtime.name == tried[-1]
+    assert reason.startswith(f'torch {tried[-1]}')
+
+
+@pytest.mark.parametrize(('flags', 'rest'), [({'avx512f', 'avx512_bf16'}, 'f32'),
+                                             ({'avx512f', 'amx_bf16'}, 'bf16')])
+def test_what_is_not_quantised_is_computed_in_what_is_fast(flags, rest, cache, monkeypatch):
+    monkeypatch.setattr(machine, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(openvino, 'openvino_precisions', lambda: ('bf16', 'fp16'))
+    runtime = OpenVinoRuntime(lambda _: (b'', b''), 'int8')
+    assert runtime._options['INFERENCE_PRECISION_HINT'] == rest
 
 
 def test_one_that_does_not_work_is_named_and_passed_over(cache, monkeypatch):

@@ -20,6 +20,7 @@ from hybrid_depth_ros.runtimes.machine import (
     RUNTIMES,
     choose_device,
     cpu_flags,
+    halves_pay,
     installed,
     versions,
 )
@@ -115,7 +116,7 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
     and the fastest wins; the winner is remembered for this machine, weights and versions, unless
     other programs kept the machine busy: then the next start tries again. precision
     ``auto``: int8 where the weights have a quantised graph and OpenVINO runs it, else bf16 or
-    fp16 where the processor computes it fast, else fp32.
+    fp16 where the processor computes it fast, else fp32; where that is not sure, both are tried.
     Raises ValueError for what is unknown, not installed or not possible, and what
     :func:`hybrid_depth_ros.models.open_model` raises.
     """
@@ -129,7 +130,7 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
     if runtime != 'auto' and runtime not in model.runtimes:
         raise ValueError(f'{model.name} does not run in {runtime}: set runtime to auto, or to '
                          + ' or '.join(model.runtimes))
-    candidates = {}
+    candidates = []
     for name in filter(model.runtimes.__contains__, suitable) if runtime == 'auto' else (runtime,):
         if not installed(name):
             if runtime == name:
@@ -140,9 +141,11 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
                              'torch or tensorrt')
         able = precisions(name, model, device)
         if precision == 'auto':
-            candidates[name] = able[0]
-        elif precision in able:
-            candidates[name] = precision
+            sure = able[0] == 'int8' or device != 'cpu' or halves_pay()
+            wanted = able[:1] if sure else dict.fromkeys((able[0], 'fp32'))
+        else:
+            wanted = {precision} & {*able}
+        candidates += [(name, one) for one in wanted]
     if not candidates:
         if precision == 'int8' and not model.int8:
             raise ValueError(f'{model.path} has no int8 graph beside it: make one by python -m '
@@ -158,14 +161,14 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # of whichever class the library likes
-        raise ValueError(f'{model.path} cannot run here by {" or ".join(candidates)} '
+        names = dict.fromkeys(name for name, _ in candidates)
+        raise ValueError(f'{model.path} cannot run here by {" or ".join(names)} '
                          f'({reason(error)}); set another runtime, precision or device') from error
 
 
 def _best(candidates, model, device):
     if len(candidates) == 1:
-        (name, precision), = candidates.items()
-        return _make(name, precision, model, device), f'{name} {precision}'
+        return _make(*candidates[0], model, device), ' '.join(candidates[0])
     key = hashlib.sha256(json.dumps([
         model.digest, candidates, device, platform.machine(), os.cpu_count(), sorted(cpu_flags()),
         versions(('torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu'))]).encode()).hexdigest()
@@ -173,29 +176,28 @@ def _best(candidates, model, device):
     with contextlib.suppress(OSError, ValueError):
         remembered = cache_folder() / 'choices' / key[:32]
         chosen, why = json.loads(remembered.read_text())
-        if chosen in candidates:
-            return (_make(chosen, candidates[chosen], model, device),
-                    f'{why}, by an earlier trial')
+        if tuple(chosen) in candidates:
+            return _make(*chosen, model, device), f'{why}, by an earlier trial'
     made, failed, pixels = {}, {}, model.trial()
-    for name, precision in candidates.items():
+    for candidate in candidates:
         try:
-            made[name] = _make(name, precision, model, device)
-            _turn(made[name], pixels, 0)  # the first run compiles
+            made[candidate] = _make(*candidate, model, device)
+            _turn(made[candidate], pixels, 0)  # the first run compiles
         except OSError:
             raise
         except Exception as error:  # one that doesn't work here must not stop the others
-            made.pop(name, None)
-            failed[name] = error
+            made.pop(candidate, None)
+            failed[candidate] = error
     if not made:
         raise next(iter(failed.values()))
     took, noise, sure = _compare(made, pixels)
     if not sure:
         again, noise, sure = _compare(made, pixels)
-        took = {name: min(took[name], again[name]) for name in took}
+        took = {candidate: min(took[candidate], again[candidate]) for candidate in took}
     chosen = min(took, key=took.__getitem__)
-    why = f'{chosen} {candidates[chosen]}: ' + ', '.join(
-        [f'{name} {candidates[name]} {1000 * took[name]:.0f} ms' for name in took]
-        + [f'{name} not possible ({reason(error)})' for name, error in failed.items()])
+    why = f'{" ".join(chosen)}: ' + ', '.join(
+        [f'{" ".join(candidate)} {1000 * took[candidate]:.0f} ms' for candidate in took]
+        + [f'{name} not possible ({reason(error)})' for (name, _), error in failed.items()])
     if not sure:
         why += '; other programs kept this machine busy meanwhile, so the next start tries again'
     elif noise > NOISE:

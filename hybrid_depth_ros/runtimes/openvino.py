@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from hybrid_depth_ros.files import cache_folder
 from hybrid_depth_ros.runtimes.kept import KeptGraphs
+from hybrid_depth_ros.runtimes.machine import halves_pay
 
 
 class OpenVinoRuntime(KeptGraphs):
@@ -24,7 +25,7 @@ class OpenVinoRuntime(KeptGraphs):
         self._read, self._graph = graph, None if one_by_one else graph(None)
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
         if precision == 'int8':  # what isn't quantised
-            precision = next((p for p in ('bf16', 'fp16') if p in openvino_precisions()), 'fp32')
+            precision = (*(openvino_precisions() if halves_pay() else ()), 'fp32')[0]
         self._options = {'INFERENCE_PRECISION_HINT': arithmetic[precision],
                          'PERFORMANCE_HINT': 'LATENCY'}
         with contextlib.suppress(OSError, UnicodeEncodeError):  # it takes names of UTF-8 alone
