@@ -293,6 +293,24 @@ predictor(np.zeros((480, 640, 3), np.uint8))
     assert not list(home.iterdir())
 
 
+def test_each_of_two_things_that_meet_has_its_own_scale_in_int8():
+    """What is concatenated shares one. The decoder's numbers were 0 to 2 where the encoder's beside
+    them were -43 to 38, so that they had a dozen levels, and depth a grid."""
+    graph = openvino.core().read_model(*read_graph(
+        DATA / 'lite-nyu-int8.zip', file_digest(DATA / 'lite-nyu.safetensors')))
+    after_relu = 0
+    for operation in graph.get_ordered_ops():
+        if operation.get_type_name() != 'FakeQuantize':
+            continue
+        source, low = (operation.input_value(i).get_node() for i in (0, 1))
+        if source.get_type_name() in ('Relu', 'Clamp'):
+            while low.get_type_name() != 'Constant':
+                low = low.input_value(0).get_node()
+            after_relu += 1
+            assert low.get_data().min() > -0.01, operation.get_friendly_name()
+    assert after_relu > 30
+
+
 def test_quantising_does_not_telephone_home(tmp_path):
     """openvino#34588's kind: NNCF looked up the same host at its import."""
     for name in ('nncf', 'openvino_telemetry'):
