@@ -175,7 +175,7 @@ def _gathered(u, v, x, front, ratio, share, jump):
     total = np.bincount(cell, weights)
     mean = [np.bincount(cell, weights * values) / total
             for values in (u, v, x, front, ratio, jump, share)]
-    agreed = np.bincount(cell, agrees).clip(1)
+    agreed = np.maximum(np.bincount(cell, agrees), 1)
     noise = ((process.NOISE_SD ** 2 + mean[6] ** 2) * (0.3 + 0.7 / agreed)
              + (process.EDGE_NOISE * mean[5]) ** 2)
     return tuple(values.astype(np.float32) for values in mean[:4]), mean[4], agreed / members, noise
@@ -200,9 +200,11 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     offset = process.offset_variance(middle)
     step = 8 if min(seen.shape) >= 16 else 1  # of the cells where doubt is computed
     some = np.s_[step // 2::step, step // 2::step]
-    coarse = np.broadcast_arrays(grid_u[some[1]], grid_v[some[0], None], seen[some], front[some])
+    shape = seen[some].shape
+    coarse = (np.tile(grid_u[some[1]], shape[0]), grid_v[some[0]].repeat(shape[1]),
+              seen[some].ravel(), front[some].ravel())
     # the knots, and behind them those cells
-    places = process.places(*(np.concatenate((a, b.ravel())) for a, b in zip(knots, coarse)), level)
+    places = process.places(*map(np.concatenate, zip(knots, coarse)), level)
     knots, cells = ([values[part] for values in places]
                     for part in (slice(values.size), slice(values.size, None)))
     covariances = process.covariance(places, knots, offset)
@@ -231,7 +233,7 @@ def _correction(seen, level, u, v, x, ratio, share, cell, grid_u, grid_v):
     # as Wiener's filter: far from all anchors only a correction that is large against its doubt
     variance = process.variance(cells, covariances[values.size:], inverse, offset)
     doubt = _doubt(grid, knots, values, weights / noise,
-                   cv2.resize(variance.reshape(coarse[0].shape), seen.shape[::-1]))
+                   cv2.resize(variance.reshape(shape), seen.shape[::-1]))
     square = field * field
     doubt += square
     doubt += np.float32(1e-12)
@@ -260,11 +262,15 @@ def _doubt(grid, knots, values, surety, variance):
     surety = (surety / surety.sum()).astype(np.float32)
     middle = float(surety @ values)
     spread = float(np.sqrt(surety @ (values - middle) ** 2))
-    lowest = x.min()
-    levels = lowest + _STEPS * (x.max() - lowest)
+    lowest, highest = process.ends(x)
+    levels = lowest + _STEPS * np.float32(highest - lowest)
     layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
     unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
-    doubt = variance + np.interp(x, levels, unseen).astype(np.float32)
+    below, between = process.between_levels(x, lowest, highest, LEVELS)
+    doubt = np.diff(unseen)[below]
+    doubt *= between
+    doubt += unseen[below]
+    doubt += variance
     across, down = (process.rbf(side[1::2] if side.size > 1 else side, place, length)
                     for side, place, length in ((u, knots[0], BESIDE_U), (v, knots[1], BESIDE_V)))
     down *= surety
@@ -283,8 +289,8 @@ def _doubt(grid, knots, values, surety, variance):
 
 def _detail(off, weights, cell, shape):
     """What anchors still say in their own cells, blurred: by normalised convolution."""
-    size = shape[0] * shape[1]
-    sums = np.dstack([np.bincount(cell, values, size).reshape(shape).astype(np.float32)
-                      for values in (weights * off, weights)])
+    sums = np.empty((*shape, 2), np.float32)
+    for number, values in enumerate((weights * off, weights)):
+        sums[..., number] = np.bincount(cell, values, shape[0] * shape[1]).reshape(shape)
     sums = cv2.GaussianBlur(sums, (7, 7), 1.2, borderType=cv2.BORDER_CONSTANT)
     return sums[..., 0] / (sums[..., 1] + np.float32(1.5 / (2 * np.pi * 1.2 ** 2)))

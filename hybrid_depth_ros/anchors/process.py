@@ -76,11 +76,10 @@ def _alike(a, b, inverse):
         squares[..., 2 * number + 1] = values
     squares[..., 6] = 1
     parts = np.empty((7, len(inverse), b[0].size), np.float32)
-    for number, scale in enumerate(inverse):
-        parts[:6:2, number] = scale * np.float32(-0.5)
-        np.multiply(scale, b, out=parts[1:6:2, number])
-        np.einsum('ij,ij->j', parts[1:6:2, number], b, out=parts[6, number])
-    parts[6] *= np.float32(-0.5)
+    scale, b = inverse.transpose(1, 0, 2), np.stack(b)[:, None]
+    parts[:6:2] = scale * np.float32(-0.5)
+    np.multiply(scale, b, out=parts[1:6:2])
+    np.multiply(parts[1:6:2] * np.float32(-0.5), b).sum(0, out=parts[6])
     k = _product(squares.reshape(-1, 7), parts.reshape(7, -1))
     np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k)
@@ -137,6 +136,20 @@ def variance(cells, covariance, inverse, offset):
     return np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
 
 
+def ends(x):
+    """The lowest of an array's numbers, and a little more than the highest."""
+    return float(x.min()), float(x.max()) + 1e-3
+
+
+def between_levels(x, lowest, highest, levels):
+    """Where numbers lie among so many levels, as even steps from `lowest` to `highest`: the index
+    of the one below, int32, and the share of the way to the next, float32."""
+    between = (x - np.float32(lowest)) * np.float32((levels - 1) / (highest - lowest))
+    below = np.minimum(between.astype(np.int32), levels - 2)
+    between -= below
+    return below, between
+
+
 def mean(grid, knots, weights, offset):
     """The process's mean on a grid: Σ weights · covariance with the knots, float32 rows×columns.
 
@@ -149,16 +162,14 @@ def mean(grid, knots, weights, offset):
     trends = weights @ trends
     constant = np.float32(offset * float(weights.sum()))
     weights *= near2
-    lowest, highest = float(x.min()), float(x.max()) + 1e-3
+    lowest, highest = ends(x)
     levels = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
     step = (highest - lowest) / (levels - 1)
     by_level = rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
                     x2, COLUMN_X).T
     by_column = _product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
                          by_level).ravel()
-    between = (x - np.float32(lowest)) * np.float32(1 / step)
-    below = np.minimum(between.astype(np.int32), levels - 2)
-    between -= below
+    below, between = between_levels(x, lowest, highest, levels)
     below += np.arange(u.size, dtype=np.int32) * levels
     mean = by_column[below]
     below += 1
