@@ -224,8 +224,8 @@ class HybridDepthNet(nn.Module):
         """Run each up-projection's unpoolings as one convolution, and lateral connections without
         a concatenation; exact. Returns self.
 
-        What is concatenated shares one scale in int8, and the encoder's numbers are ten times as
-        large as the decoder's.
+        What is concatenated shares one scale in int8, and the encoder's numbers are up to ten times
+        as large as the decoder's.
         """
         for up_projection in self.up_projections:
             up_projection.fuse()

@@ -294,8 +294,8 @@ predictor(np.zeros((480, 640, 3), np.uint8))
 
 
 def test_each_of_two_things_that_meet_has_its_own_scale_in_int8():
-    """What is concatenated shares one. The decoder's numbers were 0 to 2 where the encoder's beside
-    them were -43 to 38, so that they had a dozen levels, and depth a grid."""
+    """What is concatenated shares one. The decoder's numbers were 0 to 5 where the encoder's beside
+    them were -43 to 38, so that they had fifteen levels."""
     graph = openvino.core().read_model(*read_graph(
         DATA / 'lite-nyu-int8.zip', file_digest(DATA / 'lite-nyu.safetensors')))
     after_relu = 0

@@ -3,7 +3,8 @@
 Post-training: NNCF watches the activations of training pictures in the OpenVINO graph, and
 chooses a scale for each. The first two layers stay in floating point. The result lies beside the
 weights, and `runtime: openvino` with `precision: int8` (or auto) takes it. It is kept only where δ1
-and REL on held-out pictures of every kind stay; where they don't, more of the first layers are left.
+and REL on held-out pictures of every kind stay; where they don't, more of the first layers are
+left.
 """
 
 import io
@@ -23,8 +24,8 @@ from train.datasets.pairs import equally_spaced, ranges
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
 MOST_LOSS, MOST_RISE = 0.005, 0.01  # of δ1 and of REL that int8 may cost, on each set
-# How many of the first convolutions stay in floating point. The first two see the picture itself, by
-# few weights: the rounding of these costs more than that of all others, and to leave them no time.
+# How many of the first convolutions stay in floating point. The first two see the picture itself by
+# few weights: their rounding costs more than that of all others, and leaving them hardly any time.
 LEFT = (2, 10, 30)
 OUTLIERS = 1e-3  # share of a layer's numbers in a picture that may lie outside of its range
 
