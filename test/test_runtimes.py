@@ -82,20 +82,22 @@ def test_the_fastest_is_chosen_and_remembered(cache, monkeypatch):
 
 @pytest.mark.parametrize(('flags', 'tried'), [
     ({'avx512f', 'avx512_bf16'}, ['bf16', 'fp32']),  # which one is faster differs: a trial tells
-    ({'avx512f', 'avx512_bf16', 'amx_bf16'}, ['bf16']),
-    ({'avx512f'}, ['fp32'])])
+    ({'avx512f', 'avx512_bf16', 'amx_bf16'}, ['bf16'])])
 def test_bf16_is_taken_for_granted_where_there_are_units_for_it(
         flags, tried, weights, cache, monkeypatch):
     made = []
     monkeypatch.setattr(machine, 'cpu_flags', lambda: flags)
     monkeypatch.setattr(fastest, 'cpu_flags', lambda: flags)
-    monkeypatch.setattr(fastest, 'installed', lambda name: name == 'torch')
+    monkeypatch.setattr(fastest, 'openvino_precisions', lambda: ('bf16', 'fp16'))
     monkeypatch.setattr(fastest, '_make', lambda name, precision, *_: (
         made.append(precision), Fake(precision, 0.01 if precision == 'fp32' else 0.02))[1])
-    runtime, reason = load_runtime(str(weights), device='cpu')
+    runtime, reason = load_runtime(str(weights), 'openvino')
     assert made == tried
     assert runtime.name == tried[-1]
-    assert reason.startswith(f'torch {tried[-1]}')
+    assert reason.startswith(f'openvino {tried[-1]}')
+    made.clear()
+    load_runtime(str(weights), 'torch', device='cpu')
+    assert made == tried[-1:]
 
 
 @pytest.mark.parametrize(('flags', 'rest'), [({'avx512f', 'avx512_bf16'}, 'f32'),

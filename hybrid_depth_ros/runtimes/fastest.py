@@ -44,7 +44,7 @@ def precisions(runtime, model, device):
         return (*(['int8'] if model.int8 else []), *openvino_precisions(), 'fp32')
     if device != 'cpu':
         return 'fp16', 'bf16', 'fp32'
-    fast = {'avx512_bf16', 'amx_bf16', 'bf16'} & cpu_flags()
+    fast = {'amx_bf16', 'bf16'} & cpu_flags()
     return ('bf16', 'fp32', 'fp16') if fast else ('fp32', 'bf16', 'fp16')
 
 
