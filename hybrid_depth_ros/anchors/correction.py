@@ -25,10 +25,10 @@ from hybrid_depth_ros.anchors.smoothing import State, carry, median
 # ASUNDER for the standard deviation of all anchors' log ratios: where they differ among themselves,
 # they say little of the rest. Unless they agree within AGREE and COMMON of what all of them say, it
 # grows by STRANGE too, and by APART for the distance in log depth from the anchors of the column.
-DAMPING, UNSEEN_SD, UNSEEN = 0.048, 0.128, 0.09
-ASUNDER, AGREE, COMMON, STRANGE, APART, LITTLE = 9.0, 0.03, 0.25, 0.9, 3.5, 0.02
+DAMPING, UNSEEN_SD, UNSEEN = 0.07, 0.128, 0.09
+ASUNDER, AGREE, COMMON, STRANGE, APART, LITTLE = 11.0, 0.03, 0.25, 1.4, 3.5, 0.02
 BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
-GRID = 64            # cells along the longer side, in which the correction is computed
+GRID = 48            # cells along the longer side, in which the correction is computed
 FINE = 32            # cells along that side in which anchors are gathered for the fit, or fewer,
 KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
 THIN = 6000          # anchors that are fitted; all are judged
