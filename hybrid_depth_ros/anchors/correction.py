@@ -39,7 +39,6 @@ REJECT = 0.2         # log depth off the correction from which an anchor counts 
 ROUNDS = 3           # one less where MANY anchors make a knot: their median has met outliers before
 MANY = 3
 LEVELS = 32          # of log depth, for which what depends on it alone is computed
-_STEPS = np.linspace(0, 1, LEVELS, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -262,11 +261,9 @@ def _doubt(grid, knots, values, surety, variance):
     surety = (surety / surety.sum()).astype(np.float32)
     middle = float(surety @ values)
     spread = float(np.sqrt(surety @ (values - middle) ** 2))
-    lowest, highest = process.ends(x)
-    levels = lowest + _STEPS * np.float32(highest - lowest)
+    levels, below, between = process.among_levels(x, *process.ends(x), LEVELS)
     layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
     unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
-    below, between = process.between_levels(x, lowest, highest, LEVELS)
     doubt = np.diff(unseen)[below]
     doubt *= between
     doubt += unseen[below]

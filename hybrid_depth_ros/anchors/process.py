@@ -141,13 +141,18 @@ def ends(x):
     return float(x.min()), float(x.max()) + 1e-3
 
 
-def between_levels(x, lowest, highest, levels):
-    """Where numbers lie among so many levels, as even steps from `lowest` to `highest`: the index
-    of the one below, int32, and the share of the way to the next, float32."""
-    between = (x - np.float32(lowest)) * np.float32((levels - 1) / (highest - lowest))
-    below = np.minimum(between.astype(np.int32), levels - 2)
+def among_levels(x, lowest, highest, count):
+    """Even steps from `lowest` to `highest`, and where numbers lie among them.
+
+    Returns the levels, 1-D float32; for each number the index of the level below, int32, and the
+    share of the way to the next, float32.
+    """
+    step = (highest - lowest) / (count - 1)
+    levels = np.arange(count, dtype=np.float32) * np.float32(step) + np.float32(lowest)
+    between = (x - np.float32(lowest)) * np.float32(1 / step)
+    below = np.minimum(between.astype(np.int32), count - 2)
     between -= below
-    return below, between
+    return levels, below, between
 
 
 def mean(grid, knots, weights, offset):
@@ -163,14 +168,11 @@ def mean(grid, knots, weights, offset):
     constant = np.float32(offset * float(weights.sum()))
     weights *= near2
     lowest, highest = ends(x)
-    levels = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
-    step = (highest - lowest) / (levels - 1)
-    by_level = rbf(np.arange(levels, dtype=np.float32) * np.float32(step) + np.float32(lowest),
-                    x2, COLUMN_X).T
+    count = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
+    levels, below, between = among_levels(x, lowest, highest, count)
     by_column = _product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
-                         by_level).ravel()
-    below, between = between_levels(x, lowest, highest, levels)
-    below += np.arange(u.size, dtype=np.int32) * levels
+                         rbf(levels, x2, COLUMN_X).T).ravel()
+    below += np.arange(u.size, dtype=np.int32) * count
     mean = by_column[below]
     below += 1
     above = by_column[below]
