@@ -300,6 +300,36 @@ def test_smoothing_takes_the_flicker_without_any_anchor(rooms):
     np.testing.assert_array_equal(plain.depth, frames[1])  # unless it is asked for
 
 
+def parts(ratio):
+    """Log scale of 12 parts of a picture."""
+    return np.log(np.median(ratio.reshape(3, 40, 4, -1).swapaxes(1, 2).reshape(12, -1), axis=1))
+
+
+def test_smoothing_takes_the_flicker_of_parts_too(rooms):
+    truth, seen = (depth[::4, ::4] for depth in rooms[0])
+    rng, previous, before, after = np.random.default_rng(0), None, [], []
+    for number in range(60):
+        flicker = cv2.resize(rng.normal(0, 0.01, (3, 4)).astype(np.float32), seen.shape[::-1],
+                             interpolation=cv2.INTER_NEAREST)
+        depth = seen * np.exp(flicker)
+        previous = anchored(depth, None, previous, stamp=number / 30, smooth=True)
+        before.append(parts(depth / truth))
+        after.append(parts(previous.depth / truth))
+    assert np.diff(after, axis=0).std() < np.diff(before, axis=0).std() / 2
+
+
+@pytest.mark.parametrize('rate', (10, 30))
+def test_what_moves_by_itself_is_hardly_behind(rooms, rate):
+    """A person who comes nearer by 0.4 of log depth in a second, while nothing else moves."""
+    seen, previous, moves = rooms[0][1][::4, ::4], None, np.s_[30:120, 60:100]
+    for number in range(2 * rate):
+        depth = seen.copy()
+        depth[moves] *= np.float32(0.8 * np.exp(-0.4 * number / rate))
+        previous = anchored(depth, None, previous, stamp=number / rate, smooth=True)
+        off = np.abs(np.log(previous.depth / depth))
+        assert off.max() < 0.035  # its part's 0.02, and the whole picture's
+
+
 def test_smoothing_has_no_lag_behind_steady_motion_nor_at_a_cut(rooms):
     seen, previous = rooms[0][1], None
     for number in range(60):  # towards everything, at 10 % a second

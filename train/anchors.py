@@ -128,6 +128,16 @@ def floor_table(predictor, seeds, views=2):
     return '\n'.join(lines)
 
 
+def log_scales(ratio, parts=(3, 4)):
+    """Log of the median of predicted / true depth, then of the median in parts beside each other.
+
+    ratio: H×W, which are multiples of `parts`, rows and columns. Returns float 1 + parts.
+    """
+    rows, columns = parts
+    tiles = ratio.reshape(rows, ratio.shape[0] // rows, columns, -1).swapaxes(1, 2)
+    return np.log([np.median(ratio), *np.median(tiles.reshape(rows * columns, -1), axis=1)])
+
+
 def flicker_table(predictor, seeds, seconds=12, cuts=12):
     """How scale changes from frame to frame of a walk, without and with smoothing, as text.
 
@@ -143,12 +153,13 @@ def flicker_table(predictor, seeds, seconds=12, cuts=12):
             previous, scales = None, []
             for number, (depth, truth) in enumerate(walk[::RATES[0] // rate]):
                 previous = anchored(depth, None, previous, stamp=number / rate, smooth=True)
-                scales.append([np.log(np.median(seen[::4, ::4] / truth))
+                scales.append([log_scales(seen[::4, ::4] / truth)
                                for seen in (depth, previous.depth)])
-            before, after = np.diff(scales, axis=0).std(0)
+            changes = np.diff(scales, axis=0).std(0)  # (without, with) × (the whole, its parts)
+            figures = [f'{before:.4f} → {after:.4f} ({before / after:.1f} times less)'
+                       for before, after in (changes[:, 0], changes[:, 1:].mean(1))]
             lines.append(f'room {seed}, {rate} frames a second: standard deviation of log scale '
-                         f'from frame to frame {before:.4f} → {after:.4f} '
-                         f'({before / after:.1f} times less)')
+                         f'from frame to frame {figures[0]}, that of parts {figures[1]}')
         ended = 0
         for place in range(cuts):
             rgb, _ = other.render(CAMERA, other.camera_pose(WALK_SECONDS * place / cuts))

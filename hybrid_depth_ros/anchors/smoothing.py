@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 INTERVAL = 0.1     # seconds between frames that carry no stamps
@@ -17,13 +18,17 @@ SURE = 40
 STEADY = 2.0       # times the time constant: over which the scale of the whole picture is smoothed
 # Log of how far its mean is off over a time constant where that time is halved: flicker has no
 # mean, and a robot that stops is not to be told for long that its room still comes nearer.
-LAG = 0.03
+LAG = 0.015
+REGION = 4         # cells along the side of regions that are smoothed by themselves besides,
+BRIEFLY = 0.4      # over so many time constants, and by so much log depth at most that what moves
+REGION_MOST = 0.02  # by itself is never farther behind
 
 
 class State(NamedTuple):
     """What the next frame is told. seen: float32 grid, log depth as the network gave it. field:
     log correction that the anchors gave, or None. level, rate: log of what smooths the scale,
-    and its change in a second; lag: the mean of level.
+    and its change in a second; lag: the mean of level. regions: float32, what is smoothed besides
+    in each REGION of cells, or None.
     """
 
     stamp: float
@@ -32,6 +37,7 @@ class State(NamedTuple):
     level: float = 0.0
     rate: float = 0.0
     lag: float = 0.0
+    regions: np.ndarray | None = None
 
 
 def median(values):
@@ -67,6 +73,7 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     the whole picture with its trend (a fading-memory filter of second order, which has no lag
     behind steady motion: N. Morrison, Introduction to Sequential Smoothing and Prediction, 1969)
     and takes what jumps for the network's flicker; where it stays off one way, motion has changed.
+    What regions of the picture change besides is smoothed too, but no farther than REGION_MOST.
     """
     last = getattr(previous, 'state', previous)
     if last is not None and stamp is None:
@@ -78,13 +85,23 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
             or not 0 < passed <= GAP or is_cut(last.seen, seen, passed)):
         return measured, State(stamp, seen, measured)
     kept = float(np.exp(-passed / time_constant))
-    level, rate, lag = 0.0, 0.0, 0.0
-    if smooth:
-        level = last.level - middle_half(seen - last.seen) + last.rate * passed
+    level, rate, lag, regions = 0.0, 0.0, 0.0, None
+    if smooth and measured is None:
+        change = seen - last.seen
+        common = middle_half(change)
+        level = last.level - common + last.rate * passed
         lag = level + kept * (last.lag - level)
         steady = kept ** ((1 + (lag / LAG) ** 2) / STEADY)
         rate = last.rate - (1 - steady) ** 2 * level / passed
         level *= steady ** 2
+        change -= np.float32(common)
+        regions = -cv2.resize(change.clip(-REGION_MOST, REGION_MOST),
+                              [-(-size // REGION) for size in change.shape[::-1]],
+                              interpolation=cv2.INTER_AREA)
+        if last.regions is not None:
+            regions += last.regions
+        regions *= np.float32(kept ** (1 / BRIEFLY))
+        regions = regions.clip(-REGION_MOST, REGION_MOST)
     field = last.field
     if measured is None:
         if field is not None:
@@ -94,9 +111,8 @@ def carry(previous, seen, measured, anchors, stamp, time_constant, smooth):
     else:
         share = kept * max(0.0, 1 - anchors / SURE)
         field = measured + np.float32(share) * (field - measured)
-    if measured is not None:
-        level, rate, lag = 0.0, 0.0, 0.0
     corrected = field
-    if level:
-        corrected = np.full_like(seen, level) if field is None else field + np.float32(level)
-    return corrected, State(stamp, seen, field, level, rate, lag)
+    if regions is not None:
+        smoothed = cv2.resize(regions, seen.shape[::-1]) + np.float32(level)
+        corrected = smoothed if field is None else field + smoothed
+    return corrected, State(stamp, seen, field, level, rate, lag, regions)

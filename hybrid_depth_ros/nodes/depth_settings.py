@@ -53,7 +53,7 @@ SETTINGS = (
             range=(0.0, 60.0), unit='s', changeable=True),
     Setting('anchor_time_constant', 0.5, 'what corrections are averaged over; 0: each image is by '
             'itself', range=(0.0, 60.0), unit='s', changeable=True),
-    Setting('temporal_smoothing', False, "take out how the network's scale flickers, where no "
+    Setting('temporal_smoothing', False, "take out how the network's depth flickers, where no "
             'anchor gives it', changeable=True),
     Setting('fixed_frame', 'odom', 'TF frame that stays while the robot moves between an anchor '
             'and an image; empty: none', changeable=True),
