@@ -23,7 +23,7 @@ UNTHREADED, UNTHREADED_SIDE = 1 << 18, 112  # multiplications, and the side of a
 # for which OpenBLAS starts no threads: on a busy machine they take longer than the work
 
 
-def _product(a, b):
+def product(a, b):
     """a @ b, in pieces that are ``UNTHREADED``."""
     rows = max(1, UNTHREADED // b.size)
     if len(a) <= rows:
@@ -40,10 +40,10 @@ def inverse(matrix):
     if len(matrix) <= UNTHREADED_SIDE:
         return np.linalg.inv(matrix)
     first = inverse(matrix[:half, :half])
-    between = _product(np.ascontiguousarray(matrix[half:, :half]), first)
-    second = inverse(matrix[half:, half:] - _product(between, matrix[:half, half:]))
-    corner = -_product(second, between)
-    return np.block([[first - _product(np.ascontiguousarray(between.T), corner), corner.T],
+    between = product(np.ascontiguousarray(matrix[half:, :half]), first)
+    second = inverse(matrix[half:, half:] - product(between, matrix[:half, half:]))
+    corner = -product(second, between)
+    return np.block([[first - product(np.ascontiguousarray(between.T), corner), corner.T],
                      [corner, second]])
 
 
@@ -62,25 +62,25 @@ def nearness(x, level):
 
 
 _LENGTHS = ((COLUMN_U, np.inf, COLUMN_X), (SMOOTH_U, SMOOTH_V, np.inf), (NEAR_U, NEAR_V, NEAR_X))
-_INVERSE = np.array(_LENGTHS, np.float32)[..., None] ** -2
+_INVERSE = np.array(_LENGTHS, np.float32).T[..., None] ** -2
 
 
 def _alike(a, b, inverse):
     """exp(−Σ (difference / length)² / 2) of all pairs of a with b, float32, for each of several
     kinds of lengths: beside each other. a: (u, v, x), float32, that broadcast to one shape; b:
-    likewise, 1-D; inverse: 1 / length² of each, kinds×3×1, in sides.
+    likewise, 1-D; inverse: 1 / length² of each, 3×kinds×1, in sides.
     """
     squares = np.empty((*np.broadcast(*a).shape, 7), np.float32)
     for number, values in enumerate(a):
         np.multiply(values, values, out=squares[..., 2 * number])
         squares[..., 2 * number + 1] = values
     squares[..., 6] = 1
-    parts = np.empty((7, len(inverse), b[0].size), np.float32)
-    scale, b = inverse.transpose(1, 0, 2), np.stack(b)[:, None]
-    parts[:6:2] = scale * np.float32(-0.5)
-    np.multiply(scale, b, out=parts[1:6:2])
-    np.multiply(parts[1:6:2] * np.float32(-0.5), b).sum(0, out=parts[6])
-    k = _product(squares.reshape(-1, 7), parts.reshape(7, -1))
+    parts = np.empty((7, inverse.shape[1], b[0].size), np.float32)
+    b = np.concatenate(b).reshape(3, 1, -1)
+    parts[:6:2] = inverse * np.float32(-0.5)
+    np.multiply(inverse, b, out=parts[1:6:2])
+    np.multiply(parts[1:6:2], b * np.float32(-0.5)).sum(0, out=parts[6])
+    k = product(squares.reshape(-1, 7), parts.reshape(7, -1))
     np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k)
 
@@ -129,30 +129,11 @@ def variance(cells, covariance, inverse, offset):
     covariance: theirs with the knots, cells×knots; inverse: of the knots' with their noise.
     """
     k = covariance.astype(np.float64)  # a small difference of large numbers
-    explained = _product(k, inverse)
+    explained = product(k, inverse)
     explained *= k
     prior = (offset + (cells[4] ** 2).sum(-1)
              + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[3] ** 2)
     return np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
-
-
-def ends(x):
-    """The lowest of an array's numbers, and a little more than the highest."""
-    return float(x.min()), float(x.max()) + 1e-3
-
-
-def among_levels(x, lowest, highest, count):
-    """Even steps from `lowest` to `highest`, and where numbers lie among them.
-
-    Returns the levels, 1-D float32; for each number the index of the level below, int32, and the
-    share of the way to the next, float32.
-    """
-    step = (highest - lowest) / (count - 1)
-    levels = np.arange(count, dtype=np.float32) * np.float32(step) + np.float32(lowest)
-    between = (x - np.float32(lowest)) * np.float32(1 / step)
-    below = np.minimum(between.astype(np.int32), count - 2)
-    between -= below
-    return levels, below, between
 
 
 def mean(grid, knots, weights, offset):
@@ -167,10 +148,14 @@ def mean(grid, knots, weights, offset):
     trends = weights @ trends
     constant = np.float32(offset * float(weights.sum()))
     weights *= near2
-    lowest, highest = ends(x)
+    lowest, highest = float(x.min()), float(x.max()) + 1e-3
     count = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
-    levels, below, between = among_levels(x, lowest, highest, count)
-    by_column = _product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
+    step = (highest - lowest) / (count - 1)
+    levels = np.arange(count, dtype=np.float32) * np.float32(step) + np.float32(lowest)
+    between = (x - np.float32(lowest)) * np.float32(1 / step)
+    below = np.minimum(between.astype(np.int32), count - 2)
+    between -= below
+    by_column = product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
                          rbf(levels, x2, COLUMN_X).T).ravel()
     below += np.arange(u.size, dtype=np.int32) * count
     mean = by_column[below]
@@ -180,10 +165,10 @@ def mean(grid, knots, weights, offset):
     above *= between
     mean += above
     half = [(side[::2] + side[1::2]) / 2 if side.size % 2 == 0 else side for side in (u, v)]
-    smooth = _product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
+    smooth = product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
                       rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
-    alike = _alike((u, v[:, None], x), knots[:3], _INVERSE[2:])
+    alike = _alike((u, v[:, None], x), knots[:3], _INVERSE[:, 2:])
     mean += (alike @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
     mean *= near
     mean += np.float32(SLOPE_SD * trends[0]) * x
