@@ -282,10 +282,10 @@ def test_how_far_a_correction_is_followed_is_learnt_and_can_be_asked(rooms):
 
     def follow(each, whole):
         asked.append((each, whole))
-        return np.zeros(each.shape[:2], np.float32)
+        return np.zeros(each.shape[1:], np.float32)
     none = anchored(seen, anchors, follow=follow)
     (each, whole), = asked
-    assert each.shape == (36, 48, trust.EACH) and whole.shape == (trust.WHOLE,)
+    assert each.shape == (trust.EACH, 36, 48) and whole.shape == (trust.WHOLE,)
     assert each.dtype == whole.dtype == np.float32
     made = trust.share(each, whole)
     assert made.shape == (36, 48) and made.dtype == np.float32

@@ -69,12 +69,12 @@ def test_a_fit_learns_where_anchors_tell_the_truth(monkeypatch):
         'each', 'whole', 'bias', 'out', 'out_bias')])
     new = sample(rng, 20, True)
     each, whole = np.float32(new['each']), np.float32(new['whole'])
-    made = np.stack([trust.share(one[None], other)[0] for one, other in zip(each, whole)])
+    made = np.stack([trust.share(one.T[:, None], other)[0] for one, other in zip(each, whole)])
     low = each[..., 3] < -0.5
     assert made[low].mean() > 0.6 and made[each[..., 3] > 0.5].mean() < 0.2
     nothing = training.fit([sample(rng, 200, False)], steps=300)
     monkeypatch.setattr(trust, '_LAYERS', list(nothing.values()))
-    assert trust.share(each[0][None], whole[0]).max() < 0.2
+    assert trust.share(each[0].T[:, None], whole[0]).max() < 0.2
 
 
 def test_command_writes_what_it_reads(tmp_path, monkeypatch, capsys):

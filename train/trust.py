@@ -31,6 +31,7 @@ HIDDEN = 16
 STEPS, PICTURES, RATE = 8000, 8, 4e-3  # of the fit; pictures in a step, of each file
 LOSS = 190.0         # how much more a picture counts that loses
 CLOSE = 1.0          # and |log of true / corrected depth|: beyond δ1, it is to be near
+CAUTION = 0.4        # added to the log of doubt in the end, for pictures unlike these
 RIGHT, SOFT = np.log(1.25), 0.04       # δ1's bound, and how gradually it is passed: log depth
 
 
@@ -103,7 +104,7 @@ def samples(predictor, dataset, every=1):
 
 def _note(found, depth, anchors, truth, rng):
     def follow(each, whole):
-        rows, columns = each.shape[:2]
+        rows, columns = each.shape[1:]
         height, width = truth.shape
         cell = rng.choice(rows * columns, CELLS, replace=rows * columns < CELLS)
         v = ((cell // columns + 0.5) * height / rows).astype(int)
@@ -111,7 +112,7 @@ def _note(found, depth, anchors, truth, rng):
         with np.errstate(divide='ignore', invalid='ignore'):
             wanted = np.where(truth[v, u] > 0, np.log(truth[v, u] / depth[v, u]), np.nan)
         if np.isfinite(wanted).any():
-            found['each'].append(each.reshape(-1, EACH)[cell])
+            found['each'].append(each.reshape(EACH, -1)[:, cell].T)
             found['whole'].append(whole)
             found['wanted'].append(wanted)
         return share(each, whole)
@@ -153,8 +154,8 @@ def fit(files, steps, seed=0):
         each, whole = of_each.weight / sds[0], of_whole.weight / sds[1]
         bias = of_each.bias - each @ means[0] - whole @ means[1]
         return {name: np.ascontiguousarray(values.numpy()) for name, values in (
-            ('each', each.T), ('whole', whole.T), ('bias', bias), ('out', out.weight[0]),
-            ('out_bias', out.bias))}
+            ('each', each), ('whole', whole.T), ('bias', bias), ('out', out.weight[0]),
+            ('out_bias', out.bias + CAUTION))}
 
 
 def _gain(correction, wanted):

@@ -20,7 +20,7 @@ EACH, WHOLE = 8, 4              # how many numbers ``known`` gives of a cell, an
 
 
 def known(grid, knots, values, surety, mean, variance):
-    """What the share depends on: of each cell, float32 rows×columns×EACH, and float32 WHOLE.
+    """What the share depends on: of each cell, float32 EACH×rows×columns, and float32 WHOLE.
 
     grid, knots: as of ``process.mean``; mean: what it gave. values, surety: of the knots, log
     ratios and what each of them counts. variance: of the process, float32, on a coarser grid.
@@ -38,20 +38,19 @@ def known(grid, knots, values, surety, mean, variance):
     across, down = (process.rbf(side[1::2] if side.size > 1 else side, place, length)
                     for side, place, length in ((u, knots[0], BESIDE_U), (v, knots[1], BESIDE_V)))
     beside = down @ across.T
-    coarse = np.empty((*beside.shape, 2), np.float32)
-    np.log(beside + np.float32(1e-6), out=coarse[..., 1])
     down *= surety
-    np.divide((down * knots[2]) @ across.T, down @ across.T, out=coarse[..., 0])
-    each = np.empty((*x.shape, EACH), np.float32)
-    each[..., 0] = mean
-    np.abs(mean, out=each[..., 1])
-    np.abs(mean - np.float32(middle), out=each[..., 2])
-    each[..., 3] = cv2.resize(np.log(variance), size)
-    coarse = cv2.resize(coarse, size)
-    np.abs(x - coarse[..., 0], out=each[..., 4])
-    each[..., 5] = x
-    each[..., 6] = front
-    each[..., 7] = coarse[..., 1]
+    seen = (down * knots[2]) @ across.T
+    seen /= down @ across.T
+    beside += np.float32(1e-6)
+    each = np.empty((EACH, *x.shape), np.float32)
+    each[0], each[5], each[6] = mean, x, front
+    np.abs(mean, out=each[1])
+    np.subtract(mean, np.float32(middle), out=each[2])
+    np.abs(each[2], out=each[2])
+    cv2.resize(np.log(variance), size, each[3])
+    np.subtract(x, cv2.resize(seen, size), out=each[4])
+    np.abs(each[4], out=each[4])
+    cv2.resize(np.log(beside), size, each[7])
     return each, np.array([np.log(spread + 0.003), middle, abs(middle), np.log(values.size)],
                           np.float32)
 
@@ -67,15 +66,15 @@ _LAYERS = _read()
 def share(each, whole):
     """Of each cell's correction that is made, 0…1: float32 rows×columns. Both as of ``known``."""
     of_each, of_whole, bias, out, out_bias = _LAYERS
-    hidden = process.product(each.reshape(-1, EACH), of_each)
-    hidden += whole @ of_whole + bias
+    hidden = process.product(of_each, each.reshape(EACH, -1))
+    hidden += (whole @ of_whole + bias)[:, None]
     np.maximum(hidden, 0, out=hidden)
-    doubt = (hidden @ out).reshape(each.shape[:2])
-    doubt += each[..., 3]
+    doubt = (out @ hidden).reshape(each.shape[1:])
+    doubt += each[3]
     doubt += out_bias
     np.minimum(doubt, np.float32(20), out=doubt)
     np.exp(doubt, out=doubt)
-    square = each[..., 1] * each[..., 1]
+    square = each[1] * each[1]
     doubt += square
     doubt += np.float32(1e-12)
     return np.divide(square, doubt, out=square)
