@@ -285,10 +285,10 @@ def test_how_far_a_correction_is_followed_is_learnt_and_can_be_asked(rooms):
         return np.zeros(each.shape[1:], np.float32)
     none = anchored(seen, anchors, follow=follow)
     (each, whole), = asked
-    assert each.shape == (trust.EACH, 36, 48) and whole.shape == (trust.WHOLE,)
+    assert each.ndim == 3 and len(each) == trust.EACH and whole.shape == (trust.WHOLE,)
     assert each.dtype == whole.dtype == np.float32
     made = trust.share(each, whole)
-    assert made.shape == (36, 48) and made.dtype == np.float32
+    assert made.shape == each.shape[1:] and made.dtype == np.float32
     assert (made >= 0).all() and (made <= 1).all() and made.std() > 1e-3
     # where beams are, what they say in their own cells is left
     far = np.abs(np.log(none.depth / seen))[:120]

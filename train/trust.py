@@ -31,7 +31,7 @@ HIDDEN = 16
 STEPS, PICTURES, RATE = 8000, 8, 4e-3  # of the fit; pictures in a step, of each file
 LOSS = 190.0         # how much more a picture counts that loses
 CLOSE = 1.0          # and |log of true / corrected depth|: beyond δ1, it is to be near
-CAUTION = 0.4        # added to the log of doubt in the end, for pictures unlike these
+CAUTION = 0.4        # added to the log of doubt in the end: other pictures are more unlike
 RIGHT, SOFT = np.log(1.25), 0.04       # δ1's bound, and how gradually it is passed: log depth
 
 

@@ -21,7 +21,7 @@ from hybrid_depth_ros.anchors import process, trust
 from hybrid_depth_ros.anchors.measured import Anchors
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
-GRID = 48            # cells along the longer side, in which the correction is computed
+GRID = 44            # cells along the longer side, in which the correction is computed
 SOME = 8             # every so many cells the process's variance is computed
 SCALE, NEARLY = 0.5, 0.15  # what all log ratios but a few have beyond this is taken as it is
 OWN = 0.05           # how many anchors' weight it takes to move depth in their own cells by half

@@ -66,23 +66,24 @@ _INVERSE = np.array(_LENGTHS, np.float32).T[..., None] ** -2
 
 
 def _alike(a, b, inverse):
-    """exp(−Σ (difference / length)² / 2) of all pairs of a with b, float32, for each of several
-    kinds of lengths: beside each other. a: (u, v, x), float32, that broadcast to one shape; b:
-    likewise, 1-D; inverse: 1 / length² of each, 3×kinds×1, in sides.
+    """exp(−Σ (difference / length)² / 2) of all pairs of b with a, float32 kinds×b×a, for each of
+    several kinds of lengths. a: (u, v, x), float32, that broadcast to one shape; b: likewise, 1-D;
+    inverse: 1 / length² of each, 3×kinds×1, in sides.
     """
-    squares = np.empty((*np.broadcast(*a).shape, 7), np.float32)
+    squares = np.empty((7, *np.broadcast(*a).shape), np.float32)
     for number, values in enumerate(a):
-        np.multiply(values, values, out=squares[..., 2 * number])
-        squares[..., 2 * number + 1] = values
-    squares[..., 6] = 1
-    parts = np.empty((7, inverse.shape[1], b[0].size), np.float32)
+        np.multiply(values, values, out=squares[2 * number])
+        squares[2 * number + 1] = values
+    squares[6] = 1
+    kinds, count = inverse.shape[1], b[0].size
+    parts = np.empty((7, kinds, count), np.float32)
     b = np.concatenate(b).reshape(3, 1, -1)
     parts[:6:2] = inverse * np.float32(-0.5)
     np.multiply(inverse, b, out=parts[1:6:2])
     np.multiply(parts[1:6:2], b * np.float32(-0.5)).sum(0, out=parts[6])
-    k = product(squares.reshape(-1, 7), parts.reshape(7, -1))
+    k = product(parts.reshape(7, -1).T, squares.reshape(7, -1))
     np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
-    return np.exp(k, k)
+    return np.exp(k, k).reshape(kinds, count, -1)
 
 
 def offset_variance(middle):
@@ -109,18 +110,16 @@ def covariance(a, b, offset):
 
     Returns float32 a×b.
     """
-    near, near2 = a[3], b[3]
-    parts = _alike(a[:3], b[:3], _INVERSE).reshape(near.size, len(_LENGTHS), near2.size)
-    k = parts[:, 0]
+    k, *others = _alike(a[:3], b[:3], _INVERSE)
     k *= np.float32(COLUMN_SD ** 2)
-    for number, sd in ((1, SMOOTH_SD), (2, NEAR_SD)):
-        parts[:, number] *= np.float32(sd ** 2)
-        k += parts[:, number]
-    k *= near2
-    k *= near[:, None]
-    k += a[4] @ b[4].T
+    for part, sd in zip(others, (SMOOTH_SD, NEAR_SD)):
+        part *= np.float32(sd ** 2)
+        k += part
+    k *= a[3]
+    k *= b[3][:, None]
+    k += b[4] @ a[4].T
     k += np.float32(offset)
-    return k
+    return k.T
 
 
 def variance(cells, covariance, inverse, offset):
@@ -168,8 +167,8 @@ def mean(grid, knots, weights, offset):
     smooth = product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
                       rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
-    alike = _alike((u, v[:, None], x), knots[:3], _INVERSE[:, 2:])
-    mean += (alike @ (np.float32(NEAR_SD ** 2) * weights)).reshape(mean.shape)
+    alike, = _alike((u, v[:, None], x), knots[:3], _INVERSE[:, 2:])
+    mean += ((np.float32(NEAR_SD ** 2) * weights) @ alike).reshape(mean.shape)
     mean *= near
     mean += np.float32(SLOPE_SD * trends[0]) * x
     mean += np.float32(FRONT_SD * trends[1]) * front
