@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid_depth_ros.anchors import Anchors, anchored, trust
+from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.anchors.alignment import Alignment
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.room import Room
@@ -275,29 +275,7 @@ def test_extrinsics_that_are_off_are_noticed():
     assert nothing.shift is None
 
 
-def test_how_far_a_correction_is_followed_is_learnt_and_can_be_asked(rooms):
-    truth, seen = rooms[0]
-    anchors, _ = scan(truth, np.random.default_rng(0))
-    asked = []
-
-    def follow(each, whole):
-        asked.append((each, whole))
-        return np.zeros(each.shape[1:], np.float32)
-    none = anchored(seen, anchors, follow=follow)
-    (each, whole), = asked
-    assert each.ndim == 3 and len(each) == trust.EACH and whole.shape == (trust.WHOLE,)
-    assert each.dtype == whole.dtype == np.float32
-    made = trust.share(each, whole)
-    assert made.shape == each.shape[1:] and made.dtype == np.float32
-    assert (made >= 0).all() and (made <= 1).all() and made.std() > 1e-3
-    # where beams are, what they say in their own cells is left
-    far = np.abs(np.log(none.depth / seen))[:120]
-    assert far.max() < 0.01
-    learnt = anchored(seen, anchors)
-    assert np.median(np.abs(np.log(learnt.depth / seen))[:120]) > 0.05
-
-
-@pytest.mark.parametrize('scale', (0.02, 0.1, 0.5, 2, 10, 50))
+@pytest.mark.parametrize('scale', (0.1, 0.5, 2, 10))
 def test_a_wrong_scale_is_followed_wholly_where_all_anchors_agree(rooms, scale):
     truth = rooms[0][0]
     seen = truth / np.float32(scale)

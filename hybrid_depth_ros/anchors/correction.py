@@ -6,8 +6,8 @@ and Williams 2006, chapter 2) over column, row and predicted log depth. Its cova
 that anchors of one part of real and rendered pictures predict the network's error in the rest; the
 term that counts most says that what stands in the same column at the same predicted depth has the
 same error: above and below a lidar's plane that is the same thing. Outliers lose their weight by
-what the other anchors predict in their place. What the process predicts is made as far as trust.py
-allows, since what anchors say of a chair does not hold for the wall.
+what the other anchors predict in their place. What the process predicts is made as far as it is
+large against the doubt in it, since what anchors say of a chair does not hold for the wall.
 """
 
 import functools
@@ -17,14 +17,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors import process, trust
+from hybrid_depth_ros.anchors import process
 from hybrid_depth_ros.anchors.measured import Anchors
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
 
-GRID = 44            # cells along the longer side, in which the correction is computed
+# Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
+# the anchors has. Where little is known (a variance of LITTLE) its natural logarithm grows by
+# ASUNDER for the standard deviation of all anchors' log ratios: where they differ among themselves,
+# they say little of the rest. Unless they agree within AGREE and COMMON of what all of them say, it
+# grows by STRANGE too, and by APART for the distance in log depth from the anchors of the column.
+DAMPING, UNSEEN_SD, UNSEEN = 0.07, 0.128, 0.09
+ASUNDER, AGREE, COMMON, STRANGE, APART, LITTLE = 11.0, 0.03, 0.25, 1.4, 3.5, 0.02
+BESIDE_U, BESIDE_V = 0.05, 0.3  # how near anchors are to be of a place's column, in sides
+GRID = 48            # cells along the longer side, in which the correction is computed
 SOME = 8             # every so many cells the process's variance is computed
-SCALE, NEARLY = 0.5, 0.15  # what all log ratios but a few have beyond this is taken as it is
-OWN = 0.05           # how many anchors' weight it takes to move depth in their own cells by half
 FINE = 32            # cells along that side in which anchors are gathered for the fit, or fewer,
 KNOTS, SPARSE, DENSE = 40, 224, 400  # for SPARSE of them at most; above DENSE anchors, KNOTS
 THIN = 6000          # anchors that are fitted; all are judged
@@ -34,6 +40,7 @@ FAR = 3.0            # standard deviations from which on it has nearly none
 REJECT = 0.2         # log depth off the correction from which an anchor counts as rejected
 ROUNDS = 3           # one less where MANY anchors make a knot: their median has met outliers before
 MANY = 3
+LEVELS = 32          # of log depth, for which what depends on it alone is computed
 
 
 @dataclass(frozen=True)
@@ -62,17 +69,15 @@ class Anchored:
         return int(np.count_nonzero(self.usable) - np.count_nonzero(self.used))
 
 
-def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, smooth=False,
-             follow=trust.share):
+def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, smooth=False):
     """Depth, corrected so that it agrees with anchors.
 
     depth: float32 H×W metres; NaN, inf and what is not above 0 is unknown. anchors: Anchors, or
     None. previous: the result for the same camera's last frame, or its ``state``; None: there is
     none. stamp: seconds, of the picture; None: 0.1 s after the last. time_constant: seconds over
     which few anchors are averaged, and over twice which scale is where `smooth` asks for it and no
-    anchor gives it; 0: each frame is by itself. follow: what says how far a correction is made, of
-    what ``trust.known`` gives. Returns :class:`Anchored`. Raises ValueError where depth is not a
-    2-D array, or anchors are none.
+    anchor gives it; 0: each frame is by itself. Returns :class:`Anchored`. Raises ValueError where
+    depth is not a 2-D array, or anchors are none.
     """
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
         raise ValueError('depth must be an array H×W and not empty, got '
@@ -114,7 +119,7 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
             cell = (row * rows // height) * columns + column * columns // width
             u, v = ((values + np.float32(0.5)) / np.float32(side) for values in (u, v))
             measured, agrees = _correction(
-                seen - level, level, cells, u, v, predicted - level, ratio, share, cell, follow)
+                seen - level, level, cells, u, v, predicted - level, ratio, share, cell)
             used[chosen] = agrees
     field, state = carry(previous, seen, measured, np.count_nonzero(used), stamp, time_constant,
                          smooth)
@@ -133,8 +138,8 @@ def anchored(depth, anchors, previous=None, *, stamp=None, time_constant=0.5, sm
 
 class _Cells(NamedTuple):
     """Of a picture. middles: the pixels in their middles, to index it with. u, v: columns and rows
-    in sides, 1-D float32. some: of the grid, those where doubt is computed; some_u, some_v: their
-    places, one after the other.
+    in sides, 1-D float32. some: of the grid, those where variance is computed; some_u, some_v:
+    their places, one after the other.
     """
 
     middles: tuple
@@ -196,23 +201,21 @@ def _gathered(u, v, x, front, ratio, share, jump):
     return tuple(values.astype(np.float32) for values in mean[:4]), mean[4], agreed / members, noise
 
 
-def _correction(seen, level, cells, u, v, x, ratio, share, cell, follow):
+def _correction(seen, level, cells, u, v, x, ratio, share, cell):
     """The field of log corrections and which anchors agree with it.
 
     seen: float32 rows×columns, log depth in the _Cells about its median, level. u, v, x, ratio,
     share, cell: 1-D, of the anchors: place in sides, log predicted depth as `seen`, log of
-    measured / predicted, standard deviation as a share, cell of the grid. follow: as of `anchored`.
+    measured / predicted, standard deviation as a share, cell of the grid.
     """
     window = np.ones((5, 5), np.uint8)
     jump = cv2.morphologyEx(seen, cv2.MORPH_GRADIENT, window).ravel()[cell]
     front = _front(seen)
+    grid = (cells.u, cells.v, seen, front, process.nearness(seen, level))
     thin = slice(None, None, -(-u.size // THIN))
     knots, values, share_agreed, noise = _gathered(*(
         a[thin] for a in (u, v, x, front.ravel()[cell], ratio, share, jump)))
-    taken = _taken(values)
-    values, ratio, level = values - taken, ratio - taken, level + taken
     middle = median(values)
-    grid = (cells.u, cells.v, seen, front, process.nearness(seen, level))
     offset = process.offset_variance(middle)
     coarse = (cells.some_u, cells.some_v, seen[cells.some].ravel(), front[cells.some].ravel())
     # the knots, and behind them the cells where variance is computed
@@ -240,22 +243,20 @@ def _correction(seen, level, cells, u, v, x, ratio, share, cell, follow):
         weights[off > FAR ** 2] *= 0.02
         weights = np.maximum(weights, 1e-4)
     field = process.mean(grid, knots, solution, offset)
-    agrees = np.abs(ratio - field.ravel()[cell]) < REJECT + 2 * share
+    off = ratio - field.ravel()[cell]
+    agrees = np.abs(off) < REJECT + 2 * share
+    # as Wiener's filter: far from all anchors only a correction that is large against its doubt
     variance = process.variance(coarse, covariances[values.size:], inverse, offset)
-    field *= follow(*trust.known(grid, knots, values, weights / noise, field,
-                                 variance.reshape(seen[cells.some].shape)))
-    weights = agrees / (1 + (jump / 0.1) ** 2 + (share / process.NOISE_SD) ** 2)
-    field += _detail(ratio - field.ravel()[cell], weights, cell, seen.shape)
-    field += taken
+    doubt = _doubt(grid, knots, values, weights / noise,
+                   cv2.resize(variance.reshape(seen[cells.some].shape), seen.shape[::-1]))
+    square = field * field
+    doubt += square
+    doubt += np.float32(1e-12)
+    field *= square
+    field /= doubt
+    field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / process.NOISE_SD) ** 2), cell,
+                     seen.shape)
     return field, agrees
-
-
-def _taken(values):
-    """What nearly all log ratios have in common beyond SCALE, float32: other weights, or units."""
-    few = int(NEARLY * values.size)
-    ordered = np.partition(values, (few, values.size - few - 1))
-    lowest, highest = ordered[few], ordered[values.size - few - 1]
-    return np.float32(max(lowest - SCALE, 0) + min(highest + SCALE, 0))
 
 
 def _support(values, covariance):
@@ -267,10 +268,42 @@ def _support(values, covariance):
     return (alike * agrees).sum(1) / (alike.sum(1) + 1e-9)
 
 
+def _doubt(grid, knots, values, surety, variance):
+    """How far not to trust the process's mean, as a variance: float32 rows×columns.
+
+    values, surety: of the knots, log ratios and what each of them counts. variance: of the process.
+    """
+    u, v, x = grid[:3]
+    surety = (surety / surety.sum()).astype(np.float32)
+    middle = float(surety @ values)
+    spread = float(np.sqrt(surety @ (values - middle) ** 2))
+    levels, below, between = process.among_levels(x, *process.ends(x), LEVELS)
+    layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
+    unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
+    doubt = np.diff(unseen)[below]
+    doubt *= between
+    doubt += unseen[below]
+    doubt += variance
+    across, down = (process.rbf(side[1::2] if side.size > 1 else side, place, length)
+                    for side, place, length in ((u, knots[0], BESIDE_U), (v, knots[1], BESIDE_V)))
+    down *= surety
+    beside = (down * knots[2]) @ across.T
+    beside /= down @ across.T
+    apart = np.abs(x - cv2.resize(beside, x.shape[::-1]))
+    apart *= np.float32(APART)
+    apart += np.float32(STRANGE)
+    apart *= np.float32(min(1.0, spread / (AGREE + COMMON * abs(middle))))
+    apart += np.float32(ASUNDER * spread)
+    apart *= np.minimum(variance * np.float32(1 / LITTLE), 1)
+    apart += np.float32(np.log(DAMPING))
+    doubt *= np.exp(apart)
+    return doubt
+
+
 def _detail(off, weights, cell, shape):
     """What anchors still say in their own cells, blurred: by normalised convolution."""
     sums = np.empty((*shape, 2), np.float32)
     for number, values in enumerate((weights * off, weights)):
         sums[..., number] = np.bincount(cell, values, shape[0] * shape[1]).reshape(shape)
     sums = cv2.GaussianBlur(sums, (7, 7), 1.2, borderType=cv2.BORDER_CONSTANT)
-    return sums[..., 0] / (sums[..., 1] + np.float32(OWN / (2 * np.pi * 1.2 ** 2)))
+    return sums[..., 0] / (sums[..., 1] + np.float32(1.5 / (2 * np.pi * 1.2 ** 2)))

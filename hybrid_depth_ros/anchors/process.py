@@ -23,7 +23,7 @@ UNTHREADED, UNTHREADED_SIDE = 1 << 18, 112  # multiplications, and the side of a
 # for which OpenBLAS starts no threads: on a busy machine they take longer than the work
 
 
-def product(a, b):
+def _product(a, b):
     """a @ b, in pieces that are ``UNTHREADED``."""
     rows = max(1, UNTHREADED // b.size)
     if len(a) <= rows:
@@ -40,10 +40,10 @@ def inverse(matrix):
     if len(matrix) <= UNTHREADED_SIDE:
         return np.linalg.inv(matrix)
     first = inverse(matrix[:half, :half])
-    between = product(np.ascontiguousarray(matrix[half:, :half]), first)
-    second = inverse(matrix[half:, half:] - product(between, matrix[:half, half:]))
-    corner = -product(second, between)
-    return np.block([[first - product(np.ascontiguousarray(between.T), corner), corner.T],
+    between = _product(np.ascontiguousarray(matrix[half:, :half]), first)
+    second = inverse(matrix[half:, half:] - _product(between, matrix[:half, half:]))
+    corner = -_product(second, between)
+    return np.block([[first - _product(np.ascontiguousarray(between.T), corner), corner.T],
                      [corner, second]])
 
 
@@ -81,7 +81,7 @@ def _alike(a, b, inverse):
     parts[:6:2] = inverse * np.float32(-0.5)
     np.multiply(inverse, b, out=parts[1:6:2])
     np.multiply(parts[1:6:2], b * np.float32(-0.5)).sum(0, out=parts[6])
-    k = product(parts.reshape(7, -1).T, squares.reshape(7, -1))
+    k = _product(parts.reshape(7, -1).T, squares.reshape(7, -1))
     np.maximum(k, np.float32(-20), out=k)  # tiny numbers' products would be denormal: slow
     return np.exp(k, k).reshape(kinds, count, -1)
 
@@ -128,11 +128,30 @@ def variance(cells, covariance, inverse, offset):
     covariance: theirs with the knots, cells×knots; inverse: of the knots' with their noise.
     """
     k = covariance.astype(np.float64)  # a small difference of large numbers
-    explained = product(k, inverse)
+    explained = _product(k, inverse)
     explained *= k
     prior = (offset + (cells[4] ** 2).sum(-1)
              + (SMOOTH_SD ** 2 + NEAR_SD ** 2 + COLUMN_SD ** 2) * cells[3] ** 2)
     return np.maximum(prior - explained.sum(1), 1e-5).astype(np.float32)
+
+
+def ends(x):
+    """The lowest of an array's numbers, and a little more than the highest."""
+    return float(x.min()), float(x.max()) + 1e-3
+
+
+def among_levels(x, lowest, highest, count):
+    """Even steps from `lowest` to `highest`, and where numbers lie among them.
+
+    Returns the levels, 1-D float32; for each number the index of the level below, int32, and the
+    share of the way to the next, float32.
+    """
+    step = (highest - lowest) / (count - 1)
+    levels = np.arange(count, dtype=np.float32) * np.float32(step) + np.float32(lowest)
+    between = (x - np.float32(lowest)) * np.float32(1 / step)
+    below = np.minimum(between.astype(np.int32), count - 2)
+    between -= below
+    return levels, below, between
 
 
 def mean(grid, knots, weights, offset):
@@ -147,14 +166,10 @@ def mean(grid, knots, weights, offset):
     trends = weights @ trends
     constant = np.float32(offset * float(weights.sum()))
     weights *= near2
-    lowest, highest = float(x.min()), float(x.max()) + 1e-3
+    lowest, highest = ends(x)
     count = min(64, int((highest - lowest) / (0.32 * COLUMN_X)) + 2)
-    step = (highest - lowest) / (count - 1)
-    levels = np.arange(count, dtype=np.float32) * np.float32(step) + np.float32(lowest)
-    between = (x - np.float32(lowest)) * np.float32(1 / step)
-    below = np.minimum(between.astype(np.int32), count - 2)
-    between -= below
-    by_column = product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
+    levels, below, between = among_levels(x, lowest, highest, count)
+    by_column = _product(rbf(u, u2, COLUMN_U) * (np.float32(COLUMN_SD ** 2) * weights),
                          rbf(levels, x2, COLUMN_X).T).ravel()
     below += np.arange(u.size, dtype=np.int32) * count
     mean = by_column[below]
@@ -164,7 +179,7 @@ def mean(grid, knots, weights, offset):
     above *= between
     mean += above
     half = [(side[::2] + side[1::2]) / 2 if side.size % 2 == 0 else side for side in (u, v)]
-    smooth = product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
+    smooth = _product(rbf(half[1], v2, SMOOTH_V) * (np.float32(SMOOTH_SD ** 2) * weights),
                       rbf(half[0], u2, SMOOTH_U).T)  # so smooth that every second cell will do
     mean += smooth if smooth.shape == mean.shape else cv2.resize(smooth, mean.shape[::-1])
     alike, = _alike((u, v[:, None], x), knots[:3], _INVERSE[:, 2:])
