@@ -42,7 +42,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
-        (f'share/{PACKAGE}/config', glob('config/*')),
+        (f'share/{PACKAGE}/config', glob('config/*.*')),
     ],
     python_requires='>=3.10',
     install_requires=[
@@ -58,9 +58,9 @@ setup(
     license='MIT',
     entry_points={
         'console_scripts': [
-            f'depth_node = {PACKAGE}.nodes.depth:main',
+            f'depth_node = {PACKAGE}.nodes.depth.node:main',
             f'camera_node = {PACKAGE}.nodes.camera:main',
-            f'viewer_node = {PACKAGE}.nodes.viewer:main',
+            f'viewer_node = {PACKAGE}.nodes.viewer.node:main',
             f'evaluator_node = {PACKAGE}.nodes.evaluator:main',
             f'evaluate_bag = {PACKAGE}.evaluate_bag:main',
             f'weights = {PACKAGE}.weights.__main__:main',

@@ -30,7 +30,7 @@ def end_quietly_while_starting():
 
     A node ends with 0, as later on, by SIGTERM too; and by a Ctrl-C to which a script's ``&`` has
     made it deaf, for rclpy hears that as well. Another command dies of it, as programs do, until
-    :func:`hybrid_depth_ros.errors.begin`.
+    :func:`hybrid_depth_ros.errors.setup_console`.
     """
     with suppress(ValueError):  # not the main thread
         if IS_NODE:

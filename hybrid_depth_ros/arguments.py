@@ -4,18 +4,18 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 
-from hybrid_depth_ros.errors import begin, explain
-from hybrid_depth_ros.files import expanded
+from hybrid_depth_ros.errors import explain, setup_console
+from hybrid_depth_ros.files import expand_user
 
 
-def command(doc, **options):
-    """The parser of a command, which begins here (:func:`hybrid_depth_ros.errors.begin`)."""
-    begin()
+def argument_parser(doc, **options):
+    """The parser of a command; :func:`hybrid_depth_ros.errors.setup_console` is called first."""
+    setup_console()
     return ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter, **options)
 
 
 @contextmanager
-def told(name, stopped=None):
+def exit_on_error(name, stopped=None):
     """What goes wrong inside ends the command `name` with a sentence; Ctrl-C with `stopped`."""
     try:
         yield
@@ -27,7 +27,7 @@ def told(name, stopped=None):
         sys.exit(f'{name}: {stopped}')
 
 
-def check_least(parser, args, **least):
+def check_minimum(parser, args, **least):
     """End with a sentence where a number that was given is less than its least."""
     for name, fewest in least.items():
         if (value := getattr(args, name)) is not None and value < fewest:
@@ -37,7 +37,7 @@ def check_least(parser, args, **least):
 def user_path(text):
     """A Path, ``~`` being a home folder; ArgumentTypeError where that is not known."""
     try:
-        return expanded(text)
+        return expand_user(text)
     except OSError as error:
         raise ArgumentTypeError(str(error)) from error
 

@@ -31,16 +31,16 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import quaternion
-from hybrid_depth_ros.arguments import command, number, told, user_path
+from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.encodings import cloud_array, header_stamp, image_to_depth
 from hybrid_depth_ros.errors import explain, printable
+from hybrid_depth_ros.image_files import save_cloud, save_picture, side_by_side
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
-from hybrid_depth_ros.nodes.messages import image_to_rgb
-from hybrid_depth_ros.nodes.parameters import as_yaml
-from hybrid_depth_ros.nodes.process import log_arguments, prepare
-from hybrid_depth_ros.pictures import picture, save_cloud, save_picture
+from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
+from hybrid_depth_ros.nodes.shared.parameters import as_yaml
+from hybrid_depth_ros.nodes.shared.run_node import log_arguments, prepare
 from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
 from hybrid_depth_ros.weights import REGISTRY
 
@@ -151,7 +151,7 @@ class Recorder(Node):
         depth, anchored = self._depth(self.shown, '/depth/image'), None
         if self._alone:
             depth, anchored = self._depth(self.shown, self._alone), depth
-        save_picture(saved[0], picture(
+        save_picture(saved[0], side_by_side(
             image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
             self._depth(self.shown, '/depth_ground_truth'), anchored))
         if '/depth/points' in self.shown:
@@ -290,7 +290,7 @@ def report(recorder, out, partial):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='make demo')
+    parser = argument_parser(__doc__, prog='make demo')
     parser.add_argument('--source', default='room', help=SOURCES)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
     parser.add_argument('--out', type=user_path, default=Path('demo_out'))
@@ -311,7 +311,7 @@ def main(argv=None):
         parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:
         parser.error(f'--seconds is {args.seconds:g}; it must be above 0')
-    with told('demo', 'interrupted'):  # before nodes start: a download may take its time
+    with exit_on_error('demo', 'interrupted'):  # before nodes start: a download may take its time
         relative = open_model(args.weights).relative
     if relative and not args.anchors:
         parser.error(f'{args.weights} gives no metres, only what is nearer and farther: correct it '

@@ -29,7 +29,7 @@ def print_anything():
             stream.reconfigure(errors='backslashreplace')
 
 
-def begin():
+def setup_console():
     """To be called by each command, nodes apart, before it prints: :func:`print_anything`, and
     Ctrl-C raises KeyboardInterrupt from here on, which says nothing where nobody takes it."""
     print_anything()
@@ -77,7 +77,7 @@ def explain(error):
     return f'{reason(error)}; {mend}' if mend else reason(error)
 
 
-def few(names):
+def list_briefly(names):
     """The first three of some names, and how many there are besides."""
     first, more = ', '.join(map(str, list(names)[:3])), len(names) - 3
     return f'{first} and {more} more' if more > 0 else first or 'none'

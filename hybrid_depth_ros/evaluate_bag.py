@@ -10,13 +10,13 @@ import sys
 from contextlib import ExitStack, contextmanager
 
 from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
-from hybrid_depth_ros.arguments import command, number, told, user_path
-from hybrid_depth_ros.files import check_result, result
+from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
+from hybrid_depth_ros.files import check_writable, result_file
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
-from hybrid_depth_ros.recordings.anchors import TYPES, RecordedAnchors
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
+from hybrid_depth_ros.recordings.recorded_anchors import TYPES, RecordedAnchors
 
 
 def _load_predictor(args):
@@ -43,7 +43,7 @@ def _rows_written(path):
     if not path:
         yield lambda row: None
         return
-    with result(path) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
+    with result_file(path) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, ('stamp', 'pixels', *NAMES))
         writer.writeheader()
         yield writer.writerow
@@ -65,7 +65,7 @@ def evaluate(args, predictor=None):
             except ImportError as error:
                 raise OSError('--plots needs matplotlib: pip install matplotlib') from error
         for file in filter(None, (args.json, args.csv)):
-            check_result(file)
+            check_writable(file)
         print(f'{args.bag}: {len(pairs)} pairs of {pairs.seen} and {pairs.truth}', flush=True)
         said = set()
 
@@ -109,7 +109,7 @@ def _write_report(args, evaluation, said):
               'weights': None if args.predicted else args.weights}
     if evaluation.anchors and before.frames:
         report['without_anchors'] = before.report()
-    with result(args.json) as file:
+    with result_file(args.json) as file:
         file.write_text(json.dumps(report, indent=2) + '\n')
 
 
@@ -171,7 +171,7 @@ def add_anchor_arguments(parser):
 
 def main(argv=None, predictor=None):
     """The command line; predictor stands in for the one that --weights names."""
-    parser = command(__doc__, prog='evaluate_bag')
+    parser = argument_parser(__doc__, prog='evaluate_bag')
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--image', metavar='TOPIC', help='colour; needed where there are several')
     parser.add_argument('--depth', metavar='TOPIC',
@@ -193,7 +193,7 @@ def main(argv=None, predictor=None):
                         help='draw errors, and the best, median and worst frame')
     add_anchor_arguments(parser)
     args = parser.parse_args(argv)
-    with told('evaluate_bag'):
+    with exit_on_error('evaluate_bag'):
         return evaluate(args, predictor)
 
 

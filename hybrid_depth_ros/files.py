@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path, folder=False, shared=False):
+def atomic_write(path, folder=False, shared=False):
     """What to write to instead of `path`; it takes that name once the block has ended well.
 
     Yields a Path beside it: for a file a name, with `folder` a new, empty folder. What stood at
@@ -39,24 +39,26 @@ def whole(path, folder=False, shared=False):
 
 
 @contextmanager
-def result(path):
-    """:func:`whole` for a file of results that the user named: a link is written through, and what
-    is no file, as ``/dev/stdout``. Raises OSError, at the start where nothing can be written there.
+def result_file(path):
+    """:func:`atomic_write` for a file of results that the user named.
+
+    A link is written through, and what is no file, as ``/dev/stdout``. Raises
+    OSError, at the start where nothing can be written there.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         with open(path, 'ab'):
             pass
         yield path
         return
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         with open(partial, 'wb'):
             pass
         yield partial
 
 
-def check_result(path):
-    """Raise OSError where :func:`result` can't write; before long work, not after it."""
-    with contextlib.suppress(_Tried), result(path):
+def check_writable(path):
+    """Raise OSError where :func:`result_file` can't write; before long work, not after it."""
+    with contextlib.suppress(_Tried), result_file(path):
         raise _Tried
 
 
@@ -80,7 +82,7 @@ def readable_name(path):
         yield name
 
 
-def expanded(path):
+def expand_user(path):
     """A Path whose ``~`` is a home folder. Raises OSError where that is not known."""
     try:
         return Path(path).expanduser()
@@ -92,10 +94,10 @@ def expanded(path):
                       + '; write the path from / on') from error
 
 
-def write_whole(path, data):
-    """Write bytes by :func:`whole`; other processes may do the same at the same time."""
+def write_bytes_atomically(path, data):
+    """Write bytes by :func:`atomic_write`; other processes may do the same at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path, shared=True) as partial:
+    with atomic_write(path, shared=True) as partial:
         partial.write_bytes(data)
 
 
@@ -113,7 +115,7 @@ def cache_folder():
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     folder = os.environ.get('HYBRID_DEPTH_CACHE') or f'{base}/hybrid_depth_ros'
     try:
-        return expanded(folder)
+        return expand_user(folder)
     except OSError as error:
         raise OSError(f'no folder {folder} for downloads and exports: set '
                       'HYBRID_DEPTH_CACHE') from error

@@ -10,10 +10,10 @@ import numpy as np
 
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.hybrid import FITS, NYU_FX_PER_WIDTH, HybridModel
-from hybrid_depth_ros.runtimes.fastest import load_runtime
-from hybrid_depth_ros.runtimes.machine import PRECISIONS, choose_device
-from hybrid_depth_ros.runtimes.meanwhile import Meanwhile
+from hybrid_depth_ros.runtimes.background_export import BackgroundExport
+from hybrid_depth_ros.runtimes.hardware import PRECISIONS, choose_device
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
+from hybrid_depth_ros.runtimes.selection import load_runtime
 
 __all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'free_memory']
 
@@ -34,21 +34,21 @@ class DepthPredictor:
     weights: a registered name, ``hf:ORG/NAME``, a file or a folder (see
         :func:`hybrid_depth_ros.models.open_model`), or a network of ours that is already loaded.
     device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. runtime, precision: what runs the network
-        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.fastest.load_runtime`; a
+        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.selection.load_runtime`; a
         network that is already loaded runs in torch, in fp32 where precision is ``auto``.
     fit: ``full`` shows the network the whole image, ours 352 pixels wide, aspect ratio kept,
         edges repeated up to multiples of 32. ``paper``, for ours alone, is the paper's scale to
         cover 352×264 and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).
     focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
     sharpen: let depth's outlines follow the picture's, where the network draws them softly, see
-        :func:`hybrid_depth_ros.upsampling.enlarge`.
+        :func:`hybrid_depth_ros.upsampling.upsample`.
     relative: take a network that gives no metres, and return what it gives: inverse depth, of which
-        scale and shift are unknown. :func:`hybrid_depth_ros.anchors.metric` makes metres of it.
+        scale and shift are unknown; see :func:`hybrid_depth_ros.anchors.fit_scale_shift`.
     tell: takes sentences for a log. A picture of a size for which the runtime has no graph yet is
         then seen by torch while one is made; None: it waits.
 
     ``runtime`` is what runs the network, ``reason`` why, ``model`` the
-    :class:`~hybrid_depth_ros.models.model.Model`. Raises ValueError for an unknown option, and for
+    :class:`~hybrid_depth_ros.models.base.Model`. Raises ValueError for an unknown option, and for
     a network without metres where `relative` is not asked for, and what ``open_model`` and
     ``load_runtime`` raise.
     """
@@ -68,7 +68,7 @@ class DepthPredictor:
             self.runtime, self.reason = load_runtime(self.model, runtime, precision, device)
             if (tell and self.model.one_by_one and not self.model.graph
                     and self.runtime.name != 'torch'):
-                self.runtime = Meanwhile(self.runtime, self.model, tell)
+                self.runtime = BackgroundExport(self.runtime, self.model, tell)
             return
         if runtime not in ('auto', 'torch') or precision not in PRECISIONS[:4]:
             raise ValueError(f'a loaded network runs in torch, not in {runtime} {precision}')

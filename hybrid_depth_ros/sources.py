@@ -14,10 +14,10 @@ import numpy as np
 
 from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import expanded, readable_name
+from hybrid_depth_ros.files import expand_user, readable_name
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.pictures import STORED, read_colour
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.image_files import STORED, read_colour
+from hybrid_depth_ros.virtual_room import Room
 
 SOURCES = ("room (the virtual room), a device (its number or file), a video, a stream's URL, an "
            'image or a folder of images')
@@ -350,7 +350,7 @@ def open_source(name, *, width=640, height=480, horizontal_fov=63.3, seed=0, rat
         raise OSError('source is empty; use ' + SOURCES)
     if is_url(name) or is_device(name):
         return LiveSource(name, loop, width, height, rate, as_stored)
-    path = expanded(name)
+    path = expand_user(name)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES):
         return FolderSource(path, loop, as_stored)
     if path.is_file():

@@ -7,7 +7,7 @@ RADIUS = 1        # pixels of the small depth: within what depth is a line of br
 SMOOTH = 5e-4     # variance of brightness (0…1) below which a place counts as even
 
 
-def enlarge(depth, width, height, picture=None, small=None):
+def upsample(depth, width, height, picture=None, small=None):
     """Depth float32 h×w → float32 height×width, metres.
 
     picture: uint8 of height×width×3, RGB. With it, depth in each small window is taken to be a line

@@ -4,7 +4,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
 
-from hybrid_depth_ros.nodes.launching import (
+from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON,
     CONFIG,
     check_name,

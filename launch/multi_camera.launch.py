@@ -1,6 +1,6 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
-from hybrid_depth_ros.nodes.launching import (
+from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON,
     check_name,
     depth_node,

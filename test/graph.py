@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from stub_depth_node import CX, CY, FX, FY, HEIGHT, WIDTH
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.messages import camera_info_message
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message
 
 CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
 CHART = np.repeat(np.repeat(np.array(

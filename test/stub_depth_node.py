@@ -46,7 +46,7 @@ class ScenePredictor:
 
 
 if __name__ == '__main__':
-    from hybrid_depth_ros.nodes.depth import main
+    from hybrid_depth_ros.nodes.depth.node import main
     seconds = float(sys.argv[1])
     scale = sys.argv[2] if sys.argv[2:] and sys.argv[2] != '--ros-args' else 1.0
     sys.exit(main(predictor=ScenePredictor(seconds, scale) if seconds >= 0 else None))

@@ -20,11 +20,11 @@ from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 from test_anchor_graph import LIDAR, WRONG, scene_scan
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, read_pose
-from hybrid_depth_ros.anchors.frames import FrameTree
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.evaluate_bag import main
 from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
-from hybrid_depth_ros.nodes.messages import camera_info_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.recordings.frame_tree import FrameTree
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 START = 1_700_000_000_000_000_000

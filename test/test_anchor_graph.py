@@ -21,8 +21,8 @@ from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.geometry import POINT, Intrinsics
-from hybrid_depth_ros.nodes.messages import cloud_message, rgb_to_image
-from hybrid_depth_ros.room import Room, looking
+from hybrid_depth_ros.nodes.shared.messages import cloud_message, rgb_to_image
+from hybrid_depth_ros.virtual_room import Room, looking
 
 TRUTH = scene_depth(WIDTH, HEIGHT)
 LIDAR = '-0.05 0.02 -0.1 0 3 -5'  # below the camera, turned a little

@@ -18,7 +18,7 @@ from hybrid_depth_ros.anchors.sensors import (
     scan_points,
 )
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 OPTICAL = pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2)  # of a camera in its body frame

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import Anchors, anchored
-from hybrid_depth_ros.anchors.alignment import Alignment
+from hybrid_depth_ros.anchors.extrinsics_check import Alignment
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 

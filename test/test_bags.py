@@ -27,8 +27,8 @@ from hybrid_depth_ros.recordings.pairing import StampPairing, pair_stamps
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.recording import Recording
 from hybrid_depth_ros.recordings.registration import register_depth
-from hybrid_depth_ros.room import Room
-from train.datasets.own import BagPairs
+from hybrid_depth_ros.virtual_room import Room
+from train.datasets.custom_pairs import BagPairs
 from train.datasets.pairs import readable
 
 WIDTH, HEIGHT, COUNT = 160, 120, 4

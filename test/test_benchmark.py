@@ -14,7 +14,7 @@ from hybrid_depth_ros.benchmark.stages import ANCHOR_STAGES
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 
 
 @pytest.fixture

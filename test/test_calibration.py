@@ -145,7 +145,7 @@ def header(seconds, frame_id='camera'):
 ])
 def test_a_foreign_clock_is_named(stamp, now, said):
     pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes.headers import clock_trouble
+    from hybrid_depth_ros.nodes.shared.header_checks import clock_trouble
     trouble = clock_trouble(header(stamp), now * 10**9)
     assert said in trouble
     assert bool(trouble) == bool(said)
@@ -156,7 +156,7 @@ def test_a_foreign_clock_is_named(stamp, now, said):
 def test_a_frame_that_nobody_finds(frame_id, said):
     """isaac_ros_image_pipeline#8."""
     pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes.headers import frame_trouble
+    from hybrid_depth_ros.nodes.shared.header_checks import frame_trouble
     assert said in frame_trouble(header(1, frame_id))
     assert bool(frame_trouble(header(1, frame_id))) == bool(said)
 

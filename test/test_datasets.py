@@ -21,20 +21,20 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.pictures import read_colour
+from hybrid_depth_ros.image_files import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 from train import prepare
 from train.arguments import open_data
-from train.cut import cut_validation
 from train.datasets import open_dataset, raw
+from train.datasets.custom_pairs import BagPairs, PairList
 from train.datasets.files import read_depth
-from train.datasets.moved import moved, origin
+from train.datasets.memmap_store import Store
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
-from train.datasets.own import BagPairs, PairList
 from train.datasets.pairs import read_whole, readable
 from train.datasets.raw import RawScenes
-from train.datasets.store import Store
+from train.datasets.reprojected_views import moved, origin
+from train.split import cut_validation
 
 NYU = Intrinsics(640, 480, raw.COLOUR_MATRIX[0, 0], raw.COLOUR_MATRIX[1, 1],
                  raw.COLOUR_MATRIX[0, 2], raw.COLOUR_MATRIX[1, 2])

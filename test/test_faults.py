@@ -28,8 +28,8 @@ from test_lifecycle import value
 from test_weights import Answer
 
 from hybrid_depth_ros import weights
-from hybrid_depth_ros.nodes.depth import DepthNode
-from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.depth.node import DepthNode
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
 ROOT = Path(__file__).resolve().parent.parent
 RECOVERY = 2.0  # seconds from the end of a fault to depth
@@ -345,5 +345,5 @@ class ImmediateSender:
 
 
 def depth_frame():
-    from hybrid_depth_ros.nodes.depth_camera import Frame
+    from hybrid_depth_ros.nodes.depth.camera_stream import Frame
     return Frame(Header(), CHART, CAMERA, None)

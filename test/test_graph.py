@@ -28,8 +28,8 @@ from stub_depth_node import (
 )
 
 from hybrid_depth_ros.encodings import image_to_depth
-from hybrid_depth_ros.nodes.depth import SETTINGS
-from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.depth.node import SETTINGS
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
 
 def points_of(cloud):

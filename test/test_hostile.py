@@ -43,10 +43,10 @@ from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
 from hybrid_depth_ros.encodings import DEPTH_TYPES, PNG, TO_RGB, compressed_to_depth, image_to_depth
 from hybrid_depth_ros.geometry import organised_cloud
+from hybrid_depth_ros.image_files import save_snapshot
 from hybrid_depth_ros.network import HybridDepthNet
-from hybrid_depth_ros.nodes.depth import DepthNode, check_cameras, resident_megabytes
-from hybrid_depth_ros.nodes.messages import camera_info_message, cloud_message, rgb_to_image
-from hybrid_depth_ros.pictures import save_snapshot
+from hybrid_depth_ros.nodes.depth.node import DepthNode, check_cameras, resident_megabytes
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, cloud_message, rgb_to_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds without an answer that count as a hang
@@ -653,7 +653,7 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     pytest.importorskip('viser')
     from hybrid_depth_ros.nodes.camera import CameraNode
     from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
-    from hybrid_depth_ros.nodes.viewer import ViewerNode
+    from hybrid_depth_ros.nodes.viewer.node import ViewerNode
     context, done = rclpy.Context(), {}
     rclpy.init(context=context)
 

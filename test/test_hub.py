@@ -16,8 +16,8 @@ from huggingface_hub import constants
 
 from hybrid_depth_ros import download as downloads
 from hybrid_depth_ros.models import hub
+from hybrid_depth_ros.models.base import HUB_FILES
 from hybrid_depth_ros.models.hub import hub_folder
-from hybrid_depth_ros.models.model import HUB_FILES
 from hybrid_depth_ros.weights.__main__ import main
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'

@@ -47,7 +47,7 @@ def arguments(path, table):
 
 @pytest.mark.parametrize(('title', 'path', 'table'), [
     *((f'`{name}`', f'launch/{name}', 'ARGUMENTS') for name in LAUNCHERS),
-    ('Both', 'hybrid_depth_ros/nodes/launching.py', 'COMMON')])
+    ('Both', 'hybrid_depth_ros/nodes/shared/launch_arguments.py', 'COMMON')])
 def test_the_page_lists_every_argument(title, path, table):
     section = (ROOT / 'docs' / 'launch.md').read_text().split(f'\n{title}:\n', 1)[1]
     listed = section.lstrip('\n').split('\n\n')[0]
@@ -55,14 +55,15 @@ def test_the_page_lists_every_argument(title, path, table):
 
 
 def test_rviz_shows_what_the_node_publishes():
-    from hybrid_depth_ros.nodes import camera, depth_camera
+    from hybrid_depth_ros.nodes import camera
+    from hybrid_depth_ros.nodes.depth import camera_stream
     config = yaml.safe_load((ROOT / 'config' / 'depth.rviz').read_text())['Visualization Manager']
     shown = {display['Topic']['Value']: display for display in config['Displays']
              if 'Topic' in display}
     published = {'/depth/image': 'Image', '/depth/points': 'PointCloud2', '/image_raw': 'Image'}
     assert {topic: display['Class'].removeprefix('rviz_default_plugins/')
             for topic, display in shown.items()} == published
-    code = ''.join(Path(module.__file__).read_text() for module in (camera, depth_camera))
+    code = ''.join(Path(module.__file__).read_text() for module in (camera, camera_stream))
     for topic, display in shown.items():
         assert f"'{topic[1:]}'" in code
         # ours are reliable; another camera's pictures may come best effort, which hears both

@@ -68,7 +68,7 @@ def test_the_package_does_without_training():
 def test_launch_files_take_what_they_share_from_one_place():
     for path in (ROOT / 'launch').glob('*.launch.py'):
         assert {module for module in imports(path) if inside(module, PACKAGE)} == {
-            f'{PACKAGE}.nodes.launching'}
+            f'{PACKAGE}.nodes.shared.launch_arguments'}
 
 
 def test_no_import_runs_in_a_circle():

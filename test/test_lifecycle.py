@@ -23,9 +23,13 @@ from hybrid_depth_ros import calibration, geometry
 from hybrid_depth_ros.calibration import intrinsics_from_camera_info
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes import depth_camera
-from hybrid_depth_ros.nodes.depth import DepthNode, check_cameras
-from hybrid_depth_ros.nodes.messages import camera_info_from_yaml, camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.depth import camera_stream
+from hybrid_depth_ros.nodes.depth.node import DepthNode, check_cameras
+from hybrid_depth_ros.nodes.shared.messages import (
+    camera_info_from_yaml,
+    camera_info_message,
+    rgb_to_image,
+)
 
 MANAGED = {'arguments': ('-p', 'autostart:=false')}
 
@@ -276,10 +280,10 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
         monkeypatch.setattr(module, name, counted)
     once_a_frame = ('image_to_rgb', 'depth_to_image', 'organised_cloud', 'cloud_message')
     for name in once_a_frame:
-        watch(depth_camera, name)
+        watch(camera_stream, name)
     watch(calibration, 'rectification_from_camera_info')
     watch(geometry, 'depth_edges')
-    watch(depth_camera.Rectification, 'apply')
+    watch(camera_stream.Rectification, 'apply')
     camera = camera_info_message(CAMERA, Header())
     camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
     one_process.info.publish(camera)
@@ -311,12 +315,12 @@ class TwoAtOnce(ScenePredictor):
 @pytest.mark.parametrize('one_process', [TwoAtOnce()], indirect=True)
 def test_the_next_image_is_looked_at_while_messages_are_sent(one_process, monkeypatch):
     predictor, overlapped = one_process.depth_node._predictor, []
-    publish = depth_camera.DepthCamera.publish_cloud
+    publish = camera_stream.DepthCamera.publish_cloud
 
     def slow_publish(camera, frame, depth, settings):
         overlapped.append(predictor.second.wait(10))
         publish(camera, frame, depth, settings)
-    monkeypatch.setattr(depth_camera.DepthCamera, 'publish_cloud', slow_publish)
+    monkeypatch.setattr(camera_stream.DepthCamera, 'publish_cloud', slow_publish)
     one_process.send()
     assert one_process.spin(lambda: predictor.calls == 1)
     one_process.send()

@@ -15,9 +15,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from stub_depth_node import ScenePredictor
 
-from hybrid_depth_ros.nodes.depth import DepthNode
-from hybrid_depth_ros.nodes.listening import Listener
-from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.depth.node import DepthNode
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.nodes.shared.subscription import Listener
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)

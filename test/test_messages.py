@@ -16,8 +16,8 @@ from std_msgs.msg import Header
 from hybrid_depth_ros import encodings
 from hybrid_depth_ros.calibration import intrinsics_from_camera_info, rectification_from_camera_info
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
-from hybrid_depth_ros.nodes import messages
-from hybrid_depth_ros.pictures import fill_snapshot
+from hybrid_depth_ros.image_files import fill_snapshot
+from hybrid_depth_ros.nodes.shared import messages
 
 HEADER = Header(frame_id='camera_optical_frame')
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),

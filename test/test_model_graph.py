@@ -17,7 +17,7 @@ from test_anchor_graph import LIDAR, off, scene_scan
 from test_lifecycle import value
 
 from hybrid_depth_ros.encodings import image_to_depth
-from hybrid_depth_ros.nodes.messages import rgb_to_image
+from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
 
 LONG = 240.0  # seconds: a busy machine imports transformers for a while
 

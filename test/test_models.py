@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 
 from hybrid_depth_ros.models import hub, open_model, registry
-from hybrid_depth_ros.models.model import HYPERSIM
+from hybrid_depth_ros.models.base import HYPERSIM
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes import fastest
+from hybrid_depth_ros.runtimes import selection
 
 FX = 200.0
 
@@ -106,12 +106,12 @@ def test_depth_goes_on_while_a_graph_is_made(runtime, folder_of, monkeypatch, tm
     pytest.importorskip(runtime)
     monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(tmp_path))
     name = {'openvino': 'export_openvino', 'onnxruntime': 'export_onnx'}[runtime]
-    export, go_on, said = getattr(fastest, name), threading.Event(), []
+    export, go_on, said = getattr(selection, name), threading.Event(), []
 
     def slow(*arguments):
         assert go_on.wait(60)
         return export(*arguments)
-    monkeypatch.setattr(fastest, name, slow)
+    monkeypatch.setattr(selection, name, slow)
     folder = str(folder_of('depth_anything_metric'))
     predictor = DepthPredictor(folder, 'cpu', 'fp32', runtime=runtime, tell=said.append)
     rgb = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)

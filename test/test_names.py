@@ -18,7 +18,7 @@ import pytest
 from hybrid_depth_ros import evaluate_bag
 from hybrid_depth_ros.arguments import number, user_path
 from hybrid_depth_ros.errors import printable, reason
-from hybrid_depth_ros.files import cache_folder, check_result, expanded, result
+from hybrid_depth_ros.files import cache_folder, check_writable, expand_user, result_file
 from hybrid_depth_ros.sources import open_source
 from hybrid_depth_ros.weights import DATA, load_network, weights_path
 
@@ -53,7 +53,7 @@ def test_names_that_are_not_utf8_are_read(tmp_path):
 import os, sys
 from pathlib import Path
 from hybrid_depth_ros.sources import open_source
-from hybrid_depth_ros.pictures import read_pixels
+from hybrid_depth_ros.image_files import read_pixels
 folder = Path(sys.argv[1])
 for name in (b'\\xff', b'\\xff/\\xe9.png', b'v\\xe9.avi'):
     source = open_source(str(folder / os.fsdecode(name)))
@@ -98,7 +98,7 @@ def test_figures_are_kept_where_the_terminal_lacks_a_sign(tmp_path, monkeypatch)
     """meshtastic/python#535: under Latin-1 an hour's figures were lost at the δ."""
     from test_bags import CAMERA, predict, recording, write
 
-    from hybrid_depth_ros.room import Room
+    from hybrid_depth_ros.virtual_room import Room
     room = Room(1)
     path = tmp_path / 'bag'
     write(path, recording([room.render(CAMERA, room.camera_pose(0.0))] * 2))
@@ -117,7 +117,7 @@ def test_a_print_that_fails_leaves_whole_files(tmp_path, monkeypatch):
     from test_bags import CAMERA, predict, recording, write
 
     from hybrid_depth_ros.metrics import RecordingScores
-    from hybrid_depth_ros.room import Room
+    from hybrid_depth_ros.virtual_room import Room
     room = Room(1)
     path, out = tmp_path / 'bag', tmp_path / 'out.json'
     write(path, recording([room.render(CAMERA, room.camera_pose(0.0))] * 3))
@@ -147,21 +147,21 @@ def test_a_print_that_fails_leaves_whole_files(tmp_path, monkeypatch):
 def test_results_are_written_whole_or_through(tmp_path):
     path, link = tmp_path / 'a.json', tmp_path / 'link.json'
     path.write_text('old')
-    check_result(path)
+    check_writable(path)
     assert path.read_text() == 'old'
-    with pytest.raises(KeyError), result(path) as partial:
+    with pytest.raises(KeyError), result_file(path) as partial:
         partial.write_text('half')
         raise KeyError
     assert path.read_text() == 'old'
     link.symlink_to(path)
-    with result(link) as through:
+    with result_file(link) as through:
         through.write_text('new')
     assert link.is_symlink()
     assert path.read_text() == 'new'
     os.mkfifo(tmp_path / 'pipe')
     for wrong in (tmp_path, tmp_path / 'none' / 'a.json'):
         with pytest.raises(OSError, match='directory'):
-            check_result(wrong)
+            check_writable(wrong)
 
 
 # --- values that a parser lets through ---------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_home_folder_that_is_not_known_is_named():
     """rclpy#912's kind: a traceback, 'Could not determine home directory'."""
     from hybrid_depth_ros.recordings.recording import Recording
     from train.datasets import open_dataset
-    for opened in (expanded, open_source, Recording, open_dataset, weights_path, user_path):
+    for opened in (expand_user, open_source, Recording, open_dataset, weights_path, user_path):
         with pytest.raises(Exception, match=r'~nobodyhere/x: no user nobodyhere is known here; '
                                             'write the path from / on'):
             opened('~nobodyhere/x')
@@ -226,7 +226,7 @@ def test_parameters_that_yaml_lets_through(node, argument, said):
     """rclpy#912: [] has no type, and ended in a traceback."""
     rclpy = pytest.importorskip('rclpy')
     from hybrid_depth_ros.nodes.camera import CameraNode
-    from hybrid_depth_ros.nodes.depth import DepthNode
+    from hybrid_depth_ros.nodes.depth.node import DepthNode
     from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
     create = {'depth': lambda **options: DepthNode(print, **options), 'camera': CameraNode,
               'evaluator': EvaluatorNode}[node]
@@ -252,7 +252,7 @@ def test_without_a_home_it_goes_on(monkeypatch):
     with pytest.raises(OSError, match='set HYBRID_DEPTH_CACHE'):
         cache_folder()
     with pytest.raises(OSError, match='this user has no home folder; write the path from /'):
-        expanded('~/x')
+        expand_user('~/x')
     from hybrid_depth_ros.predictor import DepthPredictor
     assert DepthPredictor(device='cpu', runtime='openvino')(PICTURE).shape == (48, 64)
 
@@ -260,7 +260,7 @@ def test_without_a_home_it_goes_on(monkeypatch):
 def test_log_files_are_done_without_where_there_is_no_place(tmp_path, monkeypatch):
     """vllm#10185's kind: rclpy gave up, 'Failed to get logging directory'."""
     pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes.process import log_arguments
+    from hybrid_depth_ros.nodes.shared.run_node import log_arguments
     for name in ('HOME', 'ROS_HOME', 'ROS_LOG_DIR'):
         monkeypatch.delenv(name, raising=False)
     assert '--disable-external-lib-logs' in log_arguments()
@@ -335,7 +335,7 @@ def test_what_goes_on_when_told_to_end_is_left_where_it_is(where):
     pytest.importorskip('rclpy')
     code = '''
 import sys, time
-from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.nodes.shared.run_node import run
 import rclpy
 def wait():
     print('started', flush=True)
@@ -361,9 +361,9 @@ def test_the_end_of_a_node_is_its_end():
     pytest.importorskip('rclpy')
     code = """
 import atexit, sys
-from hybrid_depth_ros.nodes import process
+from hybrid_depth_ros.nodes.shared import run_node
 atexit.register(print, 'later')
-process._end_at_once(3)
+run_node._end_at_once(3)
 print('said')
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
@@ -385,7 +385,7 @@ VALUES = (*FILMS, '0123', '0x10', '1e3', '+5', '.5', '1_000', '12:30', 'true', '
 def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
     """launch#508: a value went to ROS unquoted, and came as a map, a comment, False or 100000."""
     rclpy = pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes.parameters import as_yaml
+    from hybrid_depth_ros.nodes.shared.parameters import as_yaml
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
@@ -431,8 +431,8 @@ def test_a_text_that_yaml_reads_as_another_is_told(value, monkeypatch, capfd):
     """launch#508's kind, typed by hand: it comes as it was typed, or one sentence says how to write
     it; ``0123`` came as 83, and ``film #2.avi`` as ``film``."""
     rclpy = pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes import process
-    from hybrid_depth_ros.nodes.parameters import Setting, declare
+    from hybrid_depth_ros.nodes.shared import run_node
+    from hybrid_depth_ros.nodes.shared.parameters import Setting, declare
     got = []
 
     def create():
@@ -443,7 +443,7 @@ def test_a_text_that_yaml_reads_as_another_is_told(value, monkeypatch, capfd):
     arguments = ['x', '--ros-args', '-p', f'source:={value}', '-p', f'weights:={value}']
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert process.run('taker', create, arguments) == 1
+        assert run_node.run('taker', create, arguments) == 1
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -460,7 +460,7 @@ def test_a_text_that_yaml_reads_as_another_is_told(value, monkeypatch, capfd):
 def test_a_topic_comes_as_it_was_given(topic, capfd):
     """ros_comm#2175's kind: a remap rule holds a name, or one sentence says what a name is."""
     rclpy = pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes import process
+    from hybrid_depth_ros.nodes.shared import run_node
     got = []
 
     def create():
@@ -468,7 +468,7 @@ def test_a_topic_comes_as_it_was_given(topic, capfd):
         raise ValueError('resolved')
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        process.run('taker', create, ['x', '--ros-args', '-r', f'image:={topic}'])
+        run_node.run('taker', create, ['x', '--ros-args', '-r', f'image:={topic}'])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -504,7 +504,7 @@ def make_node():
     ('raw', (), '/image'), ('compressed', (), '/image/compressed')])
 def test_names_are_remapped_once(make_node, transport, rules, topic):
     """ros_comm#2175: what was remapped already was remapped again, and /wrong listened to."""
-    from hybrid_depth_ros.nodes.depth import DepthNode
+    from hybrid_depth_ros.nodes.depth.node import DepthNode
     node = make_node(
         lambda **options: DepthNode(print, **options), '-p', 'autostart:=false', '-p',
         f'image_transport:={transport}', *(word for rule in rules for word in ('-r', rule)),
@@ -530,7 +530,7 @@ def test_a_value_refused_while_running_is_told_as_at_the_start(make_node, name, 
     """rclpy#912's kind: in rclpy's words while running, in ours at the start."""
     from rclpy.parameter import Parameter
 
-    from hybrid_depth_ros.nodes.depth import DepthNode
+    from hybrid_depth_ros.nodes.depth.node import DepthNode
     node = make_node(lambda **options: DepthNode(print, **options), '-p', 'autostart:=false')
     answer = node.set_parameters_atomically([Parameter(name, value=value)])  # as the service does
     assert not answer.successful

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes.selection import load_runtime
 
 FLOAT = TensorProto.FLOAT
 RED = np.zeros((640, 480, 3), np.uint8).transpose(1, 0, 2).copy()
@@ -77,8 +77,8 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
     from std_msgs.msg import Header
 
     from hybrid_depth_ros.geometry import Intrinsics
-    from hybrid_depth_ros.nodes.depth import DepthNode
-    from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+    from hybrid_depth_ros.nodes.depth.node import DepthNode
+    from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
     name = told(network(tmp_path / 'red.onnx', shape=(1, 3, 96, 128)),
                 'output: metric\nwhite: 1\ncamera: [500, 640, 480]')
     predictor = DepthPredictor(name, 'cpu', runtime='onnxruntime', sharpen=False)

@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hybrid_depth_ros.nodes import (
-    anchor_topics,
-    camera,
-    depth,
-    depth_camera,
-    evaluator,
-    viewer,
-)
+from hybrid_depth_ros.nodes import camera, evaluator
+from hybrid_depth_ros.nodes.depth import anchor_topics, camera_stream
+from hybrid_depth_ros.nodes.depth import node as depth
+from hybrid_depth_ros.nodes.viewer import node as viewer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,7 +114,7 @@ def test_the_page_lists_every_topic():
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
         'scan': 'LaserScan'}
     code = ''.join(Path(module.__file__).read_text()
-                   for module in (depth, depth_camera, anchor_topics, camera))
+                   for module in (depth, camera_stream, anchor_topics, camera))
     for topic, kind in listed.items():
         assert kind in code
         names = (topic, topic.removeprefix('image/'), topic.removeprefix('anchors/'))

@@ -8,7 +8,7 @@ import torch
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 from train.datasets.nyu import SyncTree
 
 NYU_FX = 518.858

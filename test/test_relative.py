@@ -8,7 +8,7 @@ import pytest
 from hybrid_depth_ros.anchors import Anchors, metric
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View, read_pose
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.virtual_room import Room
 
 CAMERA = Intrinsics.from_horizontal_fov(160, 120, 63.3)
 SCALE, SHIFT = 1 / 37, 0.05

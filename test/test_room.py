@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.room import EYE_HEIGHT, WALK_SECONDS, Room
-from hybrid_depth_ros.room.shapes import Box, Cylinder, Sphere
+from hybrid_depth_ros.virtual_room import EYE_HEIGHT, WALK_SECONDS, Room
+from hybrid_depth_ros.virtual_room.shapes import Box, Cylinder, Sphere
 
 CAMERA = Intrinsics.from_horizontal_fov(160, 120, 63.3)
 

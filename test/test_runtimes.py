@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_depth_ros.files import file_digest, write_whole
+from hybrid_depth_ros.files import file_digest, write_bytes_atomically
 from hybrid_depth_ros.models.hybrid import INT8
 from hybrid_depth_ros.network import FromPixels, HybridDepthNet
-from hybrid_depth_ros.runtimes import exports, fastest, kept, machine, openvino
-from hybrid_depth_ros.runtimes.exports import pack_graph, read_graph
-from hybrid_depth_ros.runtimes.fastest import load_runtime
+from hybrid_depth_ros.runtimes import export, graph_cache, hardware, openvino, selection
+from hybrid_depth_ros.runtimes.export import pack_graph, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
+from hybrid_depth_ros.runtimes.selection import load_runtime
 from hybrid_depth_ros.weights import DATA, save_network
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
@@ -59,8 +59,8 @@ def fakes(monkeypatch, seconds):
         if isinstance(seconds[name], Exception):
             raise seconds[name]
         return Fake(name, seconds[name])
-    monkeypatch.setattr(fastest, '_make', make)
-    monkeypatch.setattr(fastest, 'installed', lambda name: name in seconds)
+    monkeypatch.setattr(selection, '_make', make)
+    monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
     return made
 
 
@@ -86,10 +86,10 @@ def test_the_fastest_is_chosen_and_remembered(cache, monkeypatch):
 def test_bf16_is_taken_for_granted_where_there_are_units_for_it(
         flags, tried, weights, cache, monkeypatch):
     made = []
-    monkeypatch.setattr(machine, 'cpu_flags', lambda: flags)
-    monkeypatch.setattr(fastest, 'cpu_flags', lambda: flags)
-    monkeypatch.setattr(fastest, 'openvino_precisions', lambda: ('bf16', 'fp16'))
-    monkeypatch.setattr(fastest, '_make', lambda name, precision, *_: (
+    monkeypatch.setattr(hardware, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(selection, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(selection, 'openvino_precisions', lambda: ('bf16', 'fp16'))
+    monkeypatch.setattr(selection, '_make', lambda name, precision, *_: (
         made.append(precision), Fake(precision, 0.01 if precision == 'fp32' else 0.02))[1])
     runtime, reason = load_runtime(str(weights), 'openvino')
     assert made == tried
@@ -103,7 +103,7 @@ def test_bf16_is_taken_for_granted_where_there_are_units_for_it(
 @pytest.mark.parametrize(('flags', 'rest'), [({'avx512f', 'avx512_bf16'}, 'f32'),
                                              ({'avx512f', 'amx_bf16'}, 'bf16')])
 def test_what_is_not_quantised_is_computed_in_what_is_fast(flags, rest, cache, monkeypatch):
-    monkeypatch.setattr(machine, 'cpu_flags', lambda: flags)
+    monkeypatch.setattr(hardware, 'cpu_flags', lambda: flags)
     monkeypatch.setattr(openvino, 'openvino_precisions', lambda: ('bf16', 'fp16'))
     runtime = OpenVinoRuntime(lambda _: (b'', b''), 'int8')
     assert runtime._options['INFERENCE_PRECISION_HINT'] == rest
@@ -127,7 +127,7 @@ def test_without_a_cache_folder_there_is_a_choice_all_the_same(monkeypatch):
     ({'runtime': 'tensorrt', 'device': 'cpu'}, 'onnxruntime-gpu'),
     ({}, 'nothing here can run a network: pip install openvino')])
 def test_what_is_not_installed_is_named(options, named, cache, monkeypatch):
-    monkeypatch.setattr(fastest, 'installed', lambda name: False)
+    monkeypatch.setattr(selection, 'installed', lambda name: False)
     with pytest.raises(ValueError, match=named):
         load_runtime(**options)
 
@@ -145,7 +145,7 @@ def test_an_export_is_made_once(weights, cache, monkeypatch):
     first, _ = load_runtime(str(weights), 'openvino', 'fp32')
     kept = list((cache / 'graphs').iterdir())
     assert [file.suffix for file in kept] == ['.zip']
-    monkeypatch.setattr(fastest, 'export_openvino', lambda *_: pytest.fail('exported again'))
+    monkeypatch.setattr(selection, 'export_openvino', lambda *_: pytest.fail('exported again'))
     second, _ = load_runtime(str(weights), 'openvino', 'fp32')
     a, b = first(PIXELS), second(PIXELS)
     np.testing.assert_array_equal(a, b)
@@ -171,7 +171,7 @@ def test_a_graph_of_other_weights_is_refused(weights, cache):
 
 
 def test_a_graph_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, 'GRAPH_LIMIT', 1 << 20)
+    monkeypatch.setattr(export, 'GRAPH_LIMIT', 1 << 20)
     path = tmp_path / 'bomb.zip'
     path.write_bytes(pack_graph(b'', bytes(2 << 20), 'digest'))
     assert path.stat().st_size < 10_000
@@ -189,9 +189,9 @@ def test_the_shipped_graph_is_of_the_shipped_weights():
 
 def test_no_half_file_is_left(tmp_path):
     path = tmp_path / 'file'
-    write_whole(path, b'old')
+    write_bytes_atomically(path, b'old')
     with pytest.raises(TypeError):
-        write_whole(path, 'not bytes')
+        write_bytes_atomically(path, 'not bytes')
     assert [p.name for p in tmp_path.iterdir()] == ['file']
     assert path.read_bytes() == b'old'
 
@@ -263,7 +263,7 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
     assert recorded == [PIXELS.shape, PIXELS[:, :32].shape]
     for size in range(1, 10):
         runtime(np.zeros((size, 32, 32, 3), np.uint8))
-    assert len(runtime._graphs) == kept.KEPT_SHAPES
+    assert len(runtime._graphs) == graph_cache.KEPT_SHAPES
 
 
 def test_openvino_does_not_telephone_home(tmp_path):
@@ -363,8 +363,8 @@ class Restless:
 
 def restless(monkeypatch, **seconds):
     log = []
-    monkeypatch.setattr(fastest, '_make', lambda name, *_: Restless(name, seconds[name], log))
-    monkeypatch.setattr(fastest, 'installed', lambda name: name in seconds)
+    monkeypatch.setattr(selection, '_make', lambda name, *_: Restless(name, seconds[name], log))
+    monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
     return log
 
 
@@ -383,7 +383,7 @@ def test_a_busy_moment_does_not_decide(cache, monkeypatch):
     assert 'busy' in reason
     assert not list(cache.glob('choices/*'))
     turns = [name for i, name in enumerate(log) if not i or log[i - 1] != name]
-    assert len(turns) >= 2 * fastest.ROUNDS  # not one after the other
+    assert len(turns) >= 2 * selection.ROUNDS  # not one after the other
     log = restless(monkeypatch, torch=[0.05], openvino=[0.02])
     _, reason = load_runtime(device='cpu')  # the next start, on a quiet machine
     assert set(log) == {'torch', 'openvino'}

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip('tqdm')
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.room import Room, looking
+from hybrid_depth_ros.virtual_room import Room, looking
 from train import anchors
 from train.datasets.pairs import Subset
-from train.datasets.virtual import VirtualRooms
+from train.datasets.raycast_rooms import VirtualRooms
 
 
 class Wrong:

@@ -20,12 +20,12 @@ from train import (
     checkpoint,
     configuration,
     evaluate,
+    interrupts,
     networks,
     nyu,
     optimisation,
     prepare,
     quantise,
-    survival,
     throughput,
 )
 from train.augment import (
@@ -255,7 +255,7 @@ def test_fast_depthwise_gradients_are_the_gradients():
 
 
 def test_frozen_layers_stay_as_they_are(tree, tmp_path):
-    config = configuration.load_config('config/lite.yaml', [
+    config = configuration.load_config('config/training/lite.yaml', [
         'encoder=efficientnet_lite0', 'epochs=1', 'epoch_images=4', 'batch=2', 'validation=[]',
         'ema=0.0', 'precision=fp32'])
     torch.manual_seed(config['seed'])
@@ -408,7 +408,7 @@ def test_labeled_is_not_ignored(tree, tmp_path):
 
 def test_paper_yaml_is_the_paper():
     """Harsányi et al. 2018, section 4, line by line."""
-    config = configuration.load_config('config/paper.yaml')
+    config = configuration.load_config('config/training/paper.yaml')
     assert (config['encoder'], config['lateral'], config['dropout']) == ('resnet50', True, 0.5)
     assert (CROP_WIDTH, CROP_HEIGHT, NETWORK_WIDTH) == (320, 256, 352)
     assert config['augment'] == {'scale': [1.0, 1.5], 'rotation': 5.0, 'colour': [0.8, 1.2],
@@ -447,7 +447,8 @@ def test_nearest_neighbour_invents_no_colour():
 
 
 def test_lite_yaml_and_overrides(tmp_path):
-    config = configuration.load_config('config/lite.yaml', ['epochs=3', 'freeze=[]', 'lr=8e-4'])
+    config = configuration.load_config(
+        'config/training/lite.yaml', ['epochs=3', 'freeze=[]', 'lr=8e-4'])
     assert (config['epochs'], config['freeze'], config['encoder'], config['lr']) == (
         3, [], 'efficientnet_lite2', 8e-4)
     bad = tmp_path / 'bad.yaml'
@@ -465,11 +466,11 @@ def test_lite_yaml_and_overrides(tmp_path):
     for text, said in (('epochs', '--set epochs: it must be KEY=VALUE'),
                        ('lr=[', r'--set lr=\[: '), ('epoks=3', "--set: unknown key 'epoks'")):
         with pytest.raises(ValueError, match=f'^{said}'):
-            configuration.load_config('config/lite.yaml', [text])
+            configuration.load_config('config/training/lite.yaml', [text])
 
 
 def test_fine_tuning_starts_from_weights(tmp_path):
-    config = configuration.load_config('config/lite.yaml')
+    config = configuration.load_config('config/training/lite.yaml')
     network = networks.make_network(config, init='lite-nyu')
     shipped = load_network('lite-nyu').state_dict()
     assert all(torch.equal(tensor, shipped[name]) for name, tensor in
@@ -800,12 +801,12 @@ def test_killed_and_resumed_is_bit_identical(tree, tmp_path):
 
 def test_loading_processes_hold_no_lock(tree, tmp_path):
     samples = Samples([SyncTree(tree)], [1], 8, 0, {})
-    with survival.claimed(tmp_path / 'out') as handle:
-        with pytest.raises(OSError, match='another training'), survival.claimed(tmp_path / 'out'):
+    with interrupts.claimed(tmp_path / 'out') as handle:
+        with pytest.raises(OSError, match='another training'), interrupts.claimed(tmp_path / 'out'):
             pass
         loader = iter(make_loader(samples, range(8), 1, workers=1, handles=[handle]))
         next(loader)
-    with survival.claimed(tmp_path / 'out'):  # that process lives, as after a SIGKILL of this one
+    with interrupts.claimed(tmp_path / 'out'):  # that process lives, as after a SIGKILL of this one
         next(loader)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hybrid_depth_ros.metrics import OutlineScores
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.upsampling import enlarge
+from hybrid_depth_ros.upsampling import upsample
 
 
 def scene(width=320, height=240):
@@ -28,7 +28,7 @@ def test_outlines_become_the_pictures():
     seen = blurred(truth)
     scores = {}
     for name, guide in (('bilinear', None), ('guided', picture)):
-        depth = enlarge(seen, 320, 240, guide)
+        depth = upsample(seen, 320, 240, guide)
         assert depth.shape == truth.shape and depth.dtype == np.float32
         scores[name] = OutlineScores()
         scores[name].add(depth, truth)
@@ -40,15 +40,15 @@ def test_outlines_become_the_pictures():
 def test_a_pattern_on_an_even_wall_does_not_show_in_depth():
     picture, _ = scene()
     tilted = np.linspace(1, 3, 80, dtype=np.float32) * np.ones((60, 1), np.float32)
-    depth = enlarge(tilted, 320, 240, picture)
+    depth = upsample(tilted, 320, 240, picture)
     np.testing.assert_allclose(depth, cv2.resize(tilted, (320, 240)), rtol=0.05)
 
 
 def test_the_networks_grid_goes():
     grid = (2 + 0.1 * (np.indices((60, 80)).sum(0) % 2)).astype(np.float32)
     even = np.full((240, 320, 3), 128, np.uint8)
-    assert enlarge(grid, 320, 240).std() > 0.01
-    assert enlarge(grid, 320, 240, even).std() < 0.002
+    assert upsample(grid, 320, 240).std() > 0.01
+    assert upsample(grid, 320, 240, even).std() < 0.002
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (3, 200), (7, 5)])
@@ -56,14 +56,14 @@ def test_odd_sizes_and_bounds(shape):
     rng = np.random.default_rng(0)
     depth = rng.uniform(0, 9, shape).astype(np.float32)
     picture = rng.integers(0, 256, (33, 47, 3), np.uint8).astype(np.uint8)
-    enlarged = enlarge(depth, 47, 33, picture)
+    enlarged = upsample(depth, 47, 33, picture)
     assert enlarged.shape == (33, 47)
     assert depth.min() <= enlarged.min() and enlarged.max() <= depth.max()
 
 
 def test_the_predictor_sharpens_unless_told_not_to():
-    from hybrid_depth_ros.room import Room
     from hybrid_depth_ros.sources import RoomSource
+    from hybrid_depth_ros.virtual_room import Room
     camera = RoomSource(640, 480).intrinsics
     views = [Room(0).render(camera, Room(0).camera_pose(seconds)) for seconds in (2, 20, 31)]
     found = {}

@@ -29,14 +29,14 @@ from std_msgs.msg import Header
 from websockets.sync.client import connect
 
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
-from hybrid_depth_ros.nodes.messages import (
+from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_message,
     cloud_message,
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.viewer import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
-from hybrid_depth_ros.page import Page
+from hybrid_depth_ros.nodes.viewer.node import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
+from hybrid_depth_ros.nodes.viewer.page import Page
 
 WIDTH, HEIGHT = 64, 48
 CAMERA = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, 60)

@@ -12,15 +12,15 @@ import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
-from hybrid_depth_ros.arguments import command, told
+from hybrid_depth_ros.arguments import argument_parser, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.room import WALK_SECONDS, Room, looking
+from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, looking
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import ranges, read_whole
-from train.datasets.virtual import PREFIX, VirtualRooms
+from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.evaluate import BORDER
 
 NOISE = 0.01         # share of the distance, standard deviation
@@ -180,7 +180,7 @@ def seeds(text):
 
 
 def main(argv=None):
-    parser = command(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--data', help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')
@@ -193,7 +193,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not (args.data or args.floor or args.flicker):
         parser.error('say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')
-    with told('train.anchors'):
+    with exit_on_error('train.anchors'):
         predictor = DepthPredictor(load_network(args.weights))
         if args.floor:
             print(floor_table(predictor, args.floor))

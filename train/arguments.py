@@ -39,7 +39,7 @@ def add_training_arguments(parser, **data):
 
     data: options of --data that differ.
     """
-    parser.add_argument('--config', type=user_path, default=Path('config/lite.yaml'))
+    parser.add_argument('--config', type=user_path, default=Path('config/training/lite.yaml'))
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='change keys of the configuration')
     parser.add_argument('--data', nargs='+', metavar='PATH', **{

@@ -9,7 +9,7 @@ import torch
 import tqdm
 from torch.optim.swa_utils import update_bn
 
-from hybrid_depth_ros.arguments import check_least, command, told, user_path
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
@@ -51,15 +51,15 @@ def inputs(loader):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.average')
+    parser = argument_parser(__doc__, prog='train.average')
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
     parser.add_argument('--out', type=user_path, required=True, help='.safetensors to write')
     add_training_arguments(parser)
     args = parser.parse_args(argv)
     check_shares(parser, args)
-    check_least(parser, args, batches=1)
-    with told('train.average'):
+    check_minimum(parser, args, batches=1)
+    with exit_on_error('train.average'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
         if config['validation']:

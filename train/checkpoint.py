@@ -9,7 +9,7 @@ from collections import deque
 import torch
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import whole
+from hybrid_depth_ros.files import atomic_write
 from train.networks import make_trainable
 from train.optimisation import make_optimiser, make_scaler
 
@@ -93,7 +93,7 @@ def save_checkpoint(path, state):
     Raises OSError where there is no room for it: the old file stays.
     """
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             torch.save(state, partial)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         cause = error if isinstance(error, OSError) else error.__context__ or error

@@ -59,8 +59,8 @@ def load_config(path, overrides=()):
             raise yaml.YAMLError('it holds no keys')
     except yaml.YAMLError as error:
         raise ValueError(f'{path} is not a YAML file of keys and values '
-                         f'({" ".join(str(error).split())}); pass one like config/lite.yaml by '
-                         '--config') from error
+                         f'({" ".join(str(error).split())}); pass one like '
+                         'config/training/lite.yaml by --config') from error
     given = dict.fromkeys(loaded, path)  # where each key was given
     for item in overrides:
         key, equals, value = item.partition('=')

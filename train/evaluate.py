@@ -7,9 +7,10 @@ import numpy as np
 import torch
 import tqdm
 
-from hybrid_depth_ros.arguments import command, told, user_path
+from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.evaluate_bag import add_arguments
-from hybrid_depth_ros.files import check_result, result
+from hybrid_depth_ros.files import check_writable, result_file
+from hybrid_depth_ros.image_files import save_picture, side_by_side
 from hybrid_depth_ros.metrics import (
     NAMES,
     DepthErrors,
@@ -19,7 +20,6 @@ from hybrid_depth_ros.metrics import (
     format_metrics,
 )
 from hybrid_depth_ros.models import hybrid
-from hybrid_depth_ros.pictures import picture, save_picture
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.weights import load_network
@@ -188,7 +188,7 @@ def draw(predictor, dataset, i):
     """Colour | depth | true depth of pair i, RGB uint8."""
     rgb, truth = dataset.read(i)
     depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
-    return picture(rgb, depth, np.where(truth > 0, truth, np.nan))
+    return side_by_side(rgb, depth, np.where(truth > 0, truth, np.nan))
 
 
 def save_gallery(network, dataset, rel_per_image, out):
@@ -209,7 +209,7 @@ def save_plot(bands, out, form=None):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.evaluate')
+    parser = argument_parser(__doc__, prog='train.evaluate')
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')
@@ -224,14 +224,14 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.flip and args.protocol == 'whole':
         parser.error('--flip is of the protocols paper and eigen; leave it out')
-    with told('train.evaluate'):
+    with exit_on_error('train.evaluate'):
         dataset = open_data(args, args.data)
         if args.ranges:
             dataset = dataset.numbered(args.ranges)
         network = load_network(args.weights)
         # before the long work: what can't be written must not be found out after it
         for file in filter(None, (args.json, args.plot)):
-            check_result(file)
+            check_writable(file)
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
         if args.protocol == 'whole':
@@ -240,7 +240,7 @@ def main(argv=None):
             protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
             report = protocol(network, dataset, progress=True, flip=args.flip)
         if args.json:
-            with result(args.json) as file:
+            with result_file(args.json) as file:
                 file.write_text(json.dumps(
                     {'metrics': {name: report[name] for name in NAMES},
                      **{key: value for key, value in report.items() if key not in NAMES},
@@ -256,7 +256,7 @@ def main(argv=None):
             if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
                 print('(The published rows are of the 654 test images and their own protocols.)')
         if args.plot:
-            with result(args.plot) as file:
+            with result_file(args.plot) as file:
                 save_plot(report['bands'], file, args.plot.suffix[1:] or None)
         if args.pictures:
             save_gallery(network, dataset, report['rel_per_image'], args.pictures)

@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 
-from train.processes import across
+from train.distributed import all_reduce
 
 
 def berhu(predicted, target, valid):
@@ -18,9 +18,9 @@ def berhu(predicted, target, valid):
     the mean over valid pixels. Tensors of one shape, metres; valid: bool.
     """
     error = (predicted - target).abs() * valid
-    c = (across(error.max(), torch.distributed.ReduceOp.MAX) / 5).clamp_min(1e-6)
+    c = (all_reduce(error.max(), torch.distributed.ReduceOp.MAX) / 5).clamp_min(1e-6)
     loss = torch.where(error <= c, error, (error ** 2 + c ** 2) / (2 * c))
-    return loss.sum() / across(valid.sum()).clamp_min(1)
+    return loss.sum() / all_reduce(valid.sum()).clamp_min(1)
 
 
 def _log_error(predicted, target, valid):
@@ -31,7 +31,7 @@ def _log_error(predicted, target, valid):
 def log_l1(predicted, target, valid):
     """Mean |log d − log t| over valid pixels: the same weight for near and far."""
     return (_log_error(predicted, target, valid).abs().sum()
-            / across(valid.sum()).clamp_min(1))
+            / all_reduce(valid.sum()).clamp_min(1))
 
 
 def scale_free(predicted, target, valid):
@@ -43,7 +43,7 @@ def scale_free(predicted, target, valid):
     error = _log_error(predicted, target, valid)
     count = valid.sum((1, 2, 3), keepdim=True).clamp_min(1)
     free = (error - error.sum((1, 2, 3), keepdim=True) / count) * valid
-    return free.abs().sum() / across(valid.sum()).clamp_min(1)
+    return free.abs().sum() / all_reduce(valid.sum()).clamp_min(1)
 
 
 def log_gradient(predicted, target, valid, scales=4):
@@ -58,8 +58,8 @@ def log_gradient(predicted, target, valid, scales=4):
         both_y = valid[..., 1:, :] & valid[..., :-1, :]
         step_x = (error[..., :, 1:] - error[..., :, :-1]).abs() * both_x
         step_y = (error[..., 1:, :] - error[..., :-1, :]).abs() * both_y
-        total = total + (step_x.sum() / across(both_x.sum()).clamp_min(1)
-                         + step_y.sum() / across(both_y.sum()).clamp_min(1))
+        total = total + (step_x.sum() / all_reduce(both_x.sum()).clamp_min(1)
+                         + step_y.sum() / all_reduce(both_y.sum()).clamp_min(1))
         if min(error.shape[-2:]) < 2:
             break
         weight = F.avg_pool2d(valid.float(), 2)

@@ -9,7 +9,7 @@ import torch.distributed
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
 from hybrid_depth_ros.weights import load_network
 from train.depthwise import speed_up_depthwise
-from train.processes import SharedDropout, sync_batch_norms
+from train.distributed import SharedDropout, sync_batch_norms
 
 
 @torch.no_grad()

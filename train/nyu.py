@@ -1,4 +1,4 @@
-"""Train on NYU Depth v2: ``python -m train.nyu --config config/lite.yaml --data PATH``.
+"""Train on NYU Depth v2: ``python -m train.nyu --config config/training/lite.yaml --data PATH``.
 
 On several GPUs: ``torchrun --nproc-per-node N -m train.nyu …``; the processes share each batch,
 and the result is that of one process with the whole batch. On several machines, the same command
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from hybrid_depth_ros.arguments import command, told, user_path
+from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.errors import printable
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
@@ -30,15 +30,15 @@ from train.arguments import (
 )
 from train.checkpoint import State, find_checkpoint, finite, save_checkpoint
 from train.configuration import load_config
-from train.cut import cut_validation
 from train.data import check_batch, make_loader, make_samples, to_input
+from train.distributed import all_reduce, init_distributed
 from train.evaluate import evaluate_paper, evaluate_whole
+from train.interrupts import Stopped, asked_to_stop, claimed
 from train.loss import loss_of
 from train.networks import make_network
 from train.optimisation import follow, learning_rate, make_autocast, update
-from train.processes import across, joined
 from train.report import Report
-from train.survival import Stopped, asked_to_stop, claimed
+from train.split import cut_validation
 
 
 def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False,
@@ -58,7 +58,7 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
     if printable(str(out)) != str(out):
         raise OSError(f'{out} is not UTF-8, which TensorBoard wants: choose another --out')
     with contextlib.ExitStack() as stack:
-        team = stack.enter_context(joined())
+        team = stack.enter_context(init_distributed())
         lock = [stack.enter_context(claimed(out))] if team.lead else []
         last = find_checkpoint(out, resume, team.lead)
         torch.manual_seed(config['seed'])
@@ -121,7 +121,7 @@ def take_step(config, team, state, runner, batch, asked):
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
         # one wait for the device a step; and all processes stop at the same one
-        whole, hits, pixels, stop = across(torch.stack([
+        whole, hits, pixels, stop = all_reduce(torch.stack([
             loss.detach(), near.sum(dtype=state.kind), valid.sum(dtype=state.kind),
             loss.new_tensor(len(asked))])).tolist()
     if not math.isfinite(whole):
@@ -196,7 +196,7 @@ def interval(text):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.nyu')
+    parser = argument_parser(__doc__, prog='train.nyu')
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
     parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',
@@ -214,7 +214,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     check_shares(parser, args)
     try:
-        with told('train.nyu', 'stopped at once; --resume goes on from the last checkpoint'):
+        with exit_on_error('train.nyu',
+                           'stopped at once; --resume goes on from the last checkpoint'):
             config = load_config(args.config, args.set)
             data = [open_data(args, path) for path in args.data]
             judged = {path: open_data(args, path) for path in args.validate}

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import tqdm
 
-from hybrid_depth_ros.arguments import check_least, command, told, user_path
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
 from hybrid_depth_ros.errors import explain
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
@@ -205,7 +205,7 @@ def _finish(dataset, folder, out):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.prepare')
+    parser = argument_parser(__doc__, prog='train.prepare')
     parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')
     add_data_arguments(parser, 'train')
@@ -221,8 +221,8 @@ def main(argv=None):
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size or f'{WIDTH}x{HEIGHT}')
     if not size or not all(int(side) for side in size.groups()):
         parser.error(f'--size is {args.size!r}; it must be like {WIDTH}x{HEIGHT}')
-    check_least(parser, args, count=1, workers=1)
-    with told('train.prepare', 'stopped; the same command goes on from here'):
+    check_minimum(parser, args, count=1, workers=1)
+    with exit_on_error('train.prepare', 'stopped; the same command goes on from here'):
         dataset = open_data(args, args.data)
         for sentence in dataset.left_out:
             print(f'left out: {sentence}', file=sys.stderr)

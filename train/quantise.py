@@ -10,17 +10,17 @@ left.
 import io
 import sys
 
-from hybrid_depth_ros.arguments import check_least, command, told, user_path
-from hybrid_depth_ros.files import file_digest, write_whole
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
+from hybrid_depth_ros.files import file_digest, write_bytes_atomically
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.models.hybrid import INT8
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes.exports import openvino_model, pack_model, read_graph
+from hybrid_depth_ros.runtimes.export import openvino_model, pack_model, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
-from train.cut import hold_out
 from train.datasets import open_dataset
 from train.datasets.pairs import equally_spaced, ranges
+from train.split import hold_out
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
 MOST_LOSS, MOST_RISE = 0.005, 0.01  # of δ1 and of REL that int8 may cost, on each set
@@ -63,7 +63,7 @@ def equal_shares(sets, count):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.quantise')
+    parser = argument_parser(__doc__, prog='train.quantise')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
                         help='training pictures; those to compare on are cut from the first')
@@ -75,9 +75,9 @@ def main(argv=None):
     parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
     parser.add_argument('--out', type=user_path, help='default: beside the weights')
     args = parser.parse_args(argv)
-    check_least(parser, args, count=1)
+    check_minimum(parser, args, count=1)
     try:
-        with told('train.quantise', 'stopped; nothing is written'):
+        with exit_on_error('train.quantise', 'stopped; nothing is written'):
             from train.evaluate import evaluate_whole
             path = weights_path(args.weights)
             out, digest = args.out or path.with_name(path.stem + INT8), file_digest(path)
@@ -108,7 +108,7 @@ def main(argv=None):
                     f'δ1 falls by more than {MOST_LOSS}, or REL rises by more than {MOST_RISE}: '
                     'not kept; calibrate with more pictures (--count), or of all kinds that are '
                     'compared (--data)')
-            write_whole(out, graph)
+            write_bytes_atomically(out, graph)
     except ModuleNotFoundError as error:
         sys.exit(f"train.quantise: {error.name} is not installed: pip install -e '.[quantise]'")
     print(f'{out}: {out.stat().st_size / 1e6:.1f} MB')

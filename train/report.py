@@ -8,8 +8,8 @@ import tqdm
 from torch.utils.tensorboard import SummaryWriter
 
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.image_files import save_picture
 from hybrid_depth_ros.metrics import format_metrics
-from hybrid_depth_ros.pictures import save_picture
 from hybrid_depth_ros.weights import save_network
 from train.evaluate import draw, height_table
 

@@ -12,18 +12,18 @@ from itertools import islice
 
 import torch
 
-from hybrid_depth_ros.arguments import check_least, command, told
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.room import WALK_SECONDS, Room
+from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
 from train.data import check_batch, make_loader, make_samples, to_input
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdSet
+from train.distributed import SharedDropout
 from train.loss import loss_of
 from train.networks import drop_paths, freeze, make_network, make_trainable
 from train.optimisation import make_autocast, make_optimiser, make_scaler, update
-from train.processes import SharedDropout
 
 
 class Walk(RgbdSet):
@@ -103,15 +103,15 @@ def loading_time(config, data, workers, batches, shares=None):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='train.throughput')
+    parser = argument_parser(__doc__, prog='train.throughput')
     add_training_arguments(parser, required=False, default=[], help='RGB-D data in any form; '
                            'default: a virtual room, drawn before, so that reading costs nothing')
     parser.add_argument('--workers', type=int, default=1, help='loading processes')
     parser.add_argument('--rounds', type=int, default=8, help='batches and steps measured')
     args = parser.parse_args(argv)
     check_shares(parser, args)
-    check_least(parser, args, workers=0, rounds=1)
-    with told('train.throughput'):
+    check_minimum(parser, args, workers=0, rounds=1)
+    with exit_on_error('train.throughput'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data] or [Walk()]
         loading, batch = loading_time(config, data, args.workers, args.rounds, args.shares)

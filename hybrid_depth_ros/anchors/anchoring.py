@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.alignment import Alignment
 from hybrid_depth_ros.anchors.correction import anchored
+from hybrid_depth_ros.anchors.extrinsics_check import Alignment
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
-from hybrid_depth_ros.anchors.measured import Anchors
-from hybrid_depth_ros.anchors.relative import metric
+from hybrid_depth_ros.anchors.scale_shift import fit_scale_shift
 from hybrid_depth_ros.anchors.sensors import (
     cloud_points,
     pose_from_angles,
@@ -20,6 +19,7 @@ from hybrid_depth_ros.anchors.sensors import (
     range_anchors,
     scan_points,
 )
+from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.encodings import stamp_of
 
 KINDS = ('scan', 'points', 'range', 'floor')
@@ -172,7 +172,7 @@ class Anchoring:
         sensors = [source for source in self.sources.values() if source.kind != 'floor']
         parts = [anchors for _, anchors in self._measured(sensors, guess, view, settings)]
         try:
-            depth, self.line = metric(relative, Anchors.joined(parts), self.line,
+            depth, self.line = fit_scale_shift(relative, Anchors.joined(parts), self.line,
                                       stamp=view.stamp / 1e9,
                                       time_constant=settings.time_constant)
         except LookupError:

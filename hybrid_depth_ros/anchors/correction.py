@@ -17,9 +17,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors import process
-from hybrid_depth_ros.anchors.measured import Anchors
+from hybrid_depth_ros.anchors import gaussian_process as gp
 from hybrid_depth_ros.anchors.smoothing import State, carry, median
+from hybrid_depth_ros.anchors.types import Anchors
 
 # Doubt in a correction is DAMPING of its variance, with UNSEEN_SD more at a depth that no share of
 # the anchors has. Where little is known (a variance of LITTLE) its natural logarithm grows by
@@ -178,7 +178,7 @@ def _gathered(u, v, x, front, ratio, share, jump):
     noise.
     """
     if u.size <= FINE:
-        noise = process.NOISE_SD ** 2 + (process.EDGE_NOISE * jump) ** 2 + share ** 2
+        noise = gp.NOISE_SD ** 2 + (gp.EDGE_NOISE * jump) ** 2 + share ** 2
         return (u, v, x, front), ratio, np.ones(u.size), noise.astype(np.float64)
     for across in (FINE, 36, 32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4):
         cell = (v * across).astype(np.int32) * across + (u * across).astype(np.int32)
@@ -191,13 +191,13 @@ def _gathered(u, v, x, front, ratio, share, jump):
     order.sort()
     middle = (order[np.cumsum(members) - members + (members - 1) // 2] & 65535) / 4096 - 8
     agrees = np.abs(ratio - middle[cell].astype(np.float32)) < BAND
-    weights = agrees / (1 + (share / process.NOISE_SD) ** 2) + np.float32(1e-6)
+    weights = agrees / (1 + (share / gp.NOISE_SD) ** 2) + np.float32(1e-6)
     total = np.bincount(cell, weights)
     mean = [np.bincount(cell, weights * values) / total
             for values in (u, v, x, front, ratio, jump, share)]
     agreed = np.maximum(np.bincount(cell, agrees), 1)
-    noise = ((process.NOISE_SD ** 2 + mean[6] ** 2) * (0.3 + 0.7 / agreed)
-             + (process.EDGE_NOISE * mean[5]) ** 2)
+    noise = ((gp.NOISE_SD ** 2 + mean[6] ** 2) * (0.3 + 0.7 / agreed)
+             + (gp.EDGE_NOISE * mean[5]) ** 2)
     return tuple(values.astype(np.float32) for values in mean[:4]), mean[4], agreed / members, noise
 
 
@@ -211,18 +211,18 @@ def _correction(seen, level, cells, u, v, x, ratio, share, cell):
     window = np.ones((5, 5), np.uint8)
     jump = cv2.morphologyEx(seen, cv2.MORPH_GRADIENT, window).ravel()[cell]
     front = _front(seen)
-    grid = (cells.u, cells.v, seen, front, process.nearness(seen, level))
+    grid = (cells.u, cells.v, seen, front, gp.nearness(seen, level))
     thin = slice(None, None, -(-u.size // THIN))
     knots, values, share_agreed, noise = _gathered(*(
         a[thin] for a in (u, v, x, front.ravel()[cell], ratio, share, jump)))
     middle = median(values)
-    offset = process.offset_variance(middle)
+    offset = gp.offset_variance(middle)
     coarse = (cells.some_u, cells.some_v, seen[cells.some].ravel(), front[cells.some].ravel())
     # the knots, and behind them the cells where variance is computed
-    places = process.places(*map(np.concatenate, zip(knots, coarse)), level)
+    places = gp.places(*map(np.concatenate, zip(knots, coarse)), level)
     knots, coarse = ([values[part] for values in places]
                      for part in (slice(values.size), slice(values.size, None)))
-    covariances = process.covariance(places, knots, offset)
+    covariances = gp.covariance(places, knots, offset)
     covariance = covariances[:values.size].astype(np.float64)
     width = max(0.15, 1.5 * median(np.abs(values - middle)))
     weights = share_agreed * np.maximum(1 / (1 + ((values - middle) / width) ** 2),
@@ -231,7 +231,7 @@ def _correction(seen, level, cells, u, v, x, ratio, share, cell):
     for turn in range(rounds):
         noisy = covariance.copy()
         noisy.ravel()[::values.size + 1] += noise / weights
-        inverse = process.inverse(noisy)
+        inverse = gp.inverse(noisy)
         solution = np.einsum('ij,j->i', inverse, values)
         if turn == rounds - 1:
             break
@@ -242,11 +242,11 @@ def _correction(seen, level, cells, u, v, x, ratio, share, cell):
         weights = share_agreed * np.minimum(1, (STUDENT + 1) / (STUDENT + off))
         weights[off > FAR ** 2] *= 0.02
         weights = np.maximum(weights, 1e-4)
-    field = process.mean(grid, knots, solution, offset)
+    field = gp.mean(grid, knots, solution, offset)
     off = ratio - field.ravel()[cell]
     agrees = np.abs(off) < REJECT + 2 * share
     # as Wiener's filter: far from all anchors only a correction that is large against its doubt
-    variance = process.variance(coarse, covariances[values.size:], inverse, offset)
+    variance = gp.variance(coarse, covariances[values.size:], inverse, offset)
     doubt = _doubt(grid, knots, values, weights / noise,
                    cv2.resize(variance.reshape(seen[cells.some].shape), seen.shape[::-1]))
     square = field * field
@@ -254,7 +254,7 @@ def _correction(seen, level, cells, u, v, x, ratio, share, cell):
     doubt += np.float32(1e-12)
     field *= square
     field /= doubt
-    field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / process.NOISE_SD) ** 2), cell,
+    field += _detail(off, agrees / (1 + (jump / 0.1) ** 2 + (share / gp.NOISE_SD) ** 2), cell,
                      seen.shape)
     return field, agrees
 
@@ -277,14 +277,14 @@ def _doubt(grid, knots, values, surety, variance):
     surety = (surety / surety.sum()).astype(np.float32)
     middle = float(surety @ values)
     spread = float(np.sqrt(surety @ (values - middle) ** 2))
-    levels, below, between = process.among_levels(x, *process.ends(x), LEVELS)
-    layer = process.rbf(levels, knots[2], process.COLUMN_X).mean(1)
+    levels, below, between = gp.among_levels(x, *gp.ends(x), LEVELS)
+    layer = gp.rbf(levels, knots[2], gp.COLUMN_X).mean(1)
     unseen = (UNSEEN_SD / (1 + layer / UNSEEN)) ** 2
     doubt = np.diff(unseen)[below]
     doubt *= between
     doubt += unseen[below]
     doubt += variance
-    across, down = (process.rbf(side[1::2] if side.size > 1 else side, place, length)
+    across, down = (gp.rbf(side[1::2] if side.size > 1 else side, place, length)
                     for side, place, length in ((u, knots[0], BESIDE_U), (v, knots[1], BESIDE_V)))
     down *= surety
     beside = (down * knots[2]) @ across.T

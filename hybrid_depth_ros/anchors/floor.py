@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors.measured import Anchors
+from hybrid_depth_ros.anchors.types import Anchors
 
 CELLS = 64           # along the picture's longer side, where the floor is looked for
 LEVEL = np.cos(np.deg2rad(35))  # how far a surface may slant, as the network sees it, to be level

@@ -8,7 +8,7 @@ from the one to the other.
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors.measured import Anchors
+from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.encodings import cloud_array
 
 NEAREST = 0.05   # metres along the optical axis; nearer is the robot itself, or the lens

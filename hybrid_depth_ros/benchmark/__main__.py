@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_depth_ros.arguments import command, user_path
+from hybrid_depth_ros.arguments import argument_parser, user_path
 from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
 from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
@@ -32,8 +32,8 @@ from hybrid_depth_ros.benchmark.stages import (
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import free_memory
-from hybrid_depth_ros.runtimes.fastest import load_runtime
-from hybrid_depth_ros.runtimes.machine import choose_device, installed
+from hybrid_depth_ros.runtimes.hardware import choose_device, installed
+from hybrid_depth_ros.runtimes.selection import load_runtime
 
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
 # shares of the time by which each part ends; the node has the rest
@@ -191,7 +191,7 @@ def main(argv=None):
     # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-    parser = command(__doc__, prog='benchmark')
+    parser = argument_parser(__doc__, prog='benchmark')
     parser.add_argument('--weights', nargs='+', default=[], metavar='NAME_OR_FILE',
                         help='networks to measure; without, lite-nyu and an untrained ResNet-50')
     parser.add_argument('--data', metavar='FOLDER', help='NYU Depth v2 images: scores δ1')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_depth_ros.runtimes.machine import versions
+from hybrid_depth_ros.runtimes.hardware import versions
 
 
 def best_gflops(ones, finish, seconds):

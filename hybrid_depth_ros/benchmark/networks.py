@@ -13,8 +13,8 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
-from hybrid_depth_ros.runtimes.fastest import precisions
-from hybrid_depth_ros.runtimes.machine import NEEDS, RUNTIMES, gpu_is_here, installed
+from hybrid_depth_ros.runtimes.hardware import NEEDS, RUNTIMES, gpu_is_here, installed
+from hybrid_depth_ros.runtimes.selection import precisions
 from hybrid_depth_ros.weights import load_network, save_network
 
 REST = 0.03                            # seconds: threads of the runtime before still spin

@@ -23,7 +23,7 @@ def ros_messages():
     try:
         import rclpy  # noqa: F401
 
-        from hybrid_depth_ros.nodes import messages
+        from hybrid_depth_ros.nodes.shared import messages
     except ImportError:
         return None
     return messages
@@ -38,7 +38,7 @@ def create_cameras(names, rate=RATE):
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
 
-    from hybrid_depth_ros.nodes.messages import camera_info_message, rgb_to_image
+    from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
     node, (rgb, camera) = rclpy.create_node('benchmark_cameras'), room_picture()
     image = rgb_to_image(rgb, Header(frame_id='camera'))
     info = camera_info_message(camera, image.header)
@@ -139,5 +139,5 @@ def measure_node(weights, names, seconds):
 
 
 if __name__ == '__main__':
-    from hybrid_depth_ros.nodes.process import run
+    from hybrid_depth_ros.nodes.shared.run_node import run
     run('benchmark_cameras', lambda: create_cameras(sys.argv[1:]), [])

@@ -8,8 +8,8 @@ import numpy as np
 
 from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
-from hybrid_depth_ros.pictures import read_colour, read_pixels
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.image_files import read_colour, read_pixels
+from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.weights import HELD_OUT
 
 COUNTS = (1, 2, 4)                     # pictures in a batch, cameras on a node

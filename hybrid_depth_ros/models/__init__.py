@@ -2,13 +2,13 @@
 
 import contextlib
 
-from hybrid_depth_ros.files import expanded
-from hybrid_depth_ros.models.model import HUB, HUB_FILES
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.models.base import HUB, HUB_FILES
 from hybrid_depth_ros.models.registry import HUB_NAMES
 
 
 def open_model(weights):
-    """The :class:`~hybrid_depth_ros.models.model.Model` of a registered name, a name on the hub
+    """The :class:`~hybrid_depth_ros.models.base.Model` of a registered name, a name on the hub
     (``hf:ORG/NAME``), a folder in transformers' format, an ONNX file, or a file of this package.
 
     What a family needs is imported here, and for it alone. Raises OSError where it is not there or
@@ -26,7 +26,7 @@ def open_model(weights):
 
 def _is_transformers_folder(weights):
     with contextlib.suppress(OSError):
-        folder = expanded(weights)
+        folder = expand_user(weights)
         return folder.is_dir() and any(
             (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin'))
     return False

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.models.model import HUB, HUB_FILES
+from hybrid_depth_ros.models.base import HUB, HUB_FILES
 
 LARGEST = {'.json': 1 << 20, '.safetensors': 4 << 30}  # bytes; Depth Pro has 1.9 GB
 PATIENCE = 10  # seconds for the hub's first answer

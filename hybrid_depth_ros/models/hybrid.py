@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.files import file_digest
-from hybrid_depth_ros.models.model import NYU, Model, View
-from hybrid_depth_ros.upsampling import enlarge
+from hybrid_depth_ros.models.base import NYU, Model, NetworkInput
+from hybrid_depth_ros.upsampling import upsample
 from hybrid_depth_ros.weights import load_network, weights_path
 
 # NYU Depth v2's colour camera (Silberman et al. 2012): focal length per image width.
@@ -68,7 +68,7 @@ def shrink(image, width, height):
                       interpolation=cv2.INTER_AREA if times > 1 else cv2.INTER_LINEAR)
 
 
-class _FullView(View):
+class _FullView(NetworkInput):
     """The whole image at the network's width: what goes in, and how depth comes back."""
 
     focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
@@ -85,11 +85,11 @@ class _FullView(View):
 
     def restore(self, output):
         seen = output[:self.seen_height // 2, :self.seen_width // 2]
-        return enlarge(seen * np.float32(self.correction), self.width, self.height, self.guide,
+        return upsample(seen * np.float32(self.correction), self.width, self.height, self.guide,
                        self.pixels[:self.seen_height, :self.seen_width])
 
 
-class _PaperView(View):
+class _PaperView(NetworkInput):
     """The paper's centre crop: what goes in, and how depth comes back."""
 
     focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
@@ -114,7 +114,7 @@ class _PaperView(View):
                          ((width, self.seen_width), (height, self.seen_height)))
         depth = np.full((self.height, self.width), np.nan, np.float32)
         guide = None if self.guide is None else centre(self.guide, width, height)
-        centre(depth, width, height)[:] = enlarge(output * np.float32(self.correction),
+        centre(depth, width, height)[:] = upsample(output * np.float32(self.correction),
                                                   width, height, guide, self.pixels)
         return depth
 

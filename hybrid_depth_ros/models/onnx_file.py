@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import expanded, file_digest
+from hybrid_depth_ros.files import expand_user, file_digest
+from hybrid_depth_ros.models.base import LARGEST_SIDE, Model, NetworkInput, check_view
 from hybrid_depth_ros.models.hybrid import shrink
-from hybrid_depth_ros.models.model import LARGEST_SIDE, Model, View, check_view
-from hybrid_depth_ros.upsampling import enlarge
+from hybrid_depth_ros.upsampling import upsample
 
 LARGEST = (1 << 31) - 1   # bytes that an ONNX file, and all its data, may have
 MOST_NUMBERS = 1 << 28    # in one tensor on the way: a gigabyte
@@ -64,7 +64,7 @@ class OnnxFileModel(Model):
     one_by_one = True
 
     def __init__(self, weights):
-        path = expanded(weights)
+        path = expand_user(weights)
         if not path.is_file():
             raise FileNotFoundError(f'{path}: no such file')
         super().__init__(weights, path)
@@ -159,7 +159,7 @@ class OnnxFileModel(Model):
     def graph(self):
         if not self._external:
             return self.path
-        from hybrid_depth_ros.runtimes.exports import cached
+        from hybrid_depth_ros.runtimes.export import cached
         return cached(self.digest, '-whole.onnx', partial(_whole, self.path))
 
     def module(self):
@@ -189,7 +189,7 @@ class OnnxFileModel(Model):
         return np.ascontiguousarray(small if self._last else small.transpose(2, 0, 1))
 
 
-class _View(View):
+class _View(NetworkInput):
     """The whole picture at the network's size; depth is enlarged as that of our own networks."""
 
     def __init__(self, model, image):
@@ -202,7 +202,7 @@ class _View(View):
         depth = np.squeeze(output).astype(np.float32, copy=False)
         if depth.ndim != 2:
             raise ValueError(f'its output has the shape {output.shape}; depth has rows and columns')
-        return enlarge(depth * np.float32(self.correction), self.width, self.height, self.guide)
+        return upsample(depth * np.float32(self.correction), self.width, self.height, self.guide)
 
 
 def _settings(path):

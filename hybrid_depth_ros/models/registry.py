@@ -6,7 +6,7 @@ docs/models.md says which of it was read where.
 
 from dataclasses import dataclass
 
-from hybrid_depth_ros.models.model import HYPERSIM, KITTI, NYU, VKITTI2, Camera
+from hybrid_depth_ros.models.base import HYPERSIM, KITTI, NYU, VKITTI2, TrainingCamera
 
 APACHE, MIT = 'Apache-2.0', 'MIT'
 NO_TRADE = ('CC-BY-NC-4.0', 'Apple AMLR, for research')
@@ -24,7 +24,7 @@ class HubNetwork:
     licence: str
     trained: str
     published: str = ''
-    camera: Camera | None = None
+    camera: TrainingCamera | None = None
     relative: bool = False
 
     @property

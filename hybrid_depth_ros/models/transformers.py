@@ -14,14 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hybrid_depth_ros.errors import few, reason
-from hybrid_depth_ros.files import expanded, file_digest
-from hybrid_depth_ros.models.model import (
+from hybrid_depth_ros.errors import list_briefly, reason
+from hybrid_depth_ros.files import expand_user, file_digest
+from hybrid_depth_ros.models.base import (
     HUB,
     HUB_FILES,
     LARGEST_SIDE,
     Model,
-    View,
+    NetworkInput,
     check_view,
 )
 from hybrid_depth_ros.models.registry import HUB_NAMES
@@ -57,7 +57,7 @@ class TransformersModel(Model):
             from hybrid_depth_ros.models.hub import hub_folder
             path = hub_folder(address)
         else:
-            path = expanded(weights)
+            path = expand_user(weights)
         super().__init__(weights, path)
         if self._entry and self._entry.note:
             self.notes.append(f'{weights}: {self._entry.note}')
@@ -131,7 +131,7 @@ class TransformersModel(Model):
         return bool(json.loads((self.path / HUB_FILES[0]).read_text()).get('use_fov_model'))
 
 
-class _View(View):
+class _View(NetworkInput):
     """Depth as the library's own post-processing makes it of the network's output."""
 
     def __init__(self, model, shape, pixels):
@@ -294,8 +294,9 @@ def _load(folder):
     wrong = [key[0] if isinstance(key, tuple) else key for key in said['mismatched_keys']]
     if missing or wrong:
         raise ValueError(f'{folder}: its tensors are not those of its config; missing: '
-                         f'{few(sorted(missing))}; of another shape: {few(sorted(wrong))}')
+                         f'{list_briefly(sorted(missing))}; of another shape: '
+                         f'{list_briefly(sorted(wrong))}')
     if bad := [name for name, tensor in network.named_parameters()
                if not tensor.isfinite().all()]:
-        raise ValueError(f'{folder}: NaN or infinite numbers in {few(sorted(bad))}')
+        raise ValueError(f'{folder}: NaN or infinite numbers in {list_briefly(sorted(bad))}')
     return network.eval()

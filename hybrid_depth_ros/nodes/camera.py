@@ -11,17 +11,17 @@ from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.calibration import camera_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.headers import frame_trouble
-from hybrid_depth_ros.nodes.listening import publisher_overrides
-from hybrid_depth_ros.nodes.messages import (
+from hybrid_depth_ros.nodes.shared.header_checks import frame_trouble
+from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_from_yaml,
     camera_info_message,
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
-from hybrid_depth_ros.nodes.process import run
-from hybrid_depth_ros.nodes.transforms import publish_static
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare
+from hybrid_depth_ros.nodes.shared.run_node import run
+from hybrid_depth_ros.nodes.shared.subscription import publisher_overrides
+from hybrid_depth_ros.nodes.shared.transforms import publish_static
 from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
     LIDAR_POSE,
@@ -52,7 +52,7 @@ SETTINGS = (
 )
 
 
-class CameraNode(OwnWords, Node):
+class CameraNode(RefusalMessages, Node):
     """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
     ``scan``, of a lidar whose static transform is sent where tf2_ros is installed.
 

@@ -11,11 +11,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth, stamp_of
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.files import check_result, expanded, result
+from hybrid_depth_ros.files import check_writable, expand_user, result_file
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
-from hybrid_depth_ros.nodes.listening import Listener, beside
-from hybrid_depth_ros.nodes.parameters import OwnWords, Setting, declare
-from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare
+from hybrid_depth_ros.nodes.shared.run_node import run
+from hybrid_depth_ros.nodes.shared.subscription import Listener, beside
 from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
 from hybrid_depth_ros.recordings.registration import register_depth
 
@@ -27,7 +27,7 @@ SETTINGS = (
 QUEUE = 100  # messages of a topic that wait while others are scored
 
 
-class EvaluatorNode(OwnWords, Node):
+class EvaluatorNode(RefusalMessages, Node):
     """Subscribes ``depth/image`` and ``depth_ground_truth``; publishes ``/diagnostics``.
 
     Where nobody publishes one of them, its ``compressedDepth`` is listened to instead.
@@ -42,9 +42,9 @@ class EvaluatorNode(OwnWords, Node):
     def __init__(self, **options):
         super().__init__('evaluator_node', **options)
         values = declare(self, SETTINGS)
-        self._json = values['json'] and expanded(values['json'])
+        self._json = values['json'] and expand_user(values['json'])
         if self._json:
-            check_result(self._json)
+            check_writable(self._json)
         self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
         self._pairing = StampPairing(round(values['slop'] * 1e6))
         self._inputs = [
@@ -136,7 +136,7 @@ class EvaluatorNode(OwnWords, Node):
         self._score(self._pairing.finish())
         try:
             if self._json:
-                with result(self._json) as file:
+                with result_file(self._json) as file:
                     file.write_text(json.dumps(
                         {**self.scores.report(), 'damaged': self._damaged,
                          'seen': self._topics[0], 'truth': self._topics[1]}, indent=2) + '\n')

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import tqdm
 
+from hybrid_depth_ros.image_files import save_picture, side_by_side
 from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_doubt
-from hybrid_depth_ros.pictures import picture, save_picture
 
 CORRECTION = (64, 48)  # pixels in which what anchors did to a frame is kept
 UNIT_RATIO = 3.0  # of true depth to predicted in most frames: no network is so wrong, a unit is
@@ -140,5 +140,5 @@ class Evaluation:
                 anchored = depth * cv2.resize(self._corrections[pair.stamp], depth.shape[::-1])
             if self._relative:  # is not shown as if it were metres
                 depth, anchored = anchored, None
-            save_picture(folder / f'{name}.png', picture(rgb, depth, pair.truth, anchored))
+            save_picture(folder / f'{name}.png', side_by_side(rgb, depth, pair.truth, anchored))
             yield f'{folder / name}.png: the frame of {row["stamp"]} s, REL {row["rel"]:.3f}'

@@ -17,7 +17,7 @@ from hybrid_depth_ros.encodings import (
     pixels_to_rgb,
 )
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import expanded
+from hybrid_depth_ros.files import expand_user
 
 TYPES = {f'sensor_msgs/msg/{name}': name for name in ('Image', 'CompressedImage', 'CameraInfo')}
 # What anchors are taken from: read where it is named, otherwise passed by.
@@ -53,7 +53,7 @@ class Recording:
     """
 
     def __init__(self, path):
-        self.path = expanded(path)
+        self.path = expand_user(path)
         self._process = self._reader = self._types = None
         self.topics = {}
         self._grey = set()  # topics of mono16, which may be pictures or depth

@@ -4,8 +4,8 @@ import os
 from functools import lru_cache
 
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.runtimes.kept import KeptGraphs
-from hybrid_depth_ros.runtimes.machine import NEEDS
+from hybrid_depth_ros.runtimes.graph_cache import GraphCache
+from hybrid_depth_ros.runtimes.hardware import NEEDS
 
 
 @lru_cache(maxsize=1)
@@ -20,7 +20,7 @@ def library():
     return onnxruntime
 
 
-class OnnxRuntime(KeptGraphs):
+class OnnxRuntime(GraphCache):
     """A graph in ONNX Runtime: on the CPU, or by TensorRT on a GPU.
 
     graph: called with a shape of pixels for the .onnx file, or with None where one is for all

@@ -5,11 +5,11 @@ import sys
 from functools import lru_cache
 
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.runtimes.kept import KeptGraphs
-from hybrid_depth_ros.runtimes.machine import halves_pay
+from hybrid_depth_ros.runtimes.graph_cache import GraphCache
+from hybrid_depth_ros.runtimes.hardware import low_precision_is_faster
 
 
-class OpenVinoRuntime(KeptGraphs):
+class OpenVinoRuntime(GraphCache):
     """A graph in OpenVINO, on the CPU.
 
     graph: called with a shape of pixels for the bytes of its XML and of its weights, or for an ONNX
@@ -25,7 +25,7 @@ class OpenVinoRuntime(KeptGraphs):
         self._read, self._graph = graph, None if one_by_one else graph(None)
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
         if precision == 'int8':  # what isn't quantised
-            precision = (*(openvino_precisions() if halves_pay() else ()), 'fp32')[0]
+            precision = (*(openvino_precisions() if low_precision_is_faster() else ()), 'fp32')[0]
         self._options = {'INFERENCE_PRECISION_HINT': arithmetic[precision],
                          'PERFORMANCE_HINT': 'LATENCY'}
         with contextlib.suppress(OSError, UnicodeEncodeError):  # it takes names of UTF-8 alone

@@ -1,9 +1,9 @@
 """A network in torch itself."""
 
-from hybrid_depth_ros.runtimes.kept import KeptGraphs
+from hybrid_depth_ros.runtimes.graph_cache import GraphCache
 
 
-class TorchRuntime(KeptGraphs):
+class TorchRuntime(GraphCache):
     """A network in torch itself. network: a module from pixels to depth, as a Model gives it;
     device: as choose_device gives it.
 

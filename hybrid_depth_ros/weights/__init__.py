@@ -6,8 +6,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid_depth_ros.errors import few, reason
-from hybrid_depth_ros.files import cache_folder, expanded, readable_name, whole
+from hybrid_depth_ros.errors import list_briefly, reason
+from hybrid_depth_ros.files import atomic_write, cache_folder, expand_user, readable_name
 from hybrid_depth_ros.models.registry import HUB_NAMES
 
 DATA = Path(__file__).parent.parent / 'data'
@@ -51,7 +51,7 @@ def save_network(network, path):
     tensors = {name: _halved(tensor).contiguous()
                for name, tensor in network.state_dict().items()}
     try:
-        with whole(Path(path)) as partial:
+        with atomic_write(Path(path)) as partial:
             safetensors.torch.save_file(tensors, partial, {
                 'encoder': network.encoder_name, 'lateral': str(network.lateral).lower()})
     except (OSError, safetensors.SafetensorError) as error:
@@ -76,7 +76,7 @@ def weights_path(name_or_path):
     if not str(name_or_path):
         raise FileNotFoundError('weights have no name: pass a registered one '
                                 f'({", ".join(REGISTRY)}) or the path of a file')
-    path = entry.path if entry else expanded(name_or_path)
+    path = entry.path if entry else expand_user(name_or_path)
     if path.is_dir():
         raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
     if not path.exists():
@@ -184,7 +184,8 @@ def _read_pickle(path):
         )) from error
     held = tensors if isinstance(tensors, dict) else {type(tensors): None}
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()):
-        raise ValueError(f'{path} is not a state dict, names to tensors; it holds {few(held)}')
+        raise ValueError(f'{path} is not a state dict, names to tensors; it holds '
+                         f'{list_briefly(held)}')
     return tensors, {}
 
 
@@ -195,7 +196,7 @@ def _build(tensors, metadata):
     from hybrid_depth_ros.network import HybridDepthNet, is_published
     if odd := [name for name, tensor in tensors.items() if tensor.layout != torch.strided
                or tensor.device.type != 'cpu' or tensor.is_quantized or tensor.is_complex()]:
-        raise ValueError(f'not plain tensors of real numbers: {few(odd)}')
+        raise ValueError(f'not plain tensors of real numbers: {list_briefly(odd)}')
     # views of a few bytes can claim to be any number of them
     if (count := sum(tensor.numel() for tensor in tensors.values())) > MOST_NUMBERS:
         raise ValueError(f'{count} numbers, more than any network of this package has')
@@ -203,7 +204,7 @@ def _build(tensors, metadata):
     tensors = {name: tensor.to(torch.int64 if name.endswith('num_batches_tracked')
                                else torch.float32, copy=True) for name, tensor in tensors.items()}
     if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ValueError(f'NaN or infinite numbers in {few(bad)}')
+        raise ValueError(f'NaN or infinite numbers in {list_briefly(bad)}')
     lateral = metadata.get('lateral') or str(
         any(name.startswith(('laterals.', 'con_conv')) for name in tensors)).lower()
     if lateral not in ('true', 'false'):
@@ -218,10 +219,10 @@ def _build(tensors, metadata):
         missing, unexpected = network.load_state_dict(tensors, strict=False, assign=True)
     except RuntimeError as error:
         wrong = re.findall(r'size mismatch for (\S+):', str(error)) or [str(error)]
-        raise ValueError(f'not the shapes of a {encoder} network: {few(wrong)}') from error
+        raise ValueError(f'not the shapes of a {encoder} network: {list_briefly(wrong)}') from error
     if missing or unexpected:
-        raise ValueError(f'not the tensors of a {encoder} network; missing: {few(missing)}; '
-                         f'left over: {few(unexpected)}')
+        raise ValueError(f'not the tensors of a {encoder} network; missing: '
+                         f'{list_briefly(missing)}; left over: {list_briefly(unexpected)}')
     return network.unfuse().eval()
 
 
@@ -237,5 +238,5 @@ def _guess_encoder(tensors):
               for encoder, state in states.items()}
     best = max(shared, key=shared.__getitem__)
     if not shared[best]:
-        raise ValueError(f'no tensor is of a network known here; it holds {few(tensors)}')
+        raise ValueError(f'no tensor is of a network known here; it holds {list_briefly(tensors)}')
     return best

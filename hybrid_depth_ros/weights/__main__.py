@@ -5,11 +5,11 @@
 
 import sys
 
-from hybrid_depth_ros.arguments import command
+from hybrid_depth_ros.arguments import argument_parser
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
+from hybrid_depth_ros.models.base import HUB
 from hybrid_depth_ros.models.hub import hub_folder, kept_folder
-from hybrid_depth_ros.models.model import HUB
 from hybrid_depth_ros.models.registry import HUB_NAMES
 from hybrid_depth_ros.weights import REGISTRY, weights_path
 
@@ -66,7 +66,7 @@ def check(name):
 
 
 def main(argv=None):
-    parser = command(__doc__, prog='weights')
+    parser = argument_parser(__doc__, prog='weights')
     parser.add_argument('--download', nargs='+', default=[], metavar='NAME',
                         help='bring these here, and check them')
     parser.add_argument('--fresh', action='store_true', help='ask the hub for what is new')

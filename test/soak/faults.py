@@ -25,7 +25,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from test_faults import RECOVERY, start_again, start_camera
 
-from hybrid_depth_ros.nodes.process import fast_dds_environment
+from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
 
 LEASE = 25.0  # seconds: Fast DDS forgets a participant that is silent for 20
 

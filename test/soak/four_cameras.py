@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.benchmark.node import create_cameras, usage
 from hybrid_depth_ros.encodings import header_stamp
-from hybrid_depth_ros.nodes.process import run
+from hybrid_depth_ros.nodes.shared.run_node import run
 
 NAMES = ('front', 'rear', 'left', 'right')
 

@@ -15,7 +15,7 @@ from ground import arguments
 # isort: split
 from test_hostile import Victim, fuzz, held_megabytes
 
-from hybrid_depth_ros.nodes.process import prepare
+from hybrid_depth_ros.nodes.shared.run_node import prepare
 
 ROUND = 500
 MOST_GROWTH = 150.0  # MB: what the largest picture that is let in, 2²⁵ pixels, takes once

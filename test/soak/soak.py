@@ -37,9 +37,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.depth import SETTINGS
-from hybrid_depth_ros.nodes.messages import camera_info_message
-from hybrid_depth_ros.room import Room
+from hybrid_depth_ros.nodes.depth.node import SETTINGS
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message
+from hybrid_depth_ros.virtual_room import Room
 
 MODES = (('rgb8', 640, 480), ('bgr8', 320, 240), ('mono8', 1280, 720), ('yuv422_yuy2', 640, 480),
          ('bayer_rggb8', 800, 600), ('nv12', 640, 480))

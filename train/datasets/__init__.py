@@ -2,18 +2,18 @@
 
 :func:`open_dataset` tells by what lies at a path which form it is. All are a
 :class:`~train.datasets.pairs.RgbdSet`; ``python -m train.prepare`` turns any of them into a
-:class:`~train.datasets.store.Store`, which training reads fastest.
+:class:`~train.datasets.memmap_store.Store`, which training reads fastest.
 """
 
-from hybrid_depth_ros.files import expanded
-from train.datasets.moved import PREFIX as MOVED
-from train.datasets.moved import Moved
+from hybrid_depth_ros.files import expand_user
+from train.datasets.custom_pairs import BagPairs, PairList
+from train.datasets.memmap_store import Store
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
-from train.datasets.own import BagPairs, PairList
 from train.datasets.raw import RawScenes
-from train.datasets.rooms import INDEX, RenderedRooms
-from train.datasets.store import Store
-from train.datasets.virtual import PREFIX, VirtualRooms
+from train.datasets.raycast_rooms import PREFIX, VirtualRooms
+from train.datasets.rendered_rooms import INDEX, RenderedRooms
+from train.datasets.reprojected_views import PREFIX as MOVED
+from train.datasets.reprojected_views import Moved
 
 # Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
@@ -32,7 +32,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     if str(path).startswith(MOVED):
         return Moved(open_dataset(str(path)[len(MOVED):], split, depth_scale=depth_scale,
                                   image_topic=image_topic, depth_topic=depth_topic))
-    path = expanded(path)
+    path = expand_user(path)
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.pictures import read_pixels
+from hybrid_depth_ros.image_files import read_pixels
 
 
 def read_depth(path, scale, kinds='uif', scale8=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.pictures import read_colour
+from hybrid_depth_ros.image_files import read_colour
 from train.datasets.files import metres, read_depth
 from train.datasets.pairs import FilePairs, RgbdSet
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.pictures import read_colour
+from hybrid_depth_ros.image_files import read_colour
 from train.datasets.pairs import FilePairs
 
 WIDTH, HEIGHT = 640, 480

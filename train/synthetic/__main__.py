@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tqdm
 
-from hybrid_depth_ros.arguments import check_least, command, told
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error
 from train.synthetic import frames
 from train.synthetic.generate import make_rooms
 from train.synthetic.views import Lenses
@@ -25,7 +25,7 @@ BETWEEN = ('LOW', 'HIGH')
 
 
 def parse(argv):
-    parser = command(__doc__, prog='train.synthetic')
+    parser = argument_parser(__doc__, prog='train.synthetic')
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
     parser.add_argument('--views', type=int, default=10, help='of each room')
@@ -44,7 +44,7 @@ def parse(argv):
     parser.add_argument('--assets', type=Path, help='folder of furniture; default: OUT/assets')
     parser.add_argument('--processes', type=int, default=max(1, (os.cpu_count() or 2) - 1))
     args = parser.parse_args(argv)
-    check_least(parser, args, rooms=1, views=1, samples=1, variants=1, processes=1)
+    check_minimum(parser, args, rooms=1, views=1, samples=1, variants=1, processes=1)
     for name, least, most in (('height', 0.05, 2.2), ('pitch', -80, 80), ('fov', 20, 140)):
         low, high = getattr(args, name)
         if not least <= low <= high <= most:
@@ -68,7 +68,7 @@ def main(argv=None):
                           for key, value in settings['lenses'].items()}
     options = {**settings, 'out': str(args.out),
                'assets': str(args.assets or args.out / 'assets')}
-    with told('train.synthetic', 'stopped; the same command goes on from here'):
+    with exit_on_error('train.synthetic', 'stopped; the same command goes on from here'):
         frames.claim(args.out, settings)
         todo = frames.missing(args.out, args.rooms)
         bar = tqdm.tqdm(total=args.rooms, initial=args.rooms - len(todo), unit='room')

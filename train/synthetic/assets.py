@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.files import whole
+from hybrid_depth_ros.files import atomic_write
 
 MAX_FACES = 60_000       # of a piece; more is thinned out
 SURFACE_METRES, SURFACE_PIXELS = 3.0, 1024
@@ -137,11 +137,11 @@ def make_piece(kind, number, seed, path, index):
             corners = np.array([list(corner) for corner in thing.bound_box])
             bounds = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
         thing.name = 'piece'
-        with whole(path, shared=True) as partial:
+        with atomic_write(path, shared=True) as partial:
             bpy.data.libraries.write(str(partial), {thing}, compress=True)
     except Exception as error:  # a factory that fails costs a piece, not the night
         print(f'{kind} {number}: {type(error).__name__}: {error}', flush=True)
-    with whole(index, shared=True) as partial:
+    with atomic_write(index, shared=True) as partial:
         partial.write_text(json.dumps({'bounds': bounds or ((-0.2,) * 3, (0.2,) * 3)}))
 
 
@@ -212,7 +212,7 @@ def make_surface(kind, number, seed, path):
             pixels = _bake(material)
     except Exception as error:
         print(f'{kind} {number}: {type(error).__name__}: {error}', flush=True)
-    with whole(path, shared=True) as partial:
+    with atomic_write(path, shared=True) as partial:
         partial.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
 
 

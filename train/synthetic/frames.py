@@ -12,8 +12,8 @@ import shutil
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.files import whole
-from hybrid_depth_ros.pictures import colour_depth, depth_range, save_picture
+from hybrid_depth_ros.files import atomic_write
+from hybrid_depth_ros.image_files import colour_depth, depth_range, save_picture
 
 COLUMNS = ('image', 'depth', 'fx', 'room', 'kind', 'height', 'pitch', 'roll')
 MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
@@ -36,7 +36,7 @@ def claim(out, settings):
     if any(out.iterdir()):
         raise OSError(f'{out} is not empty, and no frames of train.synthetic are in it; choose '
                       'another --out')
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(settings, indent=2) + '\n')
 
 
@@ -53,7 +53,7 @@ def write_room(out, number, kind, frames):
     """Write a room's frames: (picture uint8 RGB, depth m, view, JPEG quality), all or none."""
     folder = room_folder(out, number)
     shutil.rmtree(folder.with_name(f'{folder.name}.partial'), ignore_errors=True)  # of one killed
-    with whole(folder, folder=True) as partial:
+    with atomic_write(folder, folder=True) as partial:
         rows = []
         for i, (picture, depth, view, quality) in enumerate(frames):
             name = f'{i:02d}'
@@ -74,7 +74,7 @@ def gather(out):
     for index in sorted(out.glob('room_*/frames.csv')):
         with open(index, newline='') as file:
             rows += csv.DictReader(file)
-    with whole(out / 'frames.csv') as partial, open(partial, 'w', newline='') as file:
+    with atomic_write(out / 'frames.csv') as partial, open(partial, 'w', newline='') as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

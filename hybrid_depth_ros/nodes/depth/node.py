@@ -1,0 +1,344 @@
+"""The depth node: camera topics in, depth images and point clouds out."""
+
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
+from hybrid_depth_ros.errors import explain, reason
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.nodes.depth.camera_stream import DepthCamera
+from hybrid_depth_ros.nodes.depth.settings import (
+    NETWORK_SETTINGS,
+    SETTINGS,
+    check_anchors,
+    check_cameras,
+    check_ranges,
+    gives_metres,
+)
+from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
+from hybrid_depth_ros.nodes.shared.messages import cv_bridge_encodings
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare
+from hybrid_depth_ros.nodes.shared.run_node import PATIENCE, run
+from hybrid_depth_ros.nodes.shared.transforms import Transforms
+from hybrid_depth_ros.predictor import DepthPredictor, free_memory
+
+MEMORY_PAUSE = 60.0  # seconds until a batch is tried again that memory was too small for
+
+
+def resident_megabytes():
+    """Memory of this process."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+
+class DepthNode(RefusalMessages, LifecycleNode):
+    """Subscribes ``image`` (or ``image/compressed``) and ``camera_info``; publishes
+    ``depth/image``, ``depth/camera_info``, ``depth/points`` and ``/diagnostics``.
+
+    A managed node (design.ros2.org/articles/node_lifecycle.html): configure loads the weights
+    and warms up, activate listens, deactivate ends the frame at hand, cleanup frees the memory.
+    Several ``cameras`` share the network: what is fresh goes through it in one batch.
+
+    Stamp and frame_id are the image's. The newest frame wins: it waits in a mailbox of one
+    for the thread that runs the network and sends depth. A second thread makes and sends the
+    clouds, all of them, meanwhile and while the network sees the next frame. predictor: stands in
+    for the one that the parameters name; a callable as :class:`DepthPredictor`.
+    ``exit_status`` is None, or 1 where ``autostart`` failed.
+    Raises ValueError for a parameter that will not do.
+    """
+
+    settings = SETTINGS
+
+    def __init__(self, predictor=None, **options):
+        super().__init__('depth_node', **options)
+        self._settings = declare(self, SETTINGS)
+        check_cameras(self._settings['cameras'])
+        check_ranges(self._settings)
+        check_anchors(self._settings)
+        self._stand_in, self._predictor = predictor, None
+        self._state, self._reason = 'unconfigured', ''
+        self.add_on_set_parameters_callback(self._change_settings)
+
+        self._arrived = threading.Condition()
+        self._worker, self._closing, self._snapshot = None, False, None
+        self._transforms = Transforms(self)
+        self._transforms.fixed_frame = self._settings['fixed_frame']
+        self._cameras = [
+            DepthCamera(self, name, self._settings, self._arrived, self._transforms)
+            for name in self._settings['cameras']]
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # a group of its own: while it waits for frames, the others must go on
+        self.create_service(Trigger, '~/snapshot', self._take_snapshot,
+                            callback_group=MutuallyExclusiveCallbackGroup())
+        # a clock that runs on whatever /clock does with use_sim_time
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.2, self._follow_demand, clock=steady)
+        self.create_timer(1.0, self._report, clock=steady)
+        self.exit_status = None
+        if self._settings['autostart']:
+            self._start()
+
+    # --- lifecycle --------------------------------------------------------------------
+
+    def _start(self):
+        good = TransitionCallbackReturn.SUCCESS
+        if self.trigger_configure() != good or self.trigger_activate() != good:
+            self.exit_status = 1 if self.context.ok() else 0
+
+    def on_configure(self, state):
+        try:
+            self._predictor = self._stand_in or self._load(self._settings)
+            cv_bridge_encodings()  # its first look is slow, as the network's first run is
+        except Exception as error:  # rclpy would swallow it
+            if not self.context.ok():  # told to end meanwhile
+                return TransitionCallbackReturn.FAILURE
+            self._reason = f'cannot configure: {explain(error)}'
+            self.get_logger().error(self._reason)
+            return TransitionCallbackReturn.FAILURE
+        self._state, self._reason = 'inactive', ''
+        return TransitionCallbackReturn.SUCCESS
+
+    def _load(self, settings):
+        predictor = DepthPredictor(
+            **{name: settings[name] for name in (
+                *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
+            relative=gives_metres(settings) or settings['relative_depth'],
+            tell=self.get_logger().info)
+        for note in predictor.model.notes:
+            self.get_logger().warning(note)
+        predictor(np.zeros((480, 640, 3), np.uint8))
+        self.get_logger().info(f'runtime {predictor.reason}')
+        return predictor
+
+    def on_activate(self, state):
+        for camera in self._cameras:
+            camera.reset()
+        self._closing = False
+        self._worker = threading.Thread(target=self._work, name='depth', daemon=True)
+        self._worker.start()
+        self._state = 'active'
+        self._follow_demand()
+        self.get_logger().info(
+            f'weights {self._settings["weights"]}, listening to '
+            + ', '.join(camera.topic for camera in self._cameras))
+        return TransitionCallbackReturn.SUCCESS
+
+    def _stop(self, patience=None):
+        """Leave the topics and end both threads, with the frames at hand sent.
+
+        patience: seconds after which a thread is left that is still at work; None: as it takes.
+        """
+        self._state = 'inactive'
+        self._follow_demand()
+        with self._arrived:
+            self._closing = True
+            self._arrived.notify()
+        if self._worker:
+            self._worker.join(patience)
+            self._worker = None
+
+    def on_deactivate(self, state):
+        self._stop()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state):
+        self._predictor, self._state = None, 'unconfigured'
+        free_memory()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state):
+        self._stop()
+        self._predictor, self._state = None, 'finalized'
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self):
+        self._stop(PATIENCE)  # a large network may be at work for long
+        super().destroy_node()
+
+    # --- parameters -------------------------------------------------------------------
+
+    def _change_settings(self, parameters):
+        changes = {p.name: p.value for p in parameters if p.name in self._settings}
+        settings = {**self._settings, **changes}
+        try:
+            check_ranges(settings)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._predictor is not None and any(name in NETWORK_SETTINGS for name in changes):
+            try:
+                self._predictor = self._load(settings)  # frames go on with the old one until here
+                free_memory()
+            except Exception as error:
+                return SetParametersResult(successful=False, reason=explain(error))
+        self._settings = settings
+        self._transforms.fixed_frame = settings['fixed_frame']
+        return SetParametersResult(successful=True)
+
+    # --- the network's thread, and the one that sends ---------------------------------
+
+    def _follow_demand(self):
+        for camera in self._cameras:
+            camera.follow(self._state == 'active',
+                          self._state != 'finalized' and self.context.ok())
+        if snapshot := self._snapshot:
+            snapshot.check_deadline()
+
+    def _work(self):
+        self._sent = None
+        with ThreadPoolExecutor(1, 'messages') as self._sender:  # ends when all is sent
+            while True:
+                with self._arrived:
+                    self._arrived.wait_for(
+                        lambda: self._closing or any(camera.fresh for camera in self._cameras))
+                    if self._closing:
+                        return
+                settings = self._settings
+                frames = []
+                for camera in self._cameras:
+                    try:
+                        frame = camera.next_frame(settings)
+                    except Exception as error:  # the node outlives whatever one frame does
+                        self._skip(camera, error)
+                        continue
+                    if frame:
+                        frames.append((camera, frame))
+                if frames:
+                    self._process(frames, settings)
+
+    def _process(self, frames, settings):
+        """Frames through the network, all at once where its memory takes them.
+
+        What fails together is tried one by one.
+        """
+        predictor, depths = self._predictor, None
+        most, until = getattr(predictor, 'most', (len(frames), 0.0))
+        if len(frames) <= most or time.monotonic() >= until:
+            depths, most = self._predict(predictor, frames, settings)
+        if depths:
+            self._finish(predictor, frames, depths, settings)
+        elif len(frames) > 1:
+            for first in range(0, len(frames), most):
+                self._process(frames[first:first + most], settings)
+
+    def _predict(self, predictor, frames, settings):
+        """Depths; or None, and how many frames are to be tried at once.
+
+        Where memory runs out, batches are halved until they fit, and stay as small for
+        MEMORY_PAUSE: others may have held it.
+        """
+        count = len(frames)
+        predictor.fit = settings['fit']
+        predictor.focal_correction = settings['focal_correction']
+        predictor.sharpen = settings['sharpen']
+        try:
+            return predictor([frame.rgb for _, frame in frames],
+                             [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]
+                             ), count
+        except Exception as error:
+            if count == 1:
+                self._skip(frames[0][0], error)
+            short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+        if count == 1 or not short:
+            return None, 1
+        # out here, where the error's traceback no longer holds memory
+        smaller = count // 2
+        predictor.most = smaller, time.monotonic() + MEMORY_PAUSE
+        free_memory()
+        if smaller < getattr(predictor, 'told', count):  # not each minute
+            predictor.told = smaller
+            self.get_logger().warning(
+                f'{predictor.device} has no memory for {count} images at once: at most {smaller} '
+                'from here on; more are tried again each minute')
+        return None, smaller
+
+    def _finish(self, predictor, frames, depths, settings):
+        """What the network gave, made to agree with anchors and sent."""
+        for (_, frame), depth in zip(frames, depths):
+            if frame.rectification:
+                depth[frame.rectification.unseen] = np.nan
+        relative = getattr(predictor, 'relative', False)
+        if relative:
+            for (camera, frame), depth in zip(frames, depths):
+                camera.publish_relative(frame, depth)
+        if relative and not gives_metres(settings):
+            depths = [None] * len(frames)
+        else:
+            depths = [camera.anchor(frame, depth, settings, relative)
+                      for (camera, frame), depth in zip(frames, depths)]
+            frames = [frame for frame, depth in zip(frames, depths) if depth is not None]
+            depths = [depth for depth in depths if depth is not None]
+        if self._sent:
+            self._sent.result()  # one batch waits at most
+        self._sent = self._sender.submit(
+            self._send, DepthCamera.publish_cloud, frames, depths, settings)
+        self._send(DepthCamera.publish_depth, frames, depths, settings)
+
+    def _send(self, publish, frames, depths, settings):
+        for (camera, frame), depth in zip(frames, depths):
+            try:
+                publish(camera, frame, depth, settings)
+            except Exception as error:
+                self._skip(camera, error)
+
+    def _skip(self, camera, error):
+        if not self._closing and self.context.ok():
+            camera.skip(error)
+
+    # --- what people see --------------------------------------------------------------
+
+    async def _take_snapshot(self, request, response):
+        if self._state != 'active' or self._snapshot:
+            response.message = ('another snapshot is being taken: call again' if self._snapshot else
+                                f'the node is {self._state}: activate it first')
+            return response
+        try:
+            folder = expand_user(self._settings['snapshot_folder']) / time.strftime(
+                f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
+        except OSError as error:  # ~somebody who is not known here
+            response.message = f'snapshot_folder is {reason(error)}'
+            return response
+        self._snapshot = Snapshot(self._cameras, folder)
+        try:
+            response.success, response.message = await self._snapshot.done
+        finally:
+            for camera in self._cameras:
+                camera.snapshot = None
+            self._snapshot = None
+        return response
+
+    def _report(self):
+        own = {
+            'state': self._state,
+            'weights': self._settings['weights'],
+            'device': str(getattr(self._predictor, 'device', 'none')),
+            'memory (MB)': f'{resident_megabytes():.0f}',
+        }
+        statuses = [camera.status(self._settings) for camera in self._cameras]
+        for status in statuses:
+            status.values += [KeyValue(key=key, value=value) for key, value in own.items()]
+            if self._state != 'active':
+                status.level = DiagnosticStatus.ERROR if self._reason else DiagnosticStatus.STALE
+                status.message = self._reason or self._state
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
+
+
+def main(args=None, predictor=None):
+    """Run the node until it is told to stop; returns the exit status."""
+    return run('depth_node', lambda: DepthNode(predictor), args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

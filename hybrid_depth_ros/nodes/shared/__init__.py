@@ -1,0 +1,1 @@
+"""What all nodes share: messages, parameters, subscriptions, transforms, start and end."""

@@ -1,0 +1,142 @@
+"""What the launch files share: arguments with their values, and nodes that take them."""
+
+import re
+from pathlib import Path
+from typing import List  # noqa: UP035
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from hybrid_depth_ros.anchors.anchoring import read_pose, source_kind
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
+
+PACKAGE = 'hybrid_depth_ros'
+CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+COMMON = (  # arguments of every launch file: name, default, what it is for
+    ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
+     'between; empty: as in params_file'),
+    ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
+    ('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
+    ('range', 'range', 'Range topic to listen to with anchors:=range'),
+    ('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, degrees), '
+     'with ; between those of several; empty: by TF, or as in params_file'),
+    ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
+     'params_file'),
+    ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
+    ('camera_roll', '', 'degrees that it is turned clockwise, as seen from behind; empty: as in '
+     'params_file'),
+    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+)
+
+
+def depth_parameters(given):
+    """The depth node's parameters for the arguments.
+
+    RuntimeError for what is no number, no kind of anchors, no pose: the node would die of it, again
+    and again. Lists may stand in brackets, as behind -p.
+    """
+    parameters = {name: given[name] for name in ('weights', 'device', 'image_transport')
+                  if given.get(name)}
+    for name, separator, check in (('anchors', ',', source_kind), ('anchor_poses', ';', read_pose)):
+        if text := given[name].strip():
+            try:
+                parts = (yaml.safe_load(text) or ['']) if text[0] == '[' else text.split(separator)
+                parameters[name] = [str(part).strip(' \'"') for part in parts]
+                for part in parameters[name]:
+                    check(part)
+            except yaml.YAMLError:
+                raise RuntimeError(f'{name} is {text!r}, which is no list in YAML') from None
+            except ValueError as error:
+                raise RuntimeError(str(error)) from None
+    parameters.update({name: number(given, name) for name in (
+        'camera_height', 'camera_pitch', 'camera_roll') if given[name]})
+    return parameters
+
+
+def number(given, name, wanted='a number'):
+    """The value of an argument; RuntimeError where it is no number."""
+    try:
+        return float(given[name])
+    except ValueError:
+        raise RuntimeError(f'{name} is {given[name]!r}; it must be {wanted}') from None
+
+
+def check_name(argument, name):
+    """Raise RuntimeError for what ROS takes for no name: the node would die of it, again and again.
+    """
+    if not re.fullmatch(r'(~?/)?[a-z_]\w*(/[a-z_]\w*)*', name, re.ASCII | re.IGNORECASE):
+        raise RuntimeError(f'{argument} is {name!r}; a name has letters, digits, _ and /, and no '
+                           'part of it begins with a digit or is empty')
+
+
+def depth_topics(given, image):
+    """Remappings of one of the depth node's cameras: its own name, the topic. image: its images.
+
+    Raises RuntimeError for what is no name of a topic.
+    """
+    for name, topic in (('image', image), *((name, given[name]) for name in (
+            'camera_info', 'scan', 'points', 'range'))):
+        check_name(name, topic)
+    return [('image', image), ('image/compressed', f'{image}/compressed'),
+            ('camera_info', given['camera_info']),
+            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
+
+
+def as_typed(value):
+    """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508).
+
+    RuntimeError for 1e5, y and the like: launch writes them without quotes, and ROS reads no text.
+    """
+    if isinstance(value, str):
+        if re.fullmatch('y|n|[-+]?(nan|inf|infinity|[0-9]+e[-+]?[0-9]+)', value, re.IGNORECASE):
+            raise RuntimeError(f'{value} would not arrive as a text: write ./{value} where it is a '
+                               'file, or give it another name')
+        return ParameterValue(value, value_type=str)
+    if isinstance(value, list):
+        return ParameterValue(value, value_type=List[str])  # noqa: UP006 launch wants this form
+    return value
+
+
+def description(arguments, start):
+    """The LaunchDescription of a launch file.
+
+    arguments: as ``COMMON``. start: from the values by name, texts but
+    for the bool use_sim_time, to what is launched; RuntimeError where they will not do.
+    """
+    def perform(context):
+        given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in arguments}
+        if given['use_sim_time'].lower() not in ('true', 'false'):
+            raise RuntimeError(
+                f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
+        given.update({name: str(expand_user(given[name])) for name in ('params_file', 'rviz_config',
+                                                                    'bag') if given.get(name)})
+        return start({**given, 'use_sim_time': given['use_sim_time'].lower() == 'true'})
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=what)
+          for name, default, what in arguments),
+        *(SetEnvironmentVariable(*variable) for variable in fast_dds_environment().items()),
+        OpaqueFunction(function=perform)])
+
+
+def node(given, executable, parameters=(), package=PACKAGE, **options):
+    """A node with the parameters of params_file, and these on top."""
+    own = {name: as_typed(value) for name, value in dict(parameters).items()}
+    return Node(package=package, executable=executable,
+                parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
+                ros_arguments=['--log-level', given['log_level']], **options)
+
+
+def depth_node(given, parameters=(), **options):
+    """The depth node, started again where it dies."""
+    return node(given, 'depth_node', {**depth_parameters(given), **dict(parameters)}, respawn=True,
+                respawn_delay=2.0, **options)

@@ -1,0 +1,1 @@
+"""The viewer node and its page in the browser."""
