@@ -3,6 +3,7 @@
 # make bench: how fast the network and the nodes are here, three minutes. DATA=NYU: accuracy too.
 #   PEERS=1: the architectures that others use, beside ours, instead.
 # make soak: the long tests, an hour.
+# make docs: these pages and the API reference as HTML, in docs/_build/html.
 #
 # VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
 # ANCHORS=scan: depth corrected by the room's lidar, beside what the network alone gives.
@@ -43,7 +44,7 @@ export AS_FOV = $(value FOV)
 export AS_ANCHORS = $(value ANCHORS)
 export AS_DURATION = $(value DURATION)
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint bench soak docs clean
 
 demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
 		$(if $(filter-out lite-nyu,$(WEIGHTS)),$(VENV)/torch.installed) \
@@ -62,6 +63,10 @@ bench: $(VENV)/test.installed
 soak: $(VENV)/test.installed
 	@for script in hostile faults training soak; do \
 	  echo "test/soak/$$script.py"; $(RUN) test/soak/$$script.py || exit 1; done
+
+docs: $(VENV)/docs.installed
+	@$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 lint: $(VENV)/test.installed
 	@$(VENV)/bin/ruff check .
@@ -96,5 +101,9 @@ $(VENV)/test.installed: setup.py $(VENV)/torch.installed
 	@$(PIP) --editable ".[$(EXTRA_ROS)demo,train,test]"
 	@touch $@
 
+$(VENV)/docs.installed: setup.py $(VENV)/bin/python
+	@$(PIP) --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf "$(VENV)" "$$AS_OUT" build install log *.egg-info
+	rm -rf "$(VENV)" "$$AS_OUT" docs/_build build install log *.egg-info

@@ -38,8 +38,9 @@ class DepthErrors:
     """Running sums of depth errors; :meth:`metrics` divides them.
 
     With d the predicted and t the true depth over the valid pixels of every image added
-    (Harsányi et al. 2018, section 4): RMSE = sqrt(mean((d − t)²)), REL = mean(|d − t|/t),
-    log10 = mean(|log10 d − log10 t|), δk = share of pixels with max(d/t, t/d) < 1.25^k.
+    (Harsányi et al. 2018, section 4): ``RMSE = sqrt(mean((d − t)²))``,
+    ``REL = mean(|d − t|/t)``, ``log10 = mean(|log10 d − log10 t|)``, δk is the share of pixels
+    with ``max(d/t, t/d) < 1.25^k``.
     """
 
     def __init__(self):

@@ -181,14 +181,17 @@ class HybridDepthNet(nn.Module):
     Input: float (N, 3, H, W), RGB normalised by ``IMAGENET_MEAN`` and ``IMAGENET_STD``,
     H and W multiples of 32 (the paper: 256 × 320). Output: (N, 1, H/2, W/2), metres, ≥ 0.
 
-    encoder: a key of ``ENCODERS``; ``resnet50`` is the paper's network, 64,614,017
-        parameters, ``efficientnet_lite2`` the lite variant, 6,865,873.
-    lateral: False leaves the lateral connections out, which is the network of Laina et
-        al., the paper's baseline (Table 1).
-    dropout: probability of the dropout before the last convolution.
-
     ``load_state_dict`` also takes the paper authors' published names as they are.
-    Raises ValueError for an unknown encoder.
+
+    Args:
+        encoder: a key of ``ENCODERS``; ``resnet50`` is the paper's network, 64,614,017
+            parameters, ``efficientnet_lite2`` the lite variant, 6,865,873.
+        lateral: False leaves the lateral connections out, which is the network of Laina et
+            al., the paper's baseline (Table 1).
+        dropout: probability of the dropout before the last convolution.
+
+    Raises:
+        ValueError: the encoder is unknown.
     """
 
     def __init__(self, encoder='resnet50', lateral=True, dropout=0.5):

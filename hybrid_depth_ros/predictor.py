@@ -31,26 +31,33 @@ def free_memory():
 class DepthPredictor:
     """Metric depth of RGB images.
 
-    weights: a registered name, ``hf:ORG/NAME``, a file or a folder (see
-        :func:`hybrid_depth_ros.models.open_model`), or a network of ours that is already loaded.
-    device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. runtime, precision: what runs the network
-        and in which arithmetic, see :func:`hybrid_depth_ros.runtimes.selection.load_runtime`; a
-        network that is already loaded runs in torch, in fp32 where precision is ``auto``.
-    fit: ``full`` shows the network the whole image, ours 352 pixels wide, aspect ratio kept,
-        edges repeated up to multiples of 32. ``paper``, for ours alone, is the paper's scale to
-        cover 352×264 and centre crop 320×256 (section 4); outside the crop there is no depth (NaN).
-    focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
-    sharpen: let depth's outlines follow the picture's, where the network draws them softly, see
-        :func:`hybrid_depth_ros.upsampling.upsample`.
-    relative: take a network that gives no metres, and return what it gives: inverse depth, of which
-        scale and shift are unknown; see :func:`hybrid_depth_ros.anchors.fit_scale_shift`.
-    tell: takes sentences for a log. A picture of a size for which the runtime has no graph yet is
-        then seen by torch while one is made; None: it waits.
-
     ``runtime`` is what runs the network, ``reason`` why, ``model`` the
-    :class:`~hybrid_depth_ros.models.base.Model`. Raises ValueError for an unknown option, and for
-    a network without metres where `relative` is not asked for, and what ``open_model`` and
-    ``load_runtime`` raise.
+    :class:`~hybrid_depth_ros.models.base.Model`.
+
+    Args:
+        weights: a registered name, ``hf:ORG/NAME``, a file or a folder (see
+            :func:`hybrid_depth_ros.models.open_model`), or a network of ours that is already
+            loaded.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: the arithmetic, see
+            :func:`hybrid_depth_ros.runtimes.selection.load_runtime`.
+        fit: ``full`` shows the network the whole image, ours 352 pixels wide, aspect ratio kept,
+            edges repeated up to multiples of 32. ``paper``, for ours alone, is the paper's scale
+            to cover 352×264 and centre crop 320×256 (section 4); outside the crop there is no
+            depth (NaN).
+        runtime: what runs the network, see the same function. A network that is already loaded
+            runs in torch, in fp32 where precision is ``auto``.
+        focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
+        sharpen: let depth's outlines follow the image's, where the network draws them softly, see
+            :func:`hybrid_depth_ros.upsampling.upsample`.
+        relative: take a network that gives no metres, and return what it gives: inverse depth of
+            unknown scale and shift; see :func:`hybrid_depth_ros.anchors.fit_scale_shift`.
+        tell: takes sentences for a log. An image of a size for which the runtime has no graph yet
+            is then seen by torch while one is made; None: it waits.
+
+    Raises:
+        ValueError: an option is unknown, or the network gives no metres and `relative` is not
+            asked for; also what ``open_model`` and ``load_runtime`` raise.
     """
 
     def __init__(self, weights='lite-nyu', device='auto', precision='auto', fit='full',
