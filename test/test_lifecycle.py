@@ -25,11 +25,8 @@ from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth import camera_stream
 from hybrid_depth_ros.nodes.depth.node import DepthNode, check_cameras
-from hybrid_depth_ros.nodes.shared.messages import (
-    camera_info_from_yaml,
-    camera_info_message,
-    rgb_to_image,
-)
+from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
 MANAGED = {'arguments': ('-p', 'autostart:=false')}
 

@@ -1,8 +1,6 @@
 """Messages to arrays and back: images, depth, calibration, clouds."""
 
 import struct
-import sys
-import textwrap
 import time
 
 import cv2
@@ -18,16 +16,11 @@ from hybrid_depth_ros.calibration import intrinsics_from_camera_info, rectificat
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
 from hybrid_depth_ros.image_files import fill_snapshot
 from hybrid_depth_ros.nodes.shared import messages
+from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
 
 HEADER = Header(frame_id='camera_optical_frame')
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),
            (128, 128, 128), (255, 255, 255))
-
-
-@pytest.fixture(autouse=True)
-def no_cv_bridge(monkeypatch):
-    """OpenCV's path, whatever this machine has; the tests that want cv_bridge ask again."""
-    monkeypatch.setattr(messages, 'cv_bridge_encodings', frozenset)
 
 
 def colour_chart():
@@ -442,7 +435,7 @@ projection_matrix:
 def test_calibration_file(tmp_path):
     path = tmp_path / 'front.yaml'
     path.write_text(CALIBRATION)
-    info = messages.camera_info_from_yaml(path)
+    info = camera_info_from_yaml(path)
     assert (info.width, info.height, info.distortion_model) == (640, 480, 'rational_polynomial')
     assert list(info.d) == [0.2, -0.1, 1e-3, 0.001, 0.02, 0.3, -0.05, 0.01]
     assert info.k[0] == 500.5 and info.r.tolist() == np.eye(3).ravel().tolist()
@@ -468,12 +461,12 @@ def test_calibration_file_errors(tmp_path, old, new, complaint):
     path = tmp_path / 'front.yaml'
     path.write_text(CALIBRATION.replace(old, new, 1))
     with pytest.raises(ValueError, match=f'front.yaml.*{complaint}'):
-        messages.camera_info_from_yaml(path)
+        camera_info_from_yaml(path)
 
 
 def test_calibration_file_absent(tmp_path):
     with pytest.raises(OSError, match='nowhere'):
-        messages.camera_info_from_yaml(tmp_path / 'nowhere.yaml')
+        camera_info_from_yaml(tmp_path / 'nowhere.yaml')
 
 
 @pytest.mark.parametrize(('size', 'fx', 'said'), [
@@ -530,24 +523,6 @@ def test_cloud_errors():
             messages.cloud_message(wrong, HEADER)
 
 
-def both_clouds(monkeypatch, cloud):
-    made = []
-    for maker in (messages._create_cloud(), None):
-        monkeypatch.setattr(messages, '_create_cloud', lambda maker=maker: maker)
-        made.append(messages.cloud_message(cloud, HEADER))
-    return made
-
-
-def test_sensor_msgs_py_makes_the_same_cloud(monkeypatch):
-    point_cloud2 = pytest.importorskip('sensor_msgs_py.point_cloud2')
-    messages._create_cloud.cache_clear()
-    assert messages._create_cloud() is point_cloud2.create_cloud
-    theirs, ours = both_clouds(monkeypatch, some_cloud(64, 48))
-    assert theirs == ours and theirs.data.tobytes() == some_cloud(64, 48).tobytes()
-    points = point_cloud2.read_points(theirs, ('x', 'y', 'z'))
-    np.testing.assert_array_equal(points['z'], some_cloud(64, 48)['z'].ravel())
-
-
 def test_filling_messages_is_fast():
     rgb, depth = np.zeros((480, 640, 3), np.uint8), np.ones((480, 640), np.float32)
     cloud = organised_cloud(depth, rgb, Intrinsics(640, 480, 500, 500, 320, 240))
@@ -559,109 +534,6 @@ def test_filling_messages_is_fast():
         encodings.image_to_depth(messages.depth_to_image(depth, HEADER, '16UC1'))
     # byte by byte this takes a second each; the bound is for a busy machine
     assert (time.perf_counter() - start) / 5 < 0.25
-
-
-# cv_bridge in Python and OpenCV: whole pixels per row, then a colour conversion.
-BRIDGE = '''
-    import cv2
-    import numpy as np
-
-    CODES = {'bgr8': 'BGR2RGB', 'rgba8': 'RGBA2RGB', 'bgra8': 'BGRA2RGB', 'mono8': 'GRAY2RGB',
-             'mono16': 'GRAY2RGB', 'yuv422': 'YUV2RGB_UYVY', 'yuv422_yuy2': 'YUV2RGB_YUY2',
-             'bayer_rggb8': 'BayerBG2RGB', 'bayer_bggr8': 'BayerRG2RGB',
-             'bayer_gbrg8': 'BayerGR2RGB', 'bayer_grbg8': 'BayerGB2RGB'}
-    DEPTHS = {'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'yuv422': 2, 'yuv422_yuy2': 2}
-
-    class CvBridge:
-        calls = 0
-
-        def imgmsg_to_cv2(self, message, desired_encoding='passthrough'):
-            assert desired_encoding == 'rgb8'
-            if message.encoding not in CODES:
-                raise RuntimeError('unrecognized image encoding ' + message.encoding)
-            type(self).calls += 1
-            dtype = np.uint16 if message.encoding == 'mono16' else np.uint8
-            channels = DEPTHS.get(message.encoding, 1)
-            shape = [message.height, message.step // np.dtype(dtype).itemsize // channels]
-            image = np.ndarray(shape + [channels] * (channels > 1), dtype, message.data)
-            image = np.ascontiguousarray(image[:, :message.width])
-            image = cv2.cvtColor(image, getattr(cv2, 'COLOR_' + CODES[message.encoding]))
-            if dtype is np.uint16:
-                image = SCALE
-            return image
-'''
-ROUNDED = 'np.rint(image * (255 / 65535)).astype(np.uint8)'
-PROBE = messages.cv_bridge_encodings
-
-
-@pytest.fixture
-def install_cv_bridge(tmp_path, monkeypatch):
-    """Puts a stand-in on sys.path and has the module look again."""
-    def forget():
-        sys.modules.pop('cv_bridge', None)
-        PROBE.cache_clear()
-        messages._cv_bridge.cache_clear()
-
-    def install(source):
-        package = tmp_path / 'cv_bridge'
-        package.mkdir()
-        (package / '__init__.py').write_text(textwrap.dedent(source))
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setattr(messages, 'cv_bridge_encodings', PROBE)
-        forget()
-
-    yield install
-    forget()
-
-
-def chart_messages():
-    """Noise in every encoding, padded by nothing, by whole pixels, by odd bytes."""
-    noise = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
-    return [image(encoding, encoded(encoding, noise), 64, 48, padding)
-            for encoding in encodings.TO_RGB for padding in (0, 12, 1)]
-
-
-def test_cv_bridge_is_used_and_gives_the_same_bytes(install_cv_bridge):
-    ours = [messages.image_to_rgb(message) for message in chart_messages()]
-    install_cv_bridge(BRIDGE.replace('SCALE', ROUNDED))
-    agreed = messages.cv_bridge_encodings()
-    assert agreed == {'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16', 'yuv422', 'yuv422_yuy2',
-                      'bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8'}
-    theirs = [messages.image_to_rgb(message) for message in chart_messages()]
-    # with 1 byte of padding only the one-byte encodings have whole pixels in a row
-    assert sys.modules['cv_bridge'].CvBridge.calls == 2 * 11 + 5
-    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
-    big = image('mono16', np.array([[256]], '>u2'), 1, bigendian=True)
-    assert messages.image_to_rgb(big)[0, 0, 0] == 1
-
-
-def test_cv_bridge_that_rounds_otherwise_is_not_used_for_that(install_cv_bridge):
-    install_cv_bridge('print("hello")\n' + textwrap.dedent(BRIDGE).replace(
-        'SCALE', '(image >> 8).astype(np.uint8)'))
-    assert 'bgr8' in messages.cv_bridge_encodings()
-    assert 'mono16' not in messages.cv_bridge_encodings()
-    values = np.array([[129]], np.uint16)
-    assert messages.image_to_rgb(image('mono16', values, 1))[0, 0, 0] == 1
-
-
-@pytest.mark.parametrize('source', (
-    'import os\nos.abort()', 'raise AttributeError("_ARRAY_API not found")',
-    'import no_such_module', 'class CvBridge:\n    def __init__(self):\n        raise OSError',
-    'def', 'import sys\nsys.exit(0)'))
-def test_broken_cv_bridge_is_left_alone(install_cv_bridge, source):
-    install_cv_bridge(source)
-    message = image('bgr8', colour_chart()[..., ::-1], 64)
-    assert np.array_equal(messages.image_to_rgb(message), colour_chart())
-    assert messages.cv_bridge_encodings() == frozenset()
-    assert 'cv_bridge' not in sys.modules
-
-
-def test_absent_cv_bridge_costs_no_child_process(monkeypatch):
-    monkeypatch.setattr(messages.importlib.util, 'find_spec', lambda name: None)
-    monkeypatch.setattr(messages.subprocess, 'run', lambda *_, **__: pytest.fail('was run'))
-    PROBE.cache_clear()
-    assert PROBE() == frozenset()
-    PROBE.cache_clear()
 
 
 @pytest.mark.parametrize(('suffix', 'coefficients', 'model'), [
@@ -679,14 +551,14 @@ def test_a_calibration_of_opencvs(tmp_path, monkeypatch, suffix, coefficients, m
     monkeypatch.setenv('ROS_HOME', str(tmp_path))
     for name in (path, f'file://{path}', f'file://{str(path).replace(" ", "%20")}',
                  f'${{ROS_HOME}}/{path.name}', f'file://${{ROS_HOME}}/{path.name}'):
-        info = messages.camera_info_from_yaml(name)
+        info = camera_info_from_yaml(name)
         assert (info.width, info.height, info.distortion_model) == (640, 480, model)
         np.testing.assert_array_equal(info.k.reshape(3, 3), matrix)
         np.testing.assert_allclose(info.d, np.arange(coefficients) / 100)
         np.testing.assert_array_equal(info.p.reshape(3, 4)[:, :3], matrix)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match='my camera'):
-        messages.camera_info_from_yaml(path)
+        camera_info_from_yaml(path)
 
 
 def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
@@ -697,12 +569,12 @@ def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
     path.write_text(path.read_text().replace('- 5.0', '- 0.0'))
     with pytest.raises(ValueError, match=r'camera\.yaml: camera_matrix has a focal length of 0 .*'
                                          'was not calibrated'):
-        messages.camera_info_from_yaml(path)
+        camera_info_from_yaml(path)
     for name, said in (('package://nobody_here/a.yaml', 'no package nobody_here is known here'),
                        ('file://${ROS_HOME}/${NAME}.yaml', r'only \$\{ROS_HOME\} is known here'),
                        ('http://camera/a.yaml', 'is no calibration file')):
         with pytest.raises(OSError, match=said):
-            messages.camera_info_from_yaml(name)
+            camera_info_from_yaml(name)
 
 
 @pytest.mark.parametrize('encoding', encodings.TO_RGB)

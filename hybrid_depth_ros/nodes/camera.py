@@ -11,9 +11,9 @@ from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.calibration import camera_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
 from hybrid_depth_ros.nodes.shared.header_checks import frame_trouble
 from hybrid_depth_ros.nodes.shared.messages import (
-    camera_info_from_yaml,
     camera_info_message,
     depth_to_image,
     rgb_to_image,

@@ -27,7 +27,6 @@ from hybrid_depth_ros.nodes.depth.settings import (
     gives_metres,
 )
 from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
-from hybrid_depth_ros.nodes.shared.messages import cv_bridge_encodings
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare
 from hybrid_depth_ros.nodes.shared.run_node import PATIENCE, run
 from hybrid_depth_ros.nodes.shared.transforms import Transforms
@@ -99,7 +98,6 @@ class DepthNode(RefusalMessages, LifecycleNode):
     def on_configure(self, state):
         try:
             self._predictor = self._stand_in or self._load(self._settings)
-            cv_bridge_encodings()  # its first look is slow, as the network's first run is
         except Exception as error:  # rclpy would swallow it
             if not self.context.ok():  # told to end meanwhile
                 return TransitionCallbackReturn.FAILURE
