@@ -34,7 +34,7 @@ def image_to_rgb(message: Image) -> npt.NDArray[np.uint8]:
 
 def _fill(message: Any, array: npt.NDArray[Any]) -> None:
     # into the array.array that is there: one copy, where setting .data makes a second one
-    message.data.frombytes(memoryview(np.ascontiguousarray(array)).cast('B'))
+    message.data.frombytes(np.ascontiguousarray(array).data.cast('B'))
 
 
 def rgb_to_image(rgb: npt.NDArray[np.uint8], header: Header) -> Image:
