@@ -4,6 +4,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybrid_depth_ros.predictor import DepthPredictor, Prediction
+
+__all__ = ['DepthPredictor', 'Prediction']
 
 NODES = ('depth_node', 'camera_node', 'viewer_node', 'evaluator_node')
 
@@ -42,3 +48,11 @@ def end_quietly_while_starting():
 
 
 end_quietly_while_starting()
+
+
+def __getattr__(name: str) -> Any:
+    """Import the predictor at its first use: nodes and commands without it start faster."""
+    if name in __all__:
+        from hybrid_depth_ros import predictor
+        return getattr(predictor, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,31 +1,55 @@
-"""RGB pictures to metric depth: what happens between a camera's frame and its depth."""
+"""RGB images to metric depth."""
+
+from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.models import open_model
+from hybrid_depth_ros.models.base import Model, NetworkInput
 from hybrid_depth_ros.models.hybrid import FITS, NYU_FX_PER_WIDTH, HybridModel
 from hybrid_depth_ros.runtimes.background_export import BackgroundExport
 from hybrid_depth_ros.runtimes.hardware import PRECISIONS, choose_device
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.runtimes.selection import load_runtime
 
-__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'free_memory']
+__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'Prediction', 'free_memory']
 
 
-def free_memory():
-    """Give back what networks that are gone have held, to the system, on the GPU too."""
+def free_memory() -> None:
+    """Return the memory of deleted networks to the system and the GPU."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc keeps it otherwise
         ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get('torch')
     if torch and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Depth of one image.
+
+    Attributes:
+        depth: float32 H×W; metres along z of the optical frame where ``metric``, otherwise inverse
+            depth with unknown scale and shift. NaN where it is unknown.
+        metric: Whether ``depth`` is in metres.
+        sigma: float32 H×W, one standard deviation of ``depth`` in metres; None where the network
+            estimates none.
+    """
+
+    depth: npt.NDArray[np.float32]
+    metric: bool
+    sigma: npt.NDArray[np.float32] | None = None
 
 
 class DepthPredictor:
@@ -60,8 +84,13 @@ class DepthPredictor:
             asked for; also what ``open_model`` and ``load_runtime`` raise.
     """
 
-    def __init__(self, weights='lite-nyu', device='auto', precision='auto', fit='full',
-                 runtime='auto', focal_correction=True, sharpen=True, relative=False, tell=None):
+    model: Model
+    runtime: Any
+
+    def __init__(self, weights: Any = 'lite-nyu', device: str = 'auto', precision: str = 'auto',
+                 fit: str = 'full', runtime: str = 'auto', focal_correction: bool = True,
+                 sharpen: bool = True, relative: bool = False,
+                 tell: Callable[[str], None] | None = None) -> None:
         if fit not in FITS:
             raise ValueError(f'fit {fit!r} is unknown; use one of {", ".join(FITS)}')
         self.fit, self.focal_correction, self.sharpen = fit, focal_correction, sharpen
@@ -85,52 +114,91 @@ class DepthPredictor:
         self.reason = f'torch {self.runtime.precision}: the network was given'
 
     @property
-    def relative(self):
-        """Whether it gives inverse depth without scale and shift, no metres."""
+    def relative(self) -> bool:
+        """Whether it gives inverse depth with unknown scale and shift instead of metres."""
         return self.model.relative
 
     @property
-    def device(self):
-        """The name of what the network runs on: ``cpu``, ``cuda`` or ``cuda:N``."""
+    def device(self) -> str:
+        """Where the network runs: ``cpu``, ``cuda`` or ``cuda:N``."""
         return self.runtime.device
 
-    def __call__(self, rgb, fx=None):
-        """Depth of one image or of a batch.
+    @overload
+    def predict(self, rgb: npt.NDArray[np.uint8], fx: float | None = None) -> Prediction: ...
 
-        rgb: uint8 H×W×3 of any size → float32 H×W, metres (z in the optical frame). A
-        sequence of images (sizes may differ) → a list; an array N×H×W×3 → N×H×W.
+    @overload
+    def predict(self, rgb: Sequence[npt.NDArray[np.uint8]],
+                fx: float | Sequence[float | None] | None = None) -> list[Prediction]: ...
 
-        fx: focal length in pixels of `rgb`, or one for each image. A network learnt metric depth
-        through one camera, ours through NYU's; through a longer lens everything looks nearer, so
-        depth is multiplied by (fx / width) / (518.858 / 640), fx and width as the network
-        sees them, and likewise for other networks' cameras. None: the camera is taken to be like
-        that one. Networks that have no such camera, or give no metres, take no correction.
+    def predict(self, rgb: Any, fx: Any = None) -> Any:
+        """Predict the depth of one image or of several.
 
-        Raises ValueError for another shape or dtype, an empty image or a bad fx.
+        A network learned metric depth through one camera, ours through NYU's; through a longer lens
+        everything looks nearer. So depth is multiplied by (fx / width) / (518.858 / 640), with fx
+        and width as the network sees them, and likewise for other networks' cameras.
+
+        Args:
+            rgb: uint8 H×W×3 of any size. A sequence of images, whose sizes may differ, or an array
+                N×H×W×3 gives a list.
+            fx: Focal length in pixels of `rgb`, or one for each image. None: the camera is taken to
+                be like the one that the network learned with. Networks that have no such camera,
+                or give no metres, take no correction.
+
+        Returns:
+            A :class:`Prediction`, or a list of them.
+
+        Raises:
+            ValueError: Another shape or dtype, an empty image or a bad `fx`.
         """
         if isinstance(rgb, np.ndarray) and rgb.ndim == 3:
-            return self._predict([rgb], [fx])[0]
-        images = list(rgb)
-        focals = [fx] * len(images) if fx is None or np.ndim(fx) == 0 else list(fx)
-        if len(focals) != len(images):
-            raise ValueError(f'{len(images)} images but {len(focals)} focal lengths')
-        depths = self._predict(images, focals)
+            return self._predictions([rgb], [fx])[0]
+        return self._predictions(*_paired(rgb, fx))
+
+    def _predictions(self, images: Sequence[Any], focals: Sequence[Any]) -> list[Prediction]:
+        return [Prediction(seen.restore(output), not self.relative, seen.restore_sigma(output))
+                for seen, output in self._outputs(images, focals)]
+
+    def __call__(self, rgb: Any, fx: Any = None) -> Any:
+        """Predict depth alone: :meth:`predict` without the standard deviation.
+
+        Args:
+            rgb: As for :meth:`predict`.
+            fx: As for :meth:`predict`.
+
+        Returns:
+            float32 H×W of one image, a list of them for a sequence, N×H×W for an array N×H×W×3.
+
+        Raises:
+            ValueError: As for :meth:`predict`.
+        """
+        if isinstance(rgb, np.ndarray) and rgb.ndim == 3:
+            return self._depths([rgb], [fx])[0]
+        depths = self._depths(*_paired(rgb, fx))
         return np.stack(depths) if isinstance(rgb, np.ndarray) and depths else depths
 
-    def _predict(self, images, focals):
-        views = [self.view(image, fx) for image, fx in zip(images, focals)]
-        depths = [None] * len(views)
-        by_size = defaultdict(list)
-        for i, view in enumerate(views):
-            by_size[view.pixels.shape, i if self.model.one_by_one else None].append(i)
-        for indices in by_size.values():
-            batch = np.stack([views[i].pixels for i in indices])
-            for i, output in zip(indices, self.runtime(batch)):
-                depths[i] = views[i].restore(output)
-        return depths
+    def _depths(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
+            npt.NDArray[np.float32]]:
+        return [seen.restore(output) for seen, output in self._outputs(images, focals)]
 
-    def view(self, image, fx=None):
-        """What the network is shown of an image: ``pixels``, uint8, and ``restore(output)``."""
+    def _outputs(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
+            tuple[NetworkInput, npt.NDArray[np.float32]]]:
+        """What the network sees of each image, and what the runtime gives for it."""
+        inputs = [self.view(image, fx) for image, fx in zip(images, focals)]
+        outputs: dict[int, npt.NDArray[np.float32]] = {}
+        by_shape = defaultdict(list)
+        for i, seen in enumerate(inputs):
+            by_shape[seen.pixels.shape, i if self.model.one_by_one else None].append(i)
+        for indices in by_shape.values():
+            batch = np.stack([inputs[i].pixels for i in indices])
+            outputs.update(zip(indices, self.runtime(batch)))
+        return [(seen, outputs[i]) for i, seen in enumerate(inputs)]
+
+    def view(self, image: npt.NDArray[np.uint8], fx: float | None = None) -> NetworkInput:
+        """Prepare one image for the network.
+
+        Raises:
+            ValueError: As for :meth:`predict`.
+        """
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8
                 and image.ndim == 3 and image.shape[2] == 3 and image.size):
             got = (f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray)
@@ -143,3 +211,12 @@ class DepthPredictor:
         if fx is not None and self.focal_correction:
             view.see_through(fx)
         return view
+
+
+def _paired(rgb: Any, fx: Any) -> tuple[list[Any], list[Any]]:
+    """Images and focal lengths as two lists of one length."""
+    images = list(rgb)
+    focals = [fx] * len(images) if fx is None or np.ndim(fx) == 0 else list(fx)
+    if len(focals) != len(images):
+        raise ValueError(f'{len(images)} images but {len(focals)} focal lengths')
+    return images, focals

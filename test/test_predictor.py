@@ -1,5 +1,8 @@
 """What happens to a picture on its way to depth; with a stub network and the real weights."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -160,3 +163,28 @@ def test_the_shipped_weights_see_rooms(nyu, runtime, precision):
         errors.add(predictor(rgb, fx=NYU_FX)[12:-12, 12:-12], truth[12:-12, 12:-12])
     assert errors.metrics()['delta1'] > 0.6
     assert errors.metrics()['rel'] < 0.25
+
+
+def test_a_prediction_says_whether_it_is_in_metres_and_how_sure():
+    predictor = DepthPredictor(Flat())
+    image = np.zeros((48, 64, 3), np.uint8)
+    prediction = predictor.predict(image, fx=64.0)
+    assert prediction.metric
+    assert prediction.sigma is None  # this network estimates none
+    np.testing.assert_array_equal(prediction.depth, predictor(image, fx=64.0))
+    first, second = predictor.predict([image, image[:24]])
+    assert first.depth.shape == (48, 64)
+    assert second.depth.shape == (24, 64)
+    predictor.model.relative = True
+    assert not predictor.predict(image).metric
+    with pytest.raises(AttributeError):
+        prediction.depth = None
+
+
+def test_the_predictor_is_imported_from_the_package_when_it_is_asked_for():
+    import hybrid_depth_ros
+    assert hybrid_depth_ros.DepthPredictor is DepthPredictor
+    with pytest.raises(AttributeError, match='no attribute'):
+        hybrid_depth_ros.nothing  # noqa: B018
+    code = 'import hybrid_depth_ros, sys; assert "numpy" not in sys.modules'
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -51,6 +51,10 @@ class NetworkInput:
         """The runtime's output for this picture → float32 H×W of the picture's size."""
         raise NotImplementedError
 
+    def restore_sigma(self, output):
+        """The standard deviation of :meth:`restore`'s depth, float32 H×W, metres; None: unknown."""
+        return None
+
 
 class Model:
     """A network's weights, and what its family asks of a picture.
