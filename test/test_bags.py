@@ -29,7 +29,7 @@ from hybrid_depth_ros.recordings.recording import Recording
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.virtual_room import Room
 from train.datasets.custom_pairs import BagPairs
-from train.datasets.pairs import readable
+from train.datasets.pairs import split_readable
 
 WIDTH, HEIGHT, COUNT = 160, 120, 4
 CAMERA = Intrinsics(WIDTH, HEIGHT, 150.0, 148.0, 79.0, 60.5)
@@ -626,7 +626,7 @@ def test_a_camera_info_once_before_all_of_another_clock(tmp_path):
 def test_a_damaged_first_pair_costs_only_itself(tmp_path):
     messages = list(recording([(np.zeros((30, 40, 3), np.uint8), np.ones((30, 40)))] * 4))
     next(message for topic, message in messages if topic == IMAGE).data = np.zeros(9, np.uint8)
-    chosen, lost = readable(BagPairs(write(tmp_path / 'bag', messages)))
+    chosen, lost = split_readable(BagPairs(write(tmp_path / 'bag', messages)))
     assert (chosen.chosen, len(lost)) == ([1, 2, 3], 1)
 
 
@@ -639,7 +639,7 @@ def test_depth_of_another_camera_is_not_stretched(tmp_path, capsys):
                        r'/camera/depth/camera_info; record it') as end:
         evaluate_bag.main([str(path)], predict)
     assert '\n' not in end.value.code
-    assert not len(readable(BagPairs(path))[0])
+    assert not len(split_readable(BagPairs(path))[0])
     known = PairedRecording(small_bag(tmp_path / 'known', [seen_by(35.0)], truth=wide,
                                       depth_info=seen_by(35.0, 53)))
     assert len(list(known)) == 1

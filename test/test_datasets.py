@@ -26,18 +26,18 @@ from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.virtual_room import Room
 from train import prepare
 from train.arguments import open_data
-from train.datasets import open_dataset, raw
+from train.datasets import nyu_raw, open_dataset
 from train.datasets.custom_pairs import BagPairs, PairList
-from train.datasets.files import read_depth
-from train.datasets.memmap_store import Store
+from train.datasets.depth_files import read_depth
+from train.datasets.memmap_store import MemmapStore
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
-from train.datasets.pairs import read_whole, readable
-from train.datasets.raw import RawScenes
-from train.datasets.reprojected_views import moved, origin
-from train.split import cut_validation
+from train.datasets.nyu_raw import RawScenes
+from train.datasets.pairs import read_checked, split_readable
+from train.datasets.reprojected_views import reproject, source_name
+from train.split import split_datasets
 
-NYU = Intrinsics(640, 480, raw.COLOUR_MATRIX[0, 0], raw.COLOUR_MATRIX[1, 1],
-                 raw.COLOUR_MATRIX[0, 2], raw.COLOUR_MATRIX[1, 2])
+NYU = Intrinsics(640, 480, nyu_raw.COLOUR_MATRIX[0, 0], nyu_raw.COLOUR_MATRIX[1, 1],
+                 nyu_raw.COLOUR_MATRIX[0, 2], nyu_raw.COLOUR_MATRIX[1, 2])
 COUNT = 3
 
 
@@ -191,7 +191,7 @@ def test_a_focal_length_that_no_lens_has(tmp_path, fx):
     """Of the picture's width, or in thousandths of a millimetre."""
     table = tiny_pairs(tmp_path, np.full((48, 64), 2000, np.uint16), fx)
     with pytest.raises(OSError, match=r'a\.png: its focal length is .* fx in pixels'):
-        read_whole(open_dataset(table), 0)
+        read_checked(open_dataset(table), 0)
 
 
 @pytest.mark.parametrize(('depth', 'suffix', 'scale', 'said'), [
@@ -319,11 +319,11 @@ def kinect(room, pose):
     """What a Kinect records there: distorted colour, 11-bit disparity of the other camera."""
     wide = Intrinsics(1680, 1300, 1200.0, 1200.0, 839.5, 649.5)
     rgb, _ = room.render(wide, pose)
-    rgb = sample(rgb, wide, undistorted_rays(raw.COLOUR_MATRIX, raw.COLOUR_DISTORTION))
+    rgb = sample(rgb, wide, undistorted_rays(nyu_raw.COLOUR_MATRIX, nyu_raw.COLOUR_DISTORTION))
     depth_pose = np.eye(4)  # of the depth camera in the colour camera's frame
-    depth_pose[:3, :3], depth_pose[:3, 3] = raw.ROTATION, raw.TRANSLATION
+    depth_pose[:3, :3], depth_pose[:3, 3] = nyu_raw.ROTATION, nyu_raw.TRANSLATION
     _, depth = room.render(wide, pose @ depth_pose)
-    depth = sample(depth, wide, undistorted_rays(raw.DEPTH_MATRIX, raw.DEPTH_DISTORTION))
+    depth = sample(depth, wide, undistorted_rays(nyu_raw.DEPTH_MATRIX, nyu_raw.DEPTH_DISTORTION))
     disparity = np.rint(1092.5 - 351.3 / depth).astype(np.uint16).reshape(480, 640)
     disparity[:, :8] = 2047  # the Kinect's blind edge
     return rgb.reshape(480, 640, 3), disparity
@@ -380,34 +380,34 @@ def test_the_wrong_calibration_would_be_noticed(room, raw_scenes, monkeypatch):
         known = depth > 0
         return np.mean(np.abs(depth - ideal)[known] < ideal[known] ** 2 / 351.3 + 0.01)
     right = agreement()
-    monkeypatch.setattr(raw, 'TRANSLATION', -raw.TRANSLATION)
+    monkeypatch.setattr(nyu_raw, 'TRANSLATION', -nyu_raw.TRANSLATION)
     assert agreement() < right - 0.03
 
 
 def test_disparity_by_hand(tmp_path):
-    depth = raw.disparity_to_metres(np.array([2047, 977, 1092, 1093, 400]))
+    depth = nyu_raw.disparity_to_metres(np.array([2047, 977, 1092, 1093, 400]))
     assert depth == pytest.approx([0, 351.3 / 115.5, 0, 0, 351.3 / 692.5], rel=1e-6)
     disparity = np.full((480, 640), 977)
     disparity[0, 0] = 2047
     write_pgm(tmp_path / 'd.pgm', disparity)
     assert (tmp_path / 'd.pgm').read_bytes()[-2 * 640 * 480:][:2] == b'\x07\xff'
-    assert np.array_equal(raw.read_disparity(tmp_path / 'd.pgm'), disparity)
+    assert np.array_equal(nyu_raw.read_disparity(tmp_path / 'd.pgm'), disparity)
     (tmp_path / 'swapped.pgm').write_bytes(b'P5 640 480 65535\n'
                                            + disparity.astype('<u2').tobytes())
-    assert np.array_equal(raw.read_disparity(tmp_path / 'swapped.pgm'), disparity)
+    assert np.array_equal(nyu_raw.read_disparity(tmp_path / 'swapped.pgm'), disparity)
     for bad in (b'', b'P6 2 2 255\n' + bytes(12), b'P5\n640 480\n65535\n' + bytes(100)):
         (tmp_path / 'bad.pgm').write_bytes(bad)
         with pytest.raises(OSError, match=r'bad\.pgm'):
-            raw.read_disparity(tmp_path / 'bad.pgm')
+            nyu_raw.read_disparity(tmp_path / 'bad.pgm')
 
 
 def test_the_genuine_raw_pair(nyu):
     """A recorded pair: where depth jumps, there is an edge in the registered colour image."""
     folder = nyu.parent / 'nyu_raw_sample'
-    disparity = raw.read_disparity(folder / 'NYU_depth.pgm')
+    disparity = nyu_raw.read_disparity(folder / 'NYU_depth.pgm')
     assert disparity[0, 0] == 2047
-    depth = raw.disparity_to_metres(disparity)
-    rgb = raw.undistort_colour(cv2.imread(str(folder / 'NYU_color.ppm'))[..., ::-1].copy())
+    depth = nyu_raw.disparity_to_metres(disparity)
+    rgb = nyu_raw.undistort_colour(cv2.imread(str(folder / 'NYU_color.ppm'))[..., ::-1].copy())
     edges = cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 60, 120)
     to_edge = cv2.distanceTransform(255 - edges, cv2.DIST_L2, 3)
 
@@ -415,7 +415,7 @@ def test_the_genuine_raw_pair(nyu):
         smooth = cv2.medianBlur(picture, 5)
         whole = cv2.erode((smooth > 0).astype(np.uint8), np.ones((5, 5))) > 0
         return to_edge[whole & (np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) > 0.3 * smooth)].mean()
-    assert distance(raw.register(depth)) < 2.0
+    assert distance(nyu_raw.register(depth)) < 2.0
     assert distance(depth) > 3.0
 
 
@@ -444,9 +444,9 @@ def test_prepare_and_go_on(raw_scenes, tmp_path, monkeypatch, capsys):
     assert '3 pairs, 1 left out' in out
     assert broken.name in err
     store = open_dataset(tmp_path / 'store')
-    assert isinstance(store, Store)
+    assert isinstance(store, MemmapStore)
     assert [store.name(i) for i in range(3)] == [dataset.name(i) for i in (0, 1, 3)]
-    rgb, depth = prepare.shrink(*dataset.read(3), 352, 264)
+    rgb, depth = prepare.resize_pair(*dataset.read(3), 352, 264)
     assert np.array_equal(store.read(2)[0], rgb)
     assert np.abs(store.read(2)[1] - depth).max() < 0.00051
     assert sorted(file.name for file in (tmp_path / 'store').iterdir()) == [
@@ -490,7 +490,7 @@ def test_prepare_by_two_processes(frames, tmp_path):
     numbers = [store.number(i) for i in range(80)]
     assert (numbers[0], numbers[-1]) == (0, 89)
     assert set(np.diff(numbers)) <= {1, 2}
-    rgb, depth = prepare.shrink(*whole.read(numbers[70]), 64, 48)
+    rgb, depth = prepare.resize_pair(*whole.read(numbers[70]), 64, 48)
     assert np.array_equal(store.read(70)[0], rgb)
     assert np.abs(store.read(70)[1] - depth).max() < 0.00051
     index = json.loads((tmp_path / 'store' / 'store.json').read_text())
@@ -576,7 +576,7 @@ def test_hdf5_of_other_types_is_named(frames, tmp_path):
         file.create_group('rgb')
     with pytest.raises(OSError, match=r'5\.h5 does not hold'):
         H5Tree(tmp_path).read(5)
-    chosen, lost = readable(H5Tree(tmp_path))
+    chosen, lost = split_readable(H5Tree(tmp_path))
     assert (chosen.chosen, len(lost)) == ([0], 5)
 
 
@@ -620,11 +620,11 @@ def test_colour_and_depth_of_other_shapes_are_no_pair(frames, tmp_path):
                                  ('none', rgb, 0 * depth)):
         folder = tmp_path / name
         write_sync(folder, [(colour, metres)])
-    read_whole(open_dataset(tmp_path / 'half'), 0)
+    read_checked(open_dataset(tmp_path / 'half'), 0)
     with pytest.raises(OSError, match=r'rgb_00000\.jpg: colour is 640×480, depth 400×480'):
-        read_whole(open_dataset(tmp_path / 'tall'), 0)
+        read_checked(open_dataset(tmp_path / 'tall'), 0)
     with pytest.raises(OSError, match=r'rgb_00000\.jpg has no depth'):
-        read_whole(open_dataset(tmp_path / 'none'), 0)
+        read_checked(open_dataset(tmp_path / 'none'), 0)
 
 
 def test_virtual_rooms_at_robots_heights():
@@ -632,10 +632,10 @@ def test_virtual_rooms_at_robots_heights():
     assert len(rooms) == 24 and {rooms.number(i) for i in range(24)} == {3, 4}
     heights = [rooms.height(i) for i in range(12)]
     assert heights == sorted(heights) and 0.2 <= heights[0] < 0.3 and heights[-1] > 1.3
-    rgb, depth, focal = read_whole(rooms, 5)
+    rgb, depth, focal = read_checked(rooms, 5)
     assert rgb.shape == (264, 352, 3) and depth.shape == (264, 352)
     assert 0.5 < focal < 1.08
-    again = read_whole(open_dataset('room:3-4'), 5)
+    again = read_checked(open_dataset('room:3-4'), 5)
     assert (again[0] == rgb).all() and (again[1] == depth).all()
     assert len(rooms.numbered([[4, 4]])) == 12
 
@@ -644,7 +644,7 @@ def test_virtual_rooms_at_robots_heights():
 def test_a_moved_view_is_what_a_camera_there_sees(shift):
     room, camera = Room(3), Intrinsics.from_horizontal_fov(480, 360, 63)
     pose, share = room.camera_pose(4.0), 0.6
-    rgb, depth, gone, corner = moved(*room.render(camera, pose), camera.fx / 480, shift, share)
+    rgb, depth, gone, corner = reproject(*room.render(camera, pose), camera.fx / 480, shift, share)
     assert gone == shift and depth.shape == (264, 352) and rgb.dtype == np.uint8
     there = pose.copy()
     there[:3, 3] += pose[:3, :3] @ shift
@@ -664,7 +664,8 @@ def test_a_moved_view_is_what_a_camera_there_sees(shift):
 
 def test_a_move_that_shows_too_little_becomes_shorter():
     wall = np.full((120, 160), 2.0, np.float32)
-    rgb, depth, gone, _ = moved(np.full((120, 160, 3), 90, np.uint8), wall, 0.8, (0, 1.0, 0), 0.9)
+    grey = np.full((120, 160, 3), 90, np.uint8)
+    rgb, depth, gone, _ = reproject(grey, wall, 0.8, (0, 1.0, 0), 0.9)
     assert 0 < gone[1] < 1 and gone[0] == gone[2] == 0
     assert np.abs(rgb.astype(int) - 90).max() < 10, 'unknown: it takes the colour around it'
     assert set(np.unique(depth)) <= {0, np.float32(2)} and (depth > 0).mean() > 0.75
@@ -677,13 +678,13 @@ def test_moved_views_belong_to_their_pairs(frames, tmp_path):
     rgb, depth = views.read(4)
     again, _ = views.read(4)
     assert (rgb == again).all() and depth.any() and rgb.shape == (*depth.shape, 3)
-    assert views.focal(4) > data.focal(1) and origin(views.name(4)) == data.name(1)
+    assert views.focal(4) > data.focal(1) and source_name(views.name(4)) == data.name(1)
     assert prepare.prepare(views, tmp_path / 'store', workers=1) == 0
     for others in (views, open_dataset(tmp_path / 'store')):
-        cut = cut_validation({'validation': [[7, 7]]}, [data, others], lead=True)
+        cut = split_datasets({'validation': [[7, 7]]}, [data, others], lead=True)
         names = [cut.training[1].name(i) for i in range(len(cut.training[1]))]
         assert len(names) == 6
-        assert {origin(name) for name in names} == {data.name(1), data.name(2)}
+        assert {source_name(name) for name in names} == {data.name(1), data.name(2)}
 
 
 @pytest.mark.parametrize('shape', [(48, 36), (6, 8), (90, 1200), (1000, 1500)])
@@ -691,7 +692,7 @@ def test_views_of_pictures_of_any_shape(shape):
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 4, shape).astype(np.float32)
     depth[0], depth[:, 0] = 0, np.nan
-    rgb, depth, *_ = moved(rng.integers(0, 255, (*shape, 3), np.uint8), depth, 0.9,
+    rgb, depth, *_ = reproject(rng.integers(0, 255, (*shape, 3), np.uint8), depth, 0.9,
                            (0, 0.4, 0), 0.7)
     assert rgb.shape == (*depth.shape, 3) and depth.shape[1] == 352
     assert np.isfinite(depth).all() and depth.max() <= 4
@@ -700,7 +701,7 @@ def test_views_of_pictures_of_any_shape(shape):
 def test_a_view_of_a_pair_without_depth_names_the_pair(tmp_path):
     write_sync(tmp_path, [(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.float32))])
     with pytest.raises(OSError, match=r'rgb_00000\.jpg has no depth'):
-        read_whole(open_dataset(f'moved:{tmp_path}'), 1)
+        read_checked(open_dataset(f'moved:{tmp_path}'), 1)
 
 
 def test_a_list_that_names_files_elsewhere(tmp_path):
@@ -733,7 +734,7 @@ def test_pictures_of_another_shape_are_not_squashed(tmp_path, capsys):
     prepare.main(['--data', str(tmp_path / 'pairs.csv'), '--out', str(tmp_path / 'store'),
                   '--workers', '1'])
     data = open_dataset(tmp_path / 'store')
-    assert [read_whole(data, i)[0].shape for i in range(len(data))] == [(198, 352, 3)] * 2
+    assert [read_checked(data, i)[0].shape for i in range(len(data))] == [(198, 352, 3)] * 2
     assert [data.focal(i) for i in range(2)] == pytest.approx([50 / 64] * 2)
     assert '2.png is 64×48, the store 352×198' in capsys.readouterr().err
 

@@ -33,13 +33,13 @@ from train.augment import (
     CROP_WIDTH,
     NETWORK_WIDTH,
     augment,
-    colours,
+    colour_statistics,
     paste_window,
-    restyle,
+    transfer_colours,
 )
-from train.data import Samples, make_loader, normalise, to_input
+from train.data import TrainingSamples, make_loader, normalise, to_input
 from train.datasets.nyu import SyncTree
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import RgbdDataset
 from train.depthwise import speed_up_depthwise
 from train.loss import berhu, log_gradient, log_l1, scale_free
 
@@ -157,18 +157,19 @@ def test_a_picture_takes_on_the_colours_of_another():
     rng = np.random.default_rng(0)
     picture = np.uint8(np.clip(rng.normal((90, 120, 150), 20, (64, 80, 3)), 0, 255))
     other = np.uint8(np.clip(rng.normal((170, 140, 100), 30, (48, 60, 3)), 0, 255))
-    assert np.abs(restyle(picture, colours(other), 0).astype(int) - picture).mean() < 1
-    dressed = restyle(picture, colours(other), 1)
+    same = transfer_colours(picture, colour_statistics(other), 0)
+    assert np.abs(same.astype(int) - picture).mean() < 1
+    dressed = transfer_colours(picture, colour_statistics(other), 1)
     assert np.allclose(dressed.mean((0, 1)), other.mean((0, 1)), atol=4)
     lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).std((0, 1)) for one in (picture, other, dressed)]
     assert np.allclose(lab[2], lab[1], rtol=0.15) and not np.allclose(lab[0], lab[1], rtol=0.15)
     flat = np.full((8, 8, 3), 100, np.uint8)
     # no spread, nothing to blow up
-    assert np.ptp(restyle(flat, colours(other), 1), (0, 1)).max() == 0
+    assert np.ptp(transfer_colours(flat, colour_statistics(other), 1), (0, 1)).max() == 0
 
 
 def test_only_other_sets_take_on_the_first_ones_colours():
-    class Grey(RgbdSet):
+    class Grey(RgbdDataset):
         def __init__(self, level):
             self.level = level
 
@@ -181,7 +182,7 @@ def test_only_other_sets_take_on_the_first_ones_colours():
     plain = {'scale': (1.0, 1.0), 'rotation': 0.0, 'colour': (1, 1), 'flip': 0.0}
 
     def levels(style):
-        samples = Samples([Grey(200), Grey(60)], [1, 1], 20, 0, plain, style=style)
+        samples = TrainingSamples([Grey(200), Grey(60)], [1, 1], 20, 0, plain, style=style)
         return [samples.place(n)[0] for n in range(20)], [samples[n][0].mean() for n in range(20)]
     sets, without = levels(0.0)
     assert without == [(200, 60)[which] for which in sets] and set(sets) == {0, 1}
@@ -437,8 +438,8 @@ def test_paper_yaml_is_the_paper():
 
 
 def test_nearest_neighbour_invents_no_colour():
-    colours = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
-    rgb = colours[np.random.default_rng(0).integers(0, 3, (264, 352))]
+    palette = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250]], np.uint8)
+    rgb = palette[np.random.default_rng(0).integers(0, 3, (264, 352))]
     for nearest, most in ((True, 3), (False, 1000)):
         picture, *_ = augment(rgb, np.ones((264, 352), np.float32), np.random.default_rng(5),
                              scale=(1.3, 1.3), colour=(1, 1), nearest=nearest)
@@ -485,7 +486,7 @@ def test_a_longer_lens_learns_the_depth_of_nyus(tree):
         def focal(self, i):
             return 2 * super().focal(i)
     options = {'scale': (1.0, 1.0), 'rotation': 0.0}
-    near, far = (Samples([kind(tree)], [1], 4, 0, options)[0][2]
+    near, far = (TrainingSamples([kind(tree)], [1], 4, 0, options)[0][2]
                  for kind in (LongLens, SyncTree))
     np.testing.assert_allclose(near, far / 2, rtol=1e-6)
 
@@ -593,7 +594,7 @@ def test_int8_is_calibrated_on_each_kind_of_picture_alike():
     assert len(quantise.equal_shares([a, b], 100)) == 12  # all there are
 
 
-class Heights(RgbdSet):
+class Heights(RgbdDataset):
     """Six walls, at 2.4, 4.8, 2.4 … m, seen from 0.3 m and 1.0 m in turn, through NYU's lens."""
 
     def __len__(self):
@@ -800,7 +801,7 @@ def test_killed_and_resumed_is_bit_identical(tree, tmp_path):
 
 
 def test_loading_processes_hold_no_lock(tree, tmp_path):
-    samples = Samples([SyncTree(tree)], [1], 8, 0, {})
+    samples = TrainingSamples([SyncTree(tree)], [1], 8, 0, {})
     with interrupts.claimed(tmp_path / 'out') as handle:
         with pytest.raises(OSError, match='another training'), interrupts.claimed(tmp_path / 'out'):
             pass
@@ -817,32 +818,32 @@ def tiny_run(tree, out, **more):
 
 
 def test_a_loss_that_is_no_number(tree, tmp_path, monkeypatch):
-    loss_of, calls = nyu.loss_of, []
+    loss_of, calls = nyu.total_loss, []
 
     def third_is_nan(*arguments):
         calls.append(arguments)
         return loss_of(*arguments) * (np.nan if len(calls) == 3 else 1)
-    monkeypatch.setattr(nyu, 'loss_of', third_is_nan)
+    monkeypatch.setattr(nyu, 'total_loss', third_is_nan)
     with pytest.raises(FloatingPointError, match=r'loss is nan.*step 2.*bad_batch\.pt.*last\.pt'):
         tiny_run(tree, tmp_path / 'out')
     assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 2
     batch = torch.load(tmp_path / 'out' / 'bad_batch.pt', weights_only=True)
     assert batch['step'] == 2
     assert batch['rgb'].shape == (2, CROP_HEIGHT, CROP_WIDTH, 3)
-    samples = Samples([SyncTree(tree)], [8], 8, 0, {})
+    samples = TrainingSamples([SyncTree(tree)], [8], 8, 0, {})
     assert batch['pairs'] == [samples.name(4), samples.name(5)]
     assert np.array_equal(batch['rgb'][1], samples[5][0])
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tree, tmp_path, monkeypatch):
-    update, calls = nyu.update, []
+    update, calls = nyu.backward_and_step, []
 
     def second_breaks(config, network, *arguments):
         update(config, network, *arguments)
         calls.append(1)
         if len(calls) == 2:
             torch.nn.init.constant_(network.head.bias, np.nan)
-    monkeypatch.setattr(nyu, 'update', second_breaks)
+    monkeypatch.setattr(nyu, 'backward_and_step', second_breaks)
     with pytest.raises(FloatingPointError, match=r'weights are no number at step 1'):
         tiny_run(tree, tmp_path / 'out')
     assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 1
@@ -909,7 +910,7 @@ def test_broken_pairs_are_named_counted_and_left_out(tree, tmp_path, capsys):
 
     # the next readable pair of the order takes the place, whichever process comes to it first
     dataset, options = SyncTree(tree), {'scale': (1.0, 1.0), 'rotation': 0.0}
-    samples = Samples([dataset], [1], 30, 0, options)
+    samples = TrainingSamples([dataset], [1], 30, 0, options)
     order = samples.order(0, 0)
     at = next(n for n in range(7) if 'rgb_00002' in samples.name(n))
     broken = {i for i in range(7) if re.search('_0000[02345]', dataset.name(i))}

@@ -19,7 +19,7 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, looking
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
-from train.datasets.pairs import ranges, read_whole
+from train.datasets.pairs import parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.evaluate import BORDER
 
@@ -85,7 +85,7 @@ def sensors_table(predictor, dataset):
     """δ1 alone and with each sensor in each case, as text; how many images it harms."""
     alone, scores = [], {(name, case): [] for name in SENSORS for case in CASES}
     for i in tqdm.trange(len(dataset), unit='image'):
-        rgb, truth, focal = read_whole(dataset, i)
+        rgb, truth, focal = read_checked(dataset, i)
         depth = cv2.resize(predictor(rgb, fx=focal * rgb.shape[1]), truth.shape[::-1])
         alone.append(delta1(depth, truth))
         for (name, case), found in scores.items():
@@ -184,7 +184,7 @@ def main(argv=None):
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--data', help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')
-    parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
+    parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--floor', type=seeds, metavar='FIRST-LAST',
                         help='the floor in the virtual rooms of these seeds')

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hybrid_depth_ros.arguments import number, user_path
 from train.datasets import open_dataset
-from train.datasets.pairs import SPLIT_NAMES, doubts
-from train.datasets.raw import RawScenes
+from train.datasets.nyu_raw import RawScenes
+from train.datasets.pairs import SPLIT_NAMES, unit_warnings
 
 
 def add_data_arguments(parser, split, splits=SPLIT_NAMES):
@@ -28,7 +28,7 @@ def open_data(args, path):
     dataset = open_dataset(path, args.split, depth_scale=args.depth_scale,
                            image_topic=args.image_topic, depth_topic=args.depth_topic)
     # raw scenes hold no metres yet: these are made here
-    doubted = [] if isinstance(dataset, RawScenes) else doubts(dataset)
+    doubted = [] if isinstance(dataset, RawScenes) else unit_warnings(dataset)
     for sentence in [*dataset.assumptions, *doubted]:
         print(f'{path}: {sentence}', file=sys.stderr)
     return dataset

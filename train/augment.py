@@ -10,7 +10,7 @@ from hybrid_depth_ros.models.hybrid import (
     NYU_FX_PER_WIDTH,
 )
 
-MOST_DEPTH = 100.0  # metres; beyond it a depth is not valid: no room is so large
+MAX_DEPTH = 100.0  # metres; beyond it a depth is not valid: no room is so large
 
 AUGMENTATION = {
     # the paper's
@@ -112,7 +112,7 @@ def _other_view(rgb, depth, rng, focal, settings):
     # a wide lens, turned, sees past its own side: there depth would be endless, or behind it
     depth = np.divide(depth, ray_depth * np.float32(s), out=np.zeros_like(depth),
                       where=np.broadcast_to(ray_depth > 0, depth.shape))
-    depth[depth > MOST_DEPTH] = 0
+    depth[depth > MAX_DEPTH] = 0
     return rgb, depth
 
 
@@ -154,7 +154,7 @@ def to_uint8(rgb):
     return cv2.addWeighted(rgb, 1, rgb, 0, 0, dtype=cv2.CV_8U)
 
 
-def colours(rgb):
+def colour_statistics(rgb):
     """uint8 H×W×3 → mean and standard deviation of each channel of CIELAB, 2×3."""
     return _mean_and_spread(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
 
@@ -163,13 +163,14 @@ def _mean_and_spread(lab):
     return np.hstack(cv2.meanStdDev(lab)).T
 
 
-def restyle(rgb, other, strength):
+def transfer_colours(rgb, other, strength):
     """A picture with another's colours: the mean and spread of each channel of CIELAB
     (Reinhard et al., *Color Transfer between Images*, 2001), so that a rendered picture has the
     light and the white balance of a camera's.
 
-    rgb: uint8 H×W×3; other: :func:`colours` of the other; strength: 0 leaves rgb as it is, 1 gives
-    it all of other's. A channel's spread changes by a factor of 2 at most: noise is not blown up.
+    rgb: uint8 H×W×3; other: :func:`colour_statistics` of the other; strength: 0 leaves rgb as it
+    is, 1 gives it all of other's. A channel's spread changes by a factor of 2 at most: noise is not
+    blown up.
     """
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
     (mean, spread), (other_mean, other_spread) = _mean_and_spread(lab), other

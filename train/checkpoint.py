@@ -14,7 +14,7 @@ from train.networks import make_trainable
 from train.optimisation import make_optimiser, make_scaler
 
 
-class State:
+class TrainingState:
     """All that the next step depends on; saved and loaded, training goes on as if never stopped.
 
     ``network`` trains, in numbers of ``kind`` and ``average`` is the mean of its weights that
@@ -122,6 +122,6 @@ def find_checkpoint(out, resume, lead):
     return last
 
 
-def finite(network):
+def all_finite(network):
     """Whether all parameters and statistics of a network are numbers."""
     return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from train.augment import augment, colours, paste_window, restyle, to_uint8
-from train.datasets.pairs import read_whole
+from train.augment import augment, colour_statistics, paste_window, to_uint8, transfer_colours
+from train.datasets.pairs import read_checked
 
 
 def normalise(rgb):
@@ -36,7 +36,7 @@ def to_input(rgb, gain):
     return picture.clamp_(max=1).sub_(mean).div_(std)
 
 
-class Samples(torch.utils.data.Dataset):
+class TrainingSamples(torch.utils.data.Dataset):
     """The whole training run as one list: sample n is decided by (seed, n) alone.
 
     datasets: one or more RGB-D sets; shares: how often each is drawn, relative. A sample is rgb,
@@ -101,7 +101,7 @@ class Samples(torch.utils.data.Dataset):
         for i in indices:
             if (which, i) not in self.broken:
                 try:
-                    rgb, depth, focal = read_whole(dataset, i)
+                    rgb, depth, focal = read_checked(dataset, i)
                 except OSError as error:
                     self.broken[which, i] = explain(error)
                 else:
@@ -118,15 +118,15 @@ class Samples(torch.utils.data.Dataset):
         i, strength = int(rng.integers(len(self.datasets[0]))), rng.random()
         if i not in self.colours:
             try:
-                self.colours[i] = colours(read_whole(self.datasets[0], i)[0])
+                self.colours[i] = colour_statistics(read_checked(self.datasets[0], i)[0])
             except OSError:  # named when its own turn comes
                 self.colours[i] = None
-        return rgb if self.colours[i] is None else restyle(rgb, self.colours[i], strength)
+        return rgb if self.colours[i] is None else transfer_colours(rgb, self.colours[i], strength)
 
 
 def make_samples(config, datasets, count, shares=None):
     """The first `count` Samples that a configuration asks for; without shares, by sets' sizes."""
-    return Samples(datasets, shares or [len(dataset) for dataset in datasets], count,
+    return TrainingSamples(datasets, shares or [len(dataset) for dataset in datasets], count,
                    config['seed'], config['augment'], config['mix'], config['style'])
 
 

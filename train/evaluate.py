@@ -25,7 +25,7 @@ from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_dista
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.data import normalise
-from train.datasets.pairs import ranges, read_whole
+from train.datasets.pairs import parse_ranges, read_checked
 
 # The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
@@ -33,10 +33,10 @@ PAPER_WIDTH, PAPER_HEIGHT = 582, 466
 EIGEN_CROP = np.s_[45:471, 41:601]
 EIGEN_RANGE = (1e-3, 10.0)
 BORDER = 12  # pixels at each side of whole pictures that are not scored: NYU's white frame
-HEIGHTS = (0.25, 0.45, 0.8, 1.2)  # m, between the bands of camera heights
+HEIGHT_EDGES = (0.25, 0.45, 0.8, 1.2)  # m, between the bands of camera heights
 PROTOCOLS = ('paper', 'eigen', 'whole')
 # Metres; the per-distance errors are those of the true depths in each band.
-BANDS = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
+DISTANCE_EDGES = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
 
 # NYU Depth v2, the 654 test images, as each paper reports its own network.
 PUBLISHED = (
@@ -58,7 +58,7 @@ class Scores(RecordingScores):
     """Errors over a set: pooled over all pixels, for each image, for each band of distance."""
 
     def __init__(self):
-        super().__init__(edges=BANDS)
+        super().__init__(edges=DISTANCE_EDGES)
         self.images = []
 
     def add(self, predicted, truth):
@@ -139,7 +139,7 @@ def evaluate_whole(predictor, dataset, progress=False):
     scores, outlines, aligned = Scores(), OutlineScores(), DepthErrors()
     heights: dict[int, tuple] = {}
     for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
-        rgb, truth, focal = read_whole(dataset, i)
+        rgb, truth, focal = read_checked(dataset, i)
         depth = predictor(rgb, fx=focal * rgb.shape[1])
         depth = cv2.resize(depth, truth.shape[::-1])
         truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
@@ -149,13 +149,13 @@ def evaluate_whole(predictor, dataset, progress=False):
         fitted = align(depth[known], truth[known], 'median')
         aligned.add(fitted, truth[known])
         if dataset.height(i) is not None:
-            band = int(np.searchsorted(HEIGHTS, dataset.height(i)))
+            band = int(np.searchsorted(HEIGHT_EDGES, dataset.height(i)))
             errors, scaled, ratios = heights.setdefault(band, (DepthErrors(), DepthErrors(), []))
             errors.add(depth, truth)
             scaled.add(fitted, truth[known])
             ratios.append(float(np.median(depth[known] / truth[known])))
     return {**scores.report(), 'outlines': outlines.report(), 'aligned': aligned.metrics(),
-            'heights': [{'from': (0, *HEIGHTS)[band], 'to': (*HEIGHTS, None)[band],
+            'heights': [{'from': (0, *HEIGHT_EDGES)[band], 'to': (*HEIGHT_EDGES, None)[band],
                          'images': len(ratios), **errors.metrics(),
                          'scaled': scaled.metrics()['delta1'], 'ratio': float(np.median(ratios))}
                         for band, (errors, scaled, ratios) in sorted(heights.items())]}
@@ -175,7 +175,7 @@ def height_table(report):
     return '\n'.join(lines)
 
 
-def table(name, metrics):
+def comparison_table(name, metrics):
     """The paper's Table 1: what networks were reported to reach, and ours below."""
     lines = [f'{"":34}{"RMSE":>7}{"REL":>7}{"log10":>7}{"δ1":>7}{"δ2":>7}{"δ3":>7}']
     for row in (*PUBLISHED, (f'{name}, measured here', *(metrics[key] for key in NAMES))):
@@ -184,7 +184,7 @@ def table(name, metrics):
     return '\n'.join(lines)
 
 
-def draw(predictor, dataset, i):
+def draw_pair(predictor, dataset, i):
     """Colour | depth | true depth of pair i, RGB uint8."""
     rgb, truth = dataset.read(i)
     depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
@@ -196,7 +196,7 @@ def save_gallery(network, dataset, rel_per_image, out):
     out.mkdir(parents=True, exist_ok=True)
     predictor = DepthPredictor(network)
     for name, i in best_median_worst(rel_per_image):
-        save_picture(out / f'{name}.png', draw(predictor, dataset, i))
+        save_picture(out / f'{name}.png', draw_pair(predictor, dataset, i))
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
 
@@ -213,7 +213,7 @@ def main(argv=None):
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
     add_data_arguments(parser, 'test')
-    parser.add_argument('--ranges', type=ranges, metavar='[[A,B],…]',
+    parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
                         help='whole: whole pictures, by camera height too')
@@ -252,7 +252,7 @@ def main(argv=None):
         if args.protocol == 'whole':
             print(height_table(report))
         else:
-            print(table(args.weights, report))
+            print(comparison_table(args.weights, report))
             if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
                 print('(The published rows are of the 654 test images and their own protocols.)')
         if args.plot:

@@ -6,10 +6,11 @@ import os
 import signal
 import time
 
-IMPATIENT = 3.0  # seconds after which a second Ctrl-C ends at once; launchers repeat the first
+# A second Ctrl-C so much later ends at once. Launchers repeat the first one, sooner.
+SECOND_SIGNAL_SECONDS = 3.0
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """The training was asked to stop; what it had is saved. number: of the signal."""
 
     def __init__(self, number, sentence):
@@ -18,7 +19,7 @@ class Stopped(Exception):
 
 
 @contextlib.contextmanager
-def claimed(folder):
+def lock_folder(folder):
     """Keep a folder, made if need be, for this process alone; yields the open lock file.
 
     The kernel lets go of it when the process ends, however it does. Raises OSError where another
@@ -38,7 +39,7 @@ def claimed(folder):
 
 
 @contextlib.contextmanager
-def asked_to_stop():
+def catch_stop_signals():
     """Yields a list that the number of a SIGINT or SIGTERM is put into, instead of ending there.
 
     A second one, IMPATIENT seconds later, does what it did before.
@@ -48,7 +49,7 @@ def asked_to_stop():
     def note(number, frame):
         if os.getpid() != trainer:  # a loading process that has only just been forked
             return
-        if first and time.monotonic() - first[0] > IMPATIENT:
+        if first and time.monotonic() - first[0] > SECOND_SIGNAL_SECONDS:
             signal.signal(number, before[number])
             os.kill(os.getpid(), number)
         first.append(time.monotonic())

@@ -72,7 +72,7 @@ def log_gradient(predicted, target, valid, scales=4):
 TERMS = (berhu, log_l1, scale_free, log_gradient)
 
 
-def loss_of(config, predicted, target, valid):
+def total_loss(config, predicted, target, valid):
     """The sum of the TERMS, weighted as the configuration says."""
     return sum(config[term.__name__] * term(predicted, target, valid)
                for term in TERMS if config[term.__name__])

@@ -46,7 +46,7 @@ def load_imagenet(network):
         stem.weight *= (std / 0.5)[:, None, None]
 
 
-def drop_paths(network, p, rank, world):
+def add_drop_path(network, p, rank, world):
     """Skip residual branches of the encoder at random; p for the last, less before it."""
     blocks = [module for module in network.encoder.modules() if hasattr(module, 'drop_path')]
     for place, block in enumerate(blocks, 1):
@@ -98,7 +98,7 @@ def make_trainable(config, network, rank=0, world=1, device=None):
     device = device or torch.device('cpu')
     network.dropout = SharedDropout(config['dropout'], rank, world)
     if config['drop_path']:
-        drop_paths(network, config['drop_path'], rank, world)
+        add_drop_path(network, config['drop_path'], rank, world)
     freeze(network.train().train_fused(config['fused']), config['freeze'])
     if device.type == 'cpu':
         speed_up_depthwise(network)

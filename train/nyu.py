@@ -28,17 +28,17 @@ from train.arguments import (
     check_shares,
     open_data,
 )
-from train.checkpoint import State, find_checkpoint, finite, save_checkpoint
+from train.checkpoint import TrainingState, all_finite, find_checkpoint, save_checkpoint
 from train.configuration import load_config
 from train.data import check_batch, make_loader, make_samples, to_input
 from train.distributed import all_reduce, init_distributed
 from train.evaluate import evaluate_paper, evaluate_whole
-from train.interrupts import Stopped, asked_to_stop, claimed
-from train.loss import loss_of
+from train.interrupts import TrainingStopped, catch_stop_signals, lock_folder
+from train.loss import total_loss
 from train.networks import make_network
-from train.optimisation import follow, learning_rate, make_autocast, update
-from train.report import Report
-from train.split import cut_validation
+from train.optimisation import backward_and_step, follow, learning_rate, make_autocast
+from train.report import TrainingReport
+from train.split import split_datasets
 
 
 def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False,
@@ -59,21 +59,21 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
         raise OSError(f'{out} is not UTF-8, which TensorBoard wants: choose another --out')
     with contextlib.ExitStack() as stack:
         team = stack.enter_context(init_distributed())
-        lock = [stack.enter_context(claimed(out))] if team.lead else []
+        lock = [stack.enter_context(lock_folder(out))] if team.lead else []
         last = find_checkpoint(out, resume, team.lead)
         torch.manual_seed(config['seed'])
         share = team.share(config['batch'])
-        cut = cut_validation(config, data, team.lead, strict)
+        cut = split_datasets(config, data, team.lead, strict)
         network = make_network(config, None if resume else init, from_scratch or resume)
-        state = State(config, network, team, cut)
+        state = TrainingState(config, network, team, cut)
         if resume and (changed := state.load(last, team.device)) and team.lead:
             print(f'goes on with other settings: {", ".join(changed)}')
         samples = make_samples(config, cut.training, state.steps * config['batch'], shares)
         loader = make_loader(samples, team.numbers(state.step, state.steps, config['batch']),
                              share, config['workers'], team.device.type == 'cuda', lock)
         runner = team.runner(state.network, config['compile'])
-        report = stack.enter_context(contextlib.closing(Report(out, state, cut, team)))
-        asked = stack.enter_context(asked_to_stop())
+        report = stack.enter_context(contextlib.closing(TrainingReport(out, state, cut, team)))
+        asked = stack.enter_context(catch_stop_signals())
         (every, unit), saved_at = checkpoint_every, time.monotonic()
         for *batch, lost in loader:
             for sentence in state.newly_lost(lost):
@@ -95,8 +95,9 @@ def train(config, data, out, shares=None, resume=False, init=None, from_scratch=
             except FloatingPointError as error:
                 raise no_number(*error.args, config, team, samples, batch, last, report) from None
             if stop and state.step < state.steps:
-                raise Stopped(asked[0] if asked else 15, f'stopped after step {state.step} of '
-                              f'{state.steps}; the same command with --resume goes on from there')
+                raise TrainingStopped(
+                    asked[0] if asked else 15, f'stopped after step {state.step} of '
+                    f'{state.steps}; the same command with --resume goes on from there')
         if team.lead and state.lost:
             report.say(f'{len(state.lost)} pairs left out', sys.stderr)
 
@@ -117,7 +118,7 @@ def take_step(config, team, state, runner, batch, asked):
     with make_autocast(config, team.device):
         predicted = runner(inputs)
     predicted = predicted.to(state.kind)
-    loss = loss_of(config, predicted, target, valid)
+    loss = total_loss(config, predicted, target, valid)
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
         # one wait for the device a step; and all processes stop at the same one
@@ -127,7 +128,7 @@ def take_step(config, team, state, runner, batch, asked):
     if not math.isfinite(whole):
         raise FloatingPointError(f'the loss is {whole},', state.step)
     # DistributedDataParallel divides by world
-    update(config, state.network, state.optimiser, state.scaler, loss * team.world)
+    backward_and_step(config, state.network, state.optimiser, state.scaler, loss * team.world)
     state.step += 1
     follow(state.average, state.network,
            config['ema'] if state.step / state.steps > config['ema_start'] else 0.0)
@@ -159,7 +160,7 @@ def keep(state, last, report, final):
 
     Raises FloatingPointError where the weights are no numbers.
     """
-    if not finite(state.network):
+    if not all_finite(state.network):
         raise FloatingPointError('the weights are', state.step - 1)
     if not final:
         with report.outlived():
@@ -225,7 +226,7 @@ def main(argv=None):
         sys.exit(f'train.nyu: {error}')
     except torch.cuda.OutOfMemoryError:
         sys.exit('train.nyu: the GPU has no memory for this batch; make it smaller (--set batch=…)')
-    except Stopped as stopped:
+    except TrainingStopped as stopped:
         print(f'train.nyu: {stopped}', file=sys.stderr)
         sys.exit(128 + stopped.number)
 

@@ -45,7 +45,7 @@ def make_scaler(config, device):
     return torch.amp.GradScaler(device.type, enabled=config['precision'] == 'fp16')
 
 
-def update(config, network, optimiser, scaler, loss):
+def backward_and_step(config, network, optimiser, scaler, loss):
     """One step down the gradient of the loss."""
     optimiser.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()

@@ -24,8 +24,8 @@ from hybrid_depth_ros.errors import explain
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
 from train.datasets.nyu import LabeledMat
-from train.datasets.pairs import Subset, equally_spaced, read_whole
-from train.datasets.raw import RawScenes
+from train.datasets.nyu_raw import RawScenes
+from train.datasets.pairs import Subset, equally_spaced, read_checked
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
 WIDTH, HEIGHT = 352, 264  # what the paper resizes to before anything else
@@ -45,7 +45,7 @@ def without_test_scenes(path, labeled):
                             if re.sub(r'[a-z]$', '', name.split('_part')[0]) in tested])
 
 
-def shrink(rgb, depth, width, height):
+def resize_pair(rgb, depth, width, height):
     """Colour by area, depth by nearest neighbour: no depth between two surfaces is invented."""
     if rgb.shape[:2] != (height, width):
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
@@ -63,7 +63,7 @@ def own_size(dataset):
     """(WIDTH, height) of the same shape as the first picture that can be read."""
     for i in range(len(dataset)):
         with suppress(OSError):
-            rgb, _, _ = read_whole(dataset, i)
+            rgb, _, _ = read_checked(dataset, i)
             return WIDTH, max(1, round(WIDTH * rgb.shape[0] / rgb.shape[1]))
     return WIDTH, HEIGHT
 
@@ -104,11 +104,11 @@ def _fill(share):
     broken = []
     for i in share:
         try:
-            rgb, depth, _ = read_whole(dataset, i)
+            rgb, depth, _ = read_checked(dataset, i)
             if not fits(rgb, width, height):
                 raise OSError(f'{dataset.name(i)} is {rgb.shape[1]}×{rgb.shape[0]}, the store '
                               f'{width}×{height}: --size of its shape, in a store of its own')
-            rgb, depth = shrink(rgb, depth, width, height)
+            rgb, depth = resize_pair(rgb, depth, width, height)
         except OSError as error:
             states[i] = BROKEN
             broken.append(explain(error))

@@ -19,7 +19,7 @@ from hybrid_depth_ros.runtimes.export import openvino_model, pack_model, read_gr
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
-from train.datasets.pairs import equally_spaced, ranges
+from train.datasets.pairs import equally_spaced, parse_ranges
 from train.split import hold_out
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
@@ -67,7 +67,7 @@ def main(argv=None):
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
                         help='training pictures; those to compare on are cut from the first')
-    parser.add_argument('--held-out', type=ranges, default=HELD_OUT,
+    parser.add_argument('--held-out', type=parse_ranges, default=HELD_OUT,
                         metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
                         'calibrate')
     parser.add_argument('--compare', nargs='*', default=[], metavar='PATH',

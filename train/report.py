@@ -11,10 +11,10 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.image_files import save_picture
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.weights import save_network
-from train.evaluate import draw, height_table
+from train.evaluate import draw_pair, height_table
 
 
-class Report:
+class TrainingReport:
     """Leaves ``log.txt``, ``tensorboard/``, ``samples/`` and ``best.safetensors`` in `out`.
 
     Of several processes only the lead writes; the others say what they could not read. To be
@@ -124,6 +124,6 @@ class Report:
 def save_samples(predictor, dataset, out):
     """Colour | depth | true depth of a few pairs, as the network sees them now."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [draw(predictor, dataset, i) for i in range(len(dataset))]
+    rows = [draw_pair(predictor, dataset, i) for i in range(len(dataset))]
     width = min(row.shape[1] for row in rows)
     save_picture(out, np.vstack([row[::2, :width:2] for row in rows]))

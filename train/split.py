@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from train.configuration import VALIDATION_OPTION
-from train.datasets.pairs import RgbdSet, Subset, equally_spaced, readable
-from train.datasets.reprojected_views import origin
+from train.datasets.pairs import RgbdDataset, Subset, equally_spaced, split_readable
+from train.datasets.reprojected_views import source_name
 
 
 class Split(NamedTuple):
@@ -13,8 +13,8 @@ class Split(NamedTuple):
     """
 
     training: list
-    validation: RgbdSet | None
-    shown: RgbdSet | None
+    validation: RgbdDataset | None
+    shown: RgbdDataset | None
     lost: list
 
     @property
@@ -23,7 +23,7 @@ class Split(NamedTuple):
         return sum(map(len, self.training))
 
 
-def cut_validation(config, data, lead, strict=False):
+def split_datasets(config, data, lead, strict=False):
     """The Cut of datasets; validation is cut from the first, and views of it from the others.
 
     Raises OSError where nothing is left, or strict and a pair cannot be read.
@@ -37,11 +37,11 @@ def cut_validation(config, data, lead, strict=False):
     if not lead:
         return Split(training, None, None, lost)
     if ranges:
-        validation, unreadable = readable(held)
+        validation, unreadable = split_readable(held)
         lost += unreadable
         if not len(validation):
             raise OSError(f'not one validation pair can be read; the first: {unreadable[0]}')
-    shown, unreadable = readable(equally_spaced(validation or training[0], 4))
+    shown, unreadable = split_readable(equally_spaced(validation or training[0], 4))
     lost = list(dict.fromkeys(lost + unreadable))
     if strict and lost:
         raise OSError(f'{lost[0]} ({len(lost)} such pairs so far)')
@@ -64,5 +64,5 @@ def _without(datasets, names):
     for dataset in datasets:
         shown = (dataset.name(i) for i in range(len(dataset)))
         chosen = [i for i, name in enumerate(shown)
-                  if origin(name) == name or origin(name) not in names]
+                  if source_name(name) == name or source_name(name) not in names]
         yield dataset if len(chosen) == len(dataset) else Subset(dataset, chosen)

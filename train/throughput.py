@@ -19,14 +19,14 @@ from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
 from train.data import check_batch, make_loader, make_samples, to_input
 from train.datasets import open_dataset
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import RgbdDataset
 from train.distributed import SharedDropout
-from train.loss import loss_of
-from train.networks import drop_paths, freeze, make_network, make_trainable
-from train.optimisation import make_autocast, make_optimiser, make_scaler, update
+from train.loss import total_loss
+from train.networks import add_drop_path, freeze, make_network, make_trainable
+from train.optimisation import backward_and_step, make_autocast, make_optimiser, make_scaler
 
 
-class Walk(RgbdSet):
+class Walk(RgbdDataset):
     """Pictures of the virtual room, drawn once: something to load where there is no data."""
 
     def __init__(self, count=8):
@@ -52,22 +52,22 @@ def make_step(config, network, device):
         target = depth.to(device, kind)
         with make_autocast(config, device):
             predicted = runner(to_input(rgb.to(device), gain.to(device)).to(kind))
-        update(config, network, optimiser, scaler,
-               loss_of(config, predicted.to(kind), target, target > 0))
+        backward_and_step(config, network, optimiser, scaler,
+               total_loss(config, predicted.to(kind), target, target > 0))
     return step
 
 
 def make_plain_step(config, network, device):
     """The same step as anyone would write it first."""
     network.dropout = SharedDropout(config['dropout'], 0, 1)
-    drop_paths(network, config['drop_path'], 0, 1)
+    add_drop_path(network, config['drop_path'], 0, 1)
     freeze(network.to(device).train(), config['freeze'])
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad],
                                   lr=1e-3, weight_decay=config['weight_decay'])
 
     def step(rgb, gain, depth):
         inputs, target = to_input(rgb, gain).contiguous().to(device), depth.to(device)
-        loss = loss_of(config, network(inputs), target, target > 0)
+        loss = total_loss(config, network(inputs), target, target > 0)
         optimiser.zero_grad()
         loss.backward()
         if config['clip']:

@@ -1,19 +1,19 @@
 """Every form in which people have NYU Depth v2, and their own RGB-D data, as one dataset.
 
 :func:`open_dataset` tells by what lies at a path which form it is. All are a
-:class:`~train.datasets.pairs.RgbdSet`; ``python -m train.prepare`` turns any of them into a
-:class:`~train.datasets.memmap_store.Store`, which training reads fastest.
+:class:`~train.datasets.pairs.RgbdDataset`; ``python -m train.prepare`` turns any of them into a
+:class:`~train.datasets.memmap_store.MemmapStore`, which training reads fastest.
 """
 
 from hybrid_depth_ros.files import expand_user
 from train.datasets.custom_pairs import BagPairs, PairList
-from train.datasets.memmap_store import Store
+from train.datasets.memmap_store import MemmapStore
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
-from train.datasets.raw import RawScenes
+from train.datasets.nyu_raw import RawScenes
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.datasets.rendered_rooms import INDEX, RenderedRooms
 from train.datasets.reprojected_views import PREFIX as MOVED
-from train.datasets.reprojected_views import Moved
+from train.datasets.reprojected_views import ReprojectedViews
 
 # Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
@@ -30,7 +30,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     if str(path).startswith(PREFIX):
         return VirtualRooms(str(path))
     if str(path).startswith(MOVED):
-        return Moved(open_dataset(str(path)[len(MOVED):], split, depth_scale=depth_scale,
+        return ReprojectedViews(open_dataset(str(path)[len(MOVED):], split, depth_scale=depth_scale,
                                   image_topic=image_topic, depth_topic=depth_topic))
     path = expand_user(path)
     if not path.exists():
@@ -47,7 +47,7 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     if path.suffix in ('.mcap', '.db3', '.bag', '.zstd') or (path / 'metadata.yaml').is_file():
         return BagPairs(path, image_topic, depth_topic)
     if (path / 'store.json').is_file():
-        return Store(path)
+        return MemmapStore(path)
     if (path / INDEX).is_file():
         return RenderedRooms(path)
     if (path / MAT).is_file():

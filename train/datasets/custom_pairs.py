@@ -14,8 +14,8 @@ from hybrid_depth_ros.image_files import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
-from train.datasets.files import read_depth
-from train.datasets.pairs import RgbdSet
+from train.datasets.depth_files import read_depth
+from train.datasets.pairs import RgbdDataset
 
 # Where a list's paths start from: its folder or the one above (DenseDepth's data/nyu2_train.csv),
 # or below one of its folders as BTS lays NYU out.
@@ -48,7 +48,7 @@ def _rows(path):
         raise OSError(f'{path} is not a text file ({reason(error)}); save it as UTF-8') from error
 
 
-class PairList(RgbdSet):
+class PairList(RgbdDataset):
     """Anyone's own data: a list of image and depth paths, relative to the list's folder, or where
     not one is there to one of ROOTS and BTS_ROOTS. Cells are parted by commas, semicolons, tabs or
     spaces.
@@ -133,7 +133,7 @@ class PairList(RgbdSet):
         return fx / self._widths[i]
 
 
-class BagPairs(RgbdSet):
+class BagPairs(RgbdDataset):
     """Colour and depth topics of a rosbag2 recording (sqlite3 or MCAP), paired by stamp.
 
     The arguments and what is raised: :class:`~hybrid_depth_ros.recordings.pairs.PairedRecording`'s.

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_depth_ros.errors import reason
-from train.datasets.files import metres
-from train.datasets.pairs import RgbdSet
+from train.datasets.depth_files import to_metres
+from train.datasets.pairs import RgbdDataset
 
 
-class Store(RgbdSet):
+class MemmapStore(RgbdDataset):
     """What ``python -m train.prepare`` writes: two memory-mapped arrays of one picture size.
 
     ``rgb.npy`` uint8 N×H×W×3, ``depth.npy`` uint16 N×H×W in millimetres (0: none) and
@@ -35,7 +35,7 @@ class Store(RgbdSet):
         return len(self.rgb)
 
     def read(self, i):
-        return np.array(self.rgb[i]), metres(self.depth[i], 1000)
+        return np.array(self.rgb[i]), to_metres(self.depth[i], 1000)
 
     def name(self, i):
         return self.index['names'][i]

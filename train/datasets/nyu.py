@@ -9,8 +9,8 @@ import numpy as np
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.image_files import read_colour
-from train.datasets.files import metres, read_depth
-from train.datasets.pairs import FilePairs, RgbdSet
+from train.datasets.depth_files import read_depth, to_metres
+from train.datasets.pairs import FilePairs, RgbdDataset
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
 
@@ -69,10 +69,10 @@ def _rgbd(name, rgb, depth):
     if depth.dtype.kind not in 'uif' or depth.ndim != 2:
         raise OSError(f'{name}: depth is {depth.dtype} of shape {depth.shape}; metres of one '
                       'channel are wanted; remove it')
-    return np.ascontiguousarray(rgb), metres(np.ascontiguousarray(depth))
+    return np.ascontiguousarray(rgb), to_metres(np.ascontiguousarray(depth))
 
 
-class LabeledMat(RgbdSet):
+class LabeledMat(RgbdDataset):
     """The labelled set as published: ``nyu_depth_v2_labeled.mat`` (HDF5, 1449 pairs).
 
     split: ``train`` (795) and ``test`` (654) are read from ``splits.mat`` beside it;
@@ -135,7 +135,7 @@ def official_split(path, split):
     return np.sort(numbers.ravel().astype(int) - 1)
 
 
-class H5Tree(RgbdSet):
+class H5Tree(RgbdDataset):
     """HDF5 files of a pair each: ``rgb`` 3×480×640 uint8, ``depth`` float32 metres.
 
     ``train/SCENE/NNNNN.h5`` and ``val/official/NNNNN.h5``, the tree of 47,584 training files

@@ -16,7 +16,7 @@ MIN_FOCAL, MAX_FOCAL = 0.1, 100.0  # focal length / image width: 157° to half a
 SPLIT_NAMES = ('train', 'test', 'all')
 
 
-class RgbdSet:
+class RgbdDataset:
     """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
 
     pairs: an entry for each, where they are listed.
@@ -67,7 +67,7 @@ class RgbdSet:
         return Subset(self, chosen)
 
 
-class FilePairs(RgbdSet):
+class FilePairs(RgbdDataset):
     """Pairs of a colour file and a depth file each."""
 
     def name(self, i):
@@ -75,7 +75,7 @@ class FilePairs(RgbdSet):
         return f'{colour.parent.name}/{colour.name}'
 
 
-class Subset(RgbdSet):
+class Subset(RgbdDataset):
     """Some pairs of another dataset."""
 
     def __init__(self, dataset, chosen):
@@ -101,7 +101,7 @@ class Subset(RgbdSet):
         return self.dataset.height(self.chosen[i])
 
 
-def ranges(text):
+def parse_ranges(text):
     """``[[0,9],[20,29]]`` → lists of whole numbers; ArgumentTypeError for anything else."""
     try:
         found = json.loads(text)
@@ -112,7 +112,7 @@ def ranges(text):
     raise ArgumentTypeError(f'{text!r} is no list of ranges; write it like [[0,9],[20,29]]')
 
 
-def read_whole(dataset, i):
+def read_checked(dataset, i):
     """Colour, depth and focal length of pair i, if it is fit for use; OSError names it if not."""
     try:
         rgb, depth = dataset.read(i)
@@ -132,11 +132,11 @@ def read_whole(dataset, i):
     return rgb, depth, focal
 
 
-def doubts(dataset):
+def unit_warnings(dataset):
     """Sentences about depths that can hardly be those of rooms, from up to four pairs."""
     for i in np.unique(np.linspace(0, len(dataset) - 1, 4).astype(int)).tolist():
         try:
-            _, depth, _ = read_whole(dataset, i)
+            _, depth, _ = read_checked(dataset, i)
         except OSError:  # named when it is wanted
             continue
         if doubt := unit_doubt(depth):
@@ -145,12 +145,12 @@ def doubts(dataset):
     return []
 
 
-def readable(dataset):
-    """Those pairs that :func:`read_whole` can read, and a sentence for each of the others."""
+def split_readable(dataset):
+    """Those pairs that :func:`read_checked` can read, and a sentence for each of the others."""
     chosen, lost = [], []
     for i in range(len(dataset)):
         try:
-            read_whole(dataset, i)
+            read_checked(dataset, i)
             chosen.append(i)
         except OSError as error:
             lost.append(explain(error))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room
-from train.datasets.pairs import RgbdSet
+from train.datasets.pairs import RgbdDataset
 
 PREFIX = 'room:'
 VIEWS = 12                     # of each room
@@ -23,7 +23,7 @@ def _room(seed):
     return Room(seed)
 
 
-class VirtualRooms(RgbdSet):
+class VirtualRooms(RgbdDataset):
     """``room:FIRST-LAST``: VIEWS pictures of each seed's room; ``number`` is the seed.
 
     Heights are spread evenly on a logarithmic scale, fields of view are 50° to 90°. Raises

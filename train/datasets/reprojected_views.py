@@ -10,7 +10,7 @@ most is known, of a longer focal length.
 import cv2
 import numpy as np
 
-from train.datasets.pairs import RgbdSet, read_whole
+from train.datasets.pairs import RgbdDataset, read_checked
 
 PREFIX, MARK = 'moved:', ', moved '
 VIEWS = 3                   # of each pair
@@ -24,7 +24,7 @@ COARSE = 96                 # pixels across, in which a window is chosen
 EVEN = 0.03                 # by which depth differs between two pixels of one surface
 
 
-class Moved(RgbdSet):
+class ReprojectedViews(RgbdDataset):
     """VIEWS views of each pair of another dataset; each is decided by its number alone."""
 
     def __init__(self, dataset):
@@ -40,9 +40,9 @@ class Moved(RgbdSet):
         return float(rng.uniform(*WINDOW)), rng
 
     def read(self, i):
-        rgb, depth, focal = read_whole(self.dataset, i // VIEWS)
+        rgb, depth, focal = read_checked(self.dataset, i // VIEWS)
         share, rng = self._window(i)
-        return moved(rgb, depth, focal, rng.uniform(*MOVES.T), share)[:2]
+        return reproject(rgb, depth, focal, rng.uniform(*MOVES.T), share)[:2]
 
     def name(self, i):
         return f'{self.dataset.name(i // VIEWS)}{MARK}{i % VIEWS + 1}'
@@ -54,12 +54,12 @@ class Moved(RgbdSet):
         return self.dataset.focal(i // VIEWS) / self._window(i)[0]
 
 
-def origin(name):
+def source_name(name):
     """The name of the pair that a view shows, from the view's own name; other names stay."""
     return name.partition(MARK)[0]
 
 
-def moved(rgb, depth, focal, shift, share):
+def reproject(rgb, depth, focal, shift, share):
     """A pair as it is seen from another place.
 
     rgb: uint8 H×W×3; depth: float32 H×W metres, 0: unknown; focal: per width. shift: where the

@@ -25,10 +25,10 @@ def read_depth(path, scale, kinds='uif', scale8=None):
     if depth.ndim != 2 or (depth.dtype.kind not in kinds and depth.dtype.name not in kinds):
         raise OSError(f'{path} is not a depth picture: it is {depth.dtype} of shape {depth.shape}; '
                       f'{"numbers" if kinds == "uif" else kinds[0]} of one channel are wanted')
-    return metres(depth, scale8 if scale8 and depth.dtype == np.uint8 else scale)
+    return to_metres(depth, scale8 if scale8 and depth.dtype == np.uint8 else scale)
 
 
-def metres(depth, scale=1):
+def to_metres(depth, scale=1):
     """Float32, values / scale; 0 where they are none or negative."""
     values = depth.astype(np.float32)
     if scale != 1:
