@@ -29,10 +29,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
-from hybrid_depth_ros.anchors.anchoring import read_pose
-from hybrid_depth_ros.anchors.sensors import quaternion
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
-from hybrid_depth_ros.encodings import cloud_array, header_stamp, image_to_depth
+from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import explain, printable
 from hybrid_depth_ros.image_files import save_cloud, save_picture, side_by_side
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
@@ -41,7 +39,9 @@ from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
 from hybrid_depth_ros.nodes.shared.parameters import as_yaml
 from hybrid_depth_ros.nodes.shared.run_node import log_arguments, prepare
+from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
 from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
+from hybrid_depth_ros.stamps import header_stamp
 from hybrid_depth_ros.weights import REGISTRY
 
 ALONE = 'alone'  # namespace of the node that has no anchors
@@ -98,7 +98,7 @@ class Recorder(Node):
             header=kinds['std_msgs/msg/Header'](stamp=stamp, frame_id='camera_optical_frame'),
             child_frame_id='camera_lidar', transform=kinds['geometry_msgs/msg/Transform'](
                 translation=kinds['geometry_msgs/msg/Vector3'](*pose[:3, 3].tolist()),
-                rotation=kinds['geometry_msgs/msg/Quaternion'](*quaternion(pose))))
+                rotation=kinds['geometry_msgs/msg/Quaternion'](*quaternion_from_pose(pose))))
         kind = 'tf2_msgs/msg/TFMessage'
         data = typestore.serialize_cdr(kinds[kind](transforms=[transform]), kind)
         self._bag.write(self._bag.add_connection('/tf_static', kind, typestore=typestore),

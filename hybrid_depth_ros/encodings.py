@@ -295,17 +295,6 @@ def _rvl(data, what):
     return values.reshape(height, width)
 
 
-def header_stamp(raw):
-    """The stamp in the header of a serialised message, ns. raw: bytes of CDR, not fewer than 12."""
-    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
-    return seconds * 1_000_000_000 + nanoseconds
-
-
-def stamp_of(header):
-    """A std_msgs/Header's stamp, ns; rclpy's own Time refuses those below 0."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-
-
 def cloud_array(message):
     """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
 

@@ -9,10 +9,11 @@ import json
 import sys
 from contextlib import ExitStack, contextmanager
 
-from hybrid_depth_ros.anchors.anchoring import AnchorSettings, read_pose
+from hybrid_depth_ros.anchors.anchoring import AnchorSettings
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.files import check_writable, result_file
 from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user, readable_name
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import STORED, read_colour
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.virtual_room import Room
 
 SOURCES = ("room (the virtual room), a device (its number or file), a video, a stream's URL, an "

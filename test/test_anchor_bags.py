@@ -19,11 +19,11 @@ from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 from test_anchor_graph import LIDAR, WRONG, scene_scan
 
-from hybrid_depth_ros.anchors.anchoring import Anchoring, read_pose
-from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
+from hybrid_depth_ros.anchors.anchoring import Anchoring
 from hybrid_depth_ros.evaluate_bag import main
 from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, depth_to_image, rgb_to_image
+from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
 from hybrid_depth_ros.recordings.frame_tree import FrameTree
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -37,7 +37,7 @@ def header(ns, frame):
 def transform(parent, child, pose, ns=0):
     message = TransformStamped(header=header(ns, parent), child_frame_id=child)
     message.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
-    message.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    message.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion_from_pose(pose))))
     return message
 
 

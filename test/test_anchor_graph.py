@@ -17,11 +17,10 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
-from hybrid_depth_ros.anchors.anchoring import read_pose
-from hybrid_depth_ros.anchors.sensors import pose_from_angles, quaternion
 from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.geometry import POINT, Intrinsics
 from hybrid_depth_ros.nodes.shared.messages import cloud_message, rgb_to_image
+from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
 from hybrid_depth_ros.virtual_room import Room, looking
 
 TRUTH = scene_depth(WIDTH, HEIGHT)
@@ -177,7 +176,7 @@ def link(header, child, pose):
     """geometry_msgs/TransformStamped of a 4×4 pose."""
     transform = TransformStamped(header=header, child_frame_id=child)
     transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
-    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion_from_pose(pose))))
     return transform
 
 

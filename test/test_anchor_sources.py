@@ -9,15 +9,9 @@ import pytest
 from hybrid_depth_ros.anchors import anchored
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
-from hybrid_depth_ros.anchors.sensors import (
-    cloud_points,
-    pose_from_angles,
-    pose_matrix,
-    project,
-    range_anchors,
-    scan_points,
-)
+from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
 from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
+from hybrid_depth_ros.poses import pose_from_angles, pose_from_quaternion
 from hybrid_depth_ros.virtual_room import Room
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
@@ -202,11 +196,11 @@ def test_depth_of_another_size_than_its_camera_is_left_as_it_is():
 def test_poses_follow_rep_103():
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [0, 0, 1], [1, 0, 0], atol=1e-12)  # z is forward
     np.testing.assert_allclose(OPTICAL[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-12)  # x is right
-    np.testing.assert_allclose(pose_matrix((1, 2, 3), (-0.5, 0.5, -0.5, 0.5)),
+    np.testing.assert_allclose(pose_from_quaternion((1, 2, 3), (-0.5, 0.5, -0.5, 0.5)),
                                pose_from_angles(1, 2, 3, -np.pi / 2, 0, -np.pi / 2), atol=1e-12)
     for wrong in ((0, 0, 0, 0), (NAN, 0, 0, 1)):
         with pytest.raises(ValueError, match='quaternion'):
-            pose_matrix((0, 0, 0), wrong)
+            pose_from_quaternion((0, 0, 0), wrong)
 
 
 # --- the floor ----------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hybrid_depth_ros.anchors import Anchors, metric
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View, read_pose
+from hybrid_depth_ros.anchors import Anchors, fit_scale_shift
+from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.virtual_room import Room
 
 CAMERA = Intrinsics.from_horizontal_fov(160, 120, 63.3)
@@ -39,7 +40,7 @@ def off(metres, depth):
     (200, 0.0, 0.002), (200, 0.4, 0.005), (20, 0.3, 0.02), (2, 0.0, 0.1), (1, 0.0, 0.2)])
 def test_scale_and_shift_are_found(count, wrong, most):
     depth, relative = scene()
-    metres, line = metric(relative, some(depth, count, wrong))
+    metres, line = fit_scale_shift(relative, some(depth, count, wrong))
     assert metres.dtype == np.float32 and metres.shape == depth.shape
     assert off(metres, depth) < most
     if count == 200:
@@ -52,7 +53,7 @@ def test_anchors_of_one_depth_leave_the_shift_to_the_prior():
     depth, relative = scene()
     depth[:, :80] = 2.0
     relative[:, :80] = (1 / 2.0 - SHIFT) / SCALE
-    metres, line = metric(relative, some(depth[:, :80], 100))
+    metres, line = fit_scale_shift(relative, some(depth[:, :80], 100))
     assert line.scale > 0
     assert abs(metres[60, 40] / 2 - 1) < 0.03
     assert (np.diff(metres[:, 100:].mean(0)) > -0.5).all()
@@ -61,7 +62,7 @@ def test_anchors_of_one_depth_leave_the_shift_to_the_prior():
 def test_what_is_unknown_or_far_stays_unknown():
     depth, relative = scene()
     relative[0, 0], relative[0, 1], relative[0, 2] = np.nan, np.inf, -SHIFT / SCALE
-    metres, _ = metric(relative, some(depth, 100))
+    metres, _ = fit_scale_shift(relative, some(depth, 100))
     assert np.isnan(metres[0, 0]) and np.isnan(metres[0, 2])
     assert not (metres[0, 1] > 0.001)
     assert np.isfinite(metres[1:]).all()
@@ -71,28 +72,28 @@ def test_a_line_is_carried_on_for_seconds_and_no_longer():
     depth, relative = scene()
     none = Anchors.joined(())
     with pytest.raises(LookupError, match='no metres'):
-        metric(relative, none)
-    _, line = metric(relative, some(depth, 100), stamp=10.0)
-    metres, kept = metric(relative, none, line, stamp=12.0)
+        fit_scale_shift(relative, none)
+    _, line = fit_scale_shift(relative, some(depth, 100), stamp=10.0)
+    metres, kept = fit_scale_shift(relative, none, line, stamp=12.0)
     assert off(metres, depth) < 0.01 and kept == line
     with pytest.raises(LookupError, match='no metres'):
-        metric(relative, none, kept, stamp=16.0)
+        fit_scale_shift(relative, none, kept, stamp=16.0)
 
 
 def test_few_anchors_are_averaged_and_a_new_scene_is_not():
     depth, relative = scene()
     noisy = Anchors([80], [60], [depth[60, 80] * 1.1])
-    _, line = metric(relative, some(depth, 100), stamp=1.0)
-    smoothed, _ = metric(relative, noisy, line, stamp=1.1)
-    alone, _ = metric(relative, noisy, line, stamp=1.1, time_constant=0)
+    _, line = fit_scale_shift(relative, some(depth, 100), stamp=1.0)
+    smoothed, _ = fit_scale_shift(relative, noisy, line, stamp=1.1)
+    alone, _ = fit_scale_shift(relative, noisy, line, stamp=1.1, time_constant=0)
     assert off(smoothed, depth) < off(alone, depth)
-    other, _ = metric(relative * 3, some(depth, 8), line, stamp=1.1)  # a cut
+    other, _ = fit_scale_shift(relative * 3, some(depth, 8), line, stamp=1.1)  # a cut
     assert off(other, depth) < 0.1
 
 
 def test_a_range_at_scale_zero_of_everything_is_no_crash():
     relative = np.zeros((120, 160), np.float32)
-    metres, line = metric(relative, Anchors([3, 9], [4, 100], [2.0, 2.0]))
+    metres, line = fit_scale_shift(relative, Anchors([3, 9], [4, 100], [2.0, 2.0]))
     assert metres.shape == relative.shape and np.isfinite(line.scale)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros import sources
-from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.anchors.sensors import project
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_POSE, LIDAR_RANGE, open_source
 
 

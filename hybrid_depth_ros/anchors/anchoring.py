@@ -12,21 +12,13 @@ from hybrid_depth_ros.anchors.correction import anchored
 from hybrid_depth_ros.anchors.extrinsics_check import Alignment
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.scale_shift import fit_scale_shift
-from hybrid_depth_ros.anchors.sensors import (
-    cloud_points,
-    pose_from_angles,
-    project,
-    range_anchors,
-    scan_points,
-)
+from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
 from hybrid_depth_ros.anchors.types import Anchors
-from hybrid_depth_ros.encodings import stamp_of
+from hybrid_depth_ros.stamps import stamp_of
 
 KINDS = ('scan', 'points', 'range', 'floor')
 OTHER_UNITS = 60  # times farther or nearer than depth: no network is so wrong
 KEPT = 50  # messages of a source that may still be the one nearest to a picture
-# from body axes (x forward, y left, z up) to those of an optical frame (REP 103)
-TO_OPTICAL = np.linalg.inv(pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2))
 
 
 class AnchorSettings(NamedTuple):
@@ -64,24 +56,6 @@ def source_kind(name):
         raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
                          'of several of a kind with a name behind it: scan/rear')
     return kind
-
-
-def read_pose(text):
-    """``x y z roll pitch yaw`` (metres, degrees; a sensor seen from the camera, x forward, y left,
-    z up) → its 4×4 pose in the camera's optical frame; None for an empty text.
-
-    Raises ValueError where these are not six numbers.
-    """
-    if not text.strip():
-        return None
-    try:
-        numbers = [float(part) for part in text.replace(',', ' ').split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise ValueError(f'a pose is {text!r}; it must be six numbers, x y z in metres and roll '
-                         "pitch yaw in degrees: '0.1 0 -0.2 0 0 0'")
-    return TO_OPTICAL @ pose_from_angles(*numbers[:3], *np.deg2rad(numbers[3:]))
 
 
 class _Source:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from hybrid_depth_ros.benchmark.stages import milliseconds, room_picture
-from hybrid_depth_ros.encodings import header_stamp
+from hybrid_depth_ros.stamps import header_stamp
 
 RATE = 30.0                            # Hz, of all cameras together
 NODE_TIMEOUT = 30.0                    # seconds for a node to start and its depth to come

@@ -7,7 +7,6 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.anchors.anchoring import read_pose
 from hybrid_depth_ros.calibration import camera_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
@@ -22,6 +21,7 @@ from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, d
 from hybrid_depth_ros.nodes.shared.run_node import run
 from hybrid_depth_ros.nodes.shared.subscription import publisher_overrides
 from hybrid_depth_ros.nodes.shared.transforms import publish_static
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
     LIDAR_POSE,

@@ -9,7 +9,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth, stamp_of
+from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_writable, expand_user, result_file
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
@@ -18,6 +18,7 @@ from hybrid_depth_ros.nodes.shared.run_node import run
 from hybrid_depth_ros.nodes.shared.subscription import Listener, beside
 from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
 from hybrid_depth_ros.recordings.registration import register_depth
+from hybrid_depth_ros.stamps import stamp_of
 
 SETTINGS = (
     Setting('slop', SLOP * 1000, 'most that the stamps of two frames of one moment may differ',

@@ -4,8 +4,8 @@ from bisect import bisect_right, insort
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.sensors import pose_matrix
-from hybrid_depth_ros.encodings import stamp_of
+from hybrid_depth_ros.poses import pose_from_quaternion
+from hybrid_depth_ros.stamps import stamp_of
 
 
 class FrameTree:
@@ -27,7 +27,7 @@ class FrameTree:
             t, q = transform.transform.translation, transform.transform.rotation
             pose = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
             try:
-                pose_matrix(*pose)
+                pose_from_quaternion(*pose)
             except ValueError:
                 continue
             known = self._links.get(child)
@@ -39,17 +39,17 @@ class FrameTree:
     def _pose_in_parent(self, child, stamp):
         parent, static, poses = self._links[child]
         if static or stamp is None:
-            return pose_matrix(*poses[-1][1:])
+            return pose_from_quaternion(*poses[-1][1:])
         after = bisect_right(poses, stamp, key=lambda pose: pose[0])
         if after and poses[after - 1][0] == stamp:
-            return pose_matrix(*poses[after - 1][1:])
+            return pose_from_quaternion(*poses[after - 1][1:])
         if not 0 < after < len(poses):
             raise LookupError(
                 f'{child} in {parent} is known from {poses[0][0] / 1e9:.3f} to '
                 f'{poses[-1][0] / 1e9:.3f} s, not at {stamp / 1e9:.3f} s')
         (t0, *first), (t1, *second) = poses[after - 1], poses[after]
         share = (stamp - t0) / (t1 - t0)
-        return pose_matrix((1 - share) * np.array(first[0]) + share * np.array(second[0]),
+        return pose_from_quaternion((1 - share) * np.array(first[0]) + share * np.array(second[0]),
                            _slerp(np.array(first[1]), np.array(second[1]), share))
 
     def _chain(self, frame):

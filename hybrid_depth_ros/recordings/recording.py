@@ -10,7 +10,6 @@ from hybrid_depth_ros.encodings import (
     compressed_to_depth,
     compressed_to_rgb,
     encoding_of,
-    header_stamp,
     image_pixels,
     image_to_depth,
     is_depth,
@@ -18,6 +17,7 @@ from hybrid_depth_ros.encodings import (
 )
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.stamps import header_stamp
 
 TYPES = {f'sensor_msgs/msg/{name}': name for name in ('Image', 'CompressedImage', 'CameraInfo')}
 # What anchors are taken from: read where it is named, otherwise passed by.

@@ -19,8 +19,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.benchmark.node import create_cameras, usage
-from hybrid_depth_ros.encodings import header_stamp
 from hybrid_depth_ros.nodes.shared.run_node import run
+from hybrid_depth_ros.stamps import header_stamp
 
 NAMES = ('front', 'rear', 'left', 'right')
 

@@ -7,11 +7,11 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, View
-from hybrid_depth_ros.encodings import stamp_of
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.image_files import colour_residuals
 from hybrid_depth_ros.nodes.depth.settings import anchor_settings, check_anchors
 from hybrid_depth_ros.nodes.shared.subscription import Listener
+from hybrid_depth_ros.stamps import stamp_of
 
 MESSAGES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
 GOOD = 50        # frames without trouble before the same trouble is told again

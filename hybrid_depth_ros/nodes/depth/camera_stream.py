@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from hybrid_depth_ros.calibration import Calibrations, says_rectified
-from hybrid_depth_ros.encodings import compressed_to_rgb, stamp_of
+from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
@@ -22,6 +22,7 @@ from hybrid_depth_ros.nodes.shared.messages import (
     image_to_rgb,
 )
 from hybrid_depth_ros.nodes.shared.subscription import Listener, beside, publisher_overrides
+from hybrid_depth_ros.stamps import stamp_of
 
 COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
 COMPLAINT_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte

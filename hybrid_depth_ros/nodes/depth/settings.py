@@ -2,8 +2,9 @@
 
 import re
 
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, read_pose
+from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings
 from hybrid_depth_ros.nodes.shared.parameters import Setting
+from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.predictor import FITS
 from hybrid_depth_ros.runtimes.hardware import PRECISIONS, RUNTIMES
 

@@ -1,6 +1,6 @@
 """What is wrong with a header: a clock that isn't this node's, a frame that nobody can find."""
 
-from hybrid_depth_ros.encodings import stamp_of
+from hybrid_depth_ros.stamps import stamp_of
 
 CLOCK_AHEAD = 0.5  # seconds that clocks of two machines may differ unnoticed
 CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long

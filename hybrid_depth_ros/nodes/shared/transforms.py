@@ -5,7 +5,7 @@ from importlib import import_module
 from rclpy.duration import Duration
 from rclpy.time import Time
 
-from hybrid_depth_ros.anchors.sensors import pose_matrix, quaternion
+from hybrid_depth_ros.poses import pose_from_quaternion, quaternion_from_pose
 
 
 def publish_static(node, parent, child, pose):
@@ -19,7 +19,7 @@ def publish_static(node, parent, child, pose):
     transform = TransformStamped(child_frame_id=child)
     transform.header.stamp, transform.header.frame_id = node.get_clock().now().to_msg(), parent
     transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
-    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion(pose))))
+    transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion_from_pose(pose))))
     broadcaster = tf2_ros.StaticTransformBroadcaster(node)
     broadcaster.sendTransform(transform)
     return broadcaster
@@ -77,7 +77,7 @@ class Transforms:
                 continue
             t, q = transform.translation, transform.rotation
             try:
-                return pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+                return pose_from_quaternion((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
             except ValueError as error:
                 raise LookupError(f'{other} in {frame}: {error}') from error
         raise LookupError(f'no transform leads from {other} to {frame} '

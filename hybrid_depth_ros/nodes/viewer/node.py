@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from hybrid_depth_ros.encodings import cloud_array, image_to_depth, stamp_of
+from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.image_files import colour_depth, depth_range, draw_anchors
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
@@ -18,6 +18,7 @@ from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, d
 from hybrid_depth_ros.nodes.shared.run_node import run
 from hybrid_depth_ros.nodes.shared.subscription import Listener
 from hybrid_depth_ros.nodes.viewer.page import Page, is_loopback
+from hybrid_depth_ros.stamps import stamp_of
 
 SETTINGS = (
     Setting('host', '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that '

@@ -1,0 +1,19 @@
+"""Stamps of messages in nanoseconds, by their fields alone: no ROS is needed."""
+
+import struct
+from typing import Any
+
+
+def stamp_of(header: Any) -> int:
+    """The stamp of a std_msgs/Header in ns; below 0 too, which rclpy's own Time refuses."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def header_stamp(raw: bytes | memoryview) -> int:
+    """The stamp of a serialised message that starts with a header, in ns.
+
+    Args:
+        raw: CDR, 12 bytes at least.
+    """
+    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4)
+    return seconds * 1_000_000_000 + nanoseconds
