@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Pose = npt.NDArray[np.float64]
+Pose = npt.NDArray[np.floating]
 
 
 def pose_from_quaternion(translation: Sequence[float] | npt.NDArray[np.floating],
@@ -28,7 +28,7 @@ def pose_from_quaternion(translation: Sequence[float] | npt.NDArray[np.floating]
     """
     x, y, z, w = np.asarray(quaternion, np.float64)
     length = np.sqrt(x * x + y * y + z * z + w * w)
-    pose = np.eye(4)
+    pose: Pose = np.eye(4)
     pose[:3, 3] = translation
     if not (np.isfinite(pose).all() and np.isfinite(length) and length > 1e-6):
         raise ValueError(f'a pose has the translation {tuple(translation)} and the quaternion '
@@ -67,7 +67,7 @@ def pose_from_angles(x: float, y: float, z: float,
     Source: REP 103.
     """
     cr, sr, cp, sp, cy, sy = (f(angle) for angle in (roll, pitch, yaw) for f in (np.cos, np.sin))
-    pose = np.eye(4)
+    pose: Pose = np.eye(4)
     pose[:3] = [[cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr, x],
                 [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr, y],
                 [-sp, cp * sr, cp * cr, z]]
