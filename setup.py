@@ -59,12 +59,12 @@ setup(
     license='MIT',
     entry_points={
         'console_scripts': [
-            f'depth_node = {PACKAGE}.nodes.depth.node:main',
-            f'camera_node = {PACKAGE}.nodes.camera:main',
-            f'viewer_node = {PACKAGE}.nodes.viewer.node:main',
-            f'evaluator_node = {PACKAGE}.nodes.evaluator:main',
-            f'evaluate_bag = {PACKAGE}.evaluate_bag:main',
-            f'weights = {PACKAGE}.weights.__main__:main',
+            f'depth_node = {PACKAGE}.executables:depth_node',
+            f'camera_node = {PACKAGE}.executables:camera_node',
+            f'viewer_node = {PACKAGE}.executables:viewer_node',
+            f'evaluator_node = {PACKAGE}.executables:evaluator_node',
+            f'evaluate_bag = {PACKAGE}.executables:evaluate_bag',
+            f'weights = {PACKAGE}.executables:weights',
         ],
     },
 )

@@ -3,6 +3,10 @@
 ``python -m hybrid_depth_ros.demo``, or ``make demo``.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import json
 import os
 import random

@@ -33,7 +33,7 @@ def setup_console():
     """To be called by each command, nodes apart, before it prints: :func:`print_anything`, and
     Ctrl-C raises KeyboardInterrupt from here on, which says nothing where nobody takes it."""
     print_anything()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by end_quietly_while_starting
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by interrupts.begin_command
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.excepthook = _without_interrupts
 

@@ -4,6 +4,10 @@ Runs the network on every colour frame that has a true depth image of the same m
 --predicted scores the depth that is already in the recording. Needs no ROS.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import csv
 import json
 import sys

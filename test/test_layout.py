@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, TRAIN = 'hybrid_depth_ros', 'train'
 # Where ROS may be imported: the nodes, and what starts them to watch them.
-EDGE = (f'{PACKAGE}.nodes', f'{PACKAGE}.demo', f'{PACKAGE}.benchmark.node')
+EDGE = (f'{PACKAGE}.nodes', f'{PACKAGE}.demo', f'{PACKAGE}.benchmark.node',
+        f'{PACKAGE}.executables')
 ROS = ('rclpy', 'launch', 'launch_ros', 'cv_bridge', 'sensor_msgs_py', 'tf2_ros', 'std_srvs',
        'ament_index_python')
 

@@ -321,12 +321,20 @@ def test_a_command_that_is_told_to_end_while_it_starts(command, loaded):
     assert process.returncode == -signal.SIGINT
 
 
-def test_an_import_leaves_signals_alone():
-    """Programs that import the package keep their own."""
-    code = ('import signal, hybrid_depth_ros.nodes, train; '
-            'assert signal.getsignal(signal.SIGINT) is signal.default_int_handler')
+def test_an_import_leaves_signals_alone(tmp_path):
+    """Importing the package took Ctrl-C from any program that is called `train`."""
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / '__init__.py').touch()
+    (tmp_path / 'train' / '__main__.py').write_text(
+        'import signal, hybrid_depth_ros, hybrid_depth_ros.nodes, hybrid_depth_ros.arguments\n'
+        'assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n'
+        'assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n'
+        'print("unchanged")')
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    assert not subprocess.run([sys.executable, '-c', code], timeout=60).returncode
+    done = subprocess.run([sys.executable, '-m', 'train'], cwd=tmp_path, timeout=60,
+                          capture_output=True, text=True,
+                          env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])})
+    assert done.stdout == 'unchanged\n', done.stderr
 
 
 @pytest.mark.parametrize('where', ['start', 'callback'])

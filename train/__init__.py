@@ -1,1 +1,1 @@
-import hybrid_depth_ros  # noqa: F401  first: a Ctrl-C ends a command quietly while it starts
+"""Training, evaluation and data of the networks."""

@@ -4,6 +4,10 @@ With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtu
 ``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 from argparse import ArgumentTypeError
 
 import cv2

@@ -5,6 +5,10 @@ soups*); rooms unlike the training rooms profit most. The batch norms' statistic
 of the mean, so they are measured anew on training samples.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import torch
 import tqdm
 from torch.optim.swa_utils import update_bn

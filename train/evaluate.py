@@ -1,5 +1,9 @@
 """Score weights on RGB-D pairs: ``python -m train.evaluate --weights W --data PATH``."""
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import json
 
 import cv2

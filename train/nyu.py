@@ -8,6 +8,10 @@ on each: ``torchrun --nnodes M --nproc-per-node N --rdzv-backend c10d --rdzv-end
 Killed at any moment, it goes on with ``--resume`` to the very weights it would have reached.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import argparse
 import contextlib
 import copy

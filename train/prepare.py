@@ -4,6 +4,10 @@ Training reads the store fastest: two arrays on disk, decoded, registered, at on
 NYU recordings are synchronised and registered on the way. Stopped, it goes on where it was.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import json
 import multiprocessing
 import os

@@ -7,6 +7,10 @@ and REL on held-out pictures of every kind stay; where they don't, more of the f
 left.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import io
 import sys
 

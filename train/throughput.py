@@ -5,6 +5,10 @@ that step: float32, tensors as torch lays them out, eight unpooling convolutions
 gradients and AdamW. Steps take turns, and medians are compared.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import copy
 import statistics
 import time

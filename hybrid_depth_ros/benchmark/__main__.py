@@ -4,6 +4,10 @@
 and precision beside the plain network; where a frame's time goes; the depth node over DDS.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import contextlib
 import json
 import os

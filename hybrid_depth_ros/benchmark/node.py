@@ -3,6 +3,10 @@
 ``python -m hybrid_depth_ros.benchmark.node NAME …`` is the cameras.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import contextlib
 import itertools
 import os

@@ -5,6 +5,10 @@ process of its own, beside lite-nyu, whose turns alternate with its: what keeps 
 meets both.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import json
 import subprocess
 import sys

@@ -1,5 +1,9 @@
 """A camera as a ROS 2 node: device, video, folder of images, or the virtual room."""
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_node
+    begin_node()
+
 import sys
 
 from rclpy.node import Node

@@ -1,5 +1,9 @@
 """The evaluator node: scores depth images against true depth while both come."""
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_node
+    begin_node()
+
 import json
 import sys
 from functools import partial

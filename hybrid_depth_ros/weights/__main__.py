@@ -3,6 +3,10 @@
 ``ros2 run hybrid_depth_ros weights`` or ``python -m hybrid_depth_ros.weights``: lists them.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import sys
 
 from hybrid_depth_ros.arguments import argument_parser

@@ -6,6 +6,10 @@ for a depth camera; glass and mirrors have that of their surface. Killed at any 
 command goes on. Then: ``python -m train.nyu --init lite-nyu --data NYU FOLDER …``.
 """
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
 import os
 import sys
 from dataclasses import asdict

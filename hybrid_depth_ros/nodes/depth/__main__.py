@@ -1,5 +1,9 @@
 """``python -m hybrid_depth_ros.nodes.depth``."""
 
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_node
+    begin_node()
+
 import sys
 
 from hybrid_depth_ros.nodes.depth.node import main

@@ -1,7 +1,6 @@
 """The depth node: camera topics in, depth images and point clouds out."""
 
 import os
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -336,7 +335,3 @@ class DepthNode(RefusalMessages, LifecycleNode):
 def main(args=None, predictor=None):
     """Run the node until it is told to stop; returns the exit status."""
     return run('depth_node', lambda: DepthNode(predictor), args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

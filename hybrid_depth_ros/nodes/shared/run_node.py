@@ -17,8 +17,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from hybrid_depth_ros import IS_NODE, leave
 from hybrid_depth_ros.errors import explain, print_anything, printable
+from hybrid_depth_ros.interrupts import exit_at_once, is_node_process
 
 PATIENCE = 2.0  # seconds that what a node does may go on for once it was told to end
 FAST_DDS_PROFILE = Path(__file__).parents[2] / 'data' / 'fastdds.xml'
@@ -99,7 +99,7 @@ class _Asked:
 
     def _take(self, number, frame):
         if self.phase == 'before':
-            leave()
+            exit_at_once()
         if not self._asked:
             self._asked = True
             threading.Thread(target=self._lose_patience, daemon=True).start()
@@ -109,7 +109,7 @@ class _Asked:
     def _lose_patience(self):
         time.sleep(PATIENCE)
         if self.phase == 'start':
-            leave()
+            exit_at_once()
         self._impatient = True
         if self.phase == 'run':
             _thread.interrupt_main()
@@ -182,6 +182,6 @@ def run(name, create, args=None):
             node.destroy_node()
         rclpy.try_shutdown()
     status = getattr(node, 'exit_status', None) or 0
-    if IS_NODE:
+    if is_node_process():
         _end_at_once(status)
     return status

@@ -1,6 +1,5 @@
 """The viewer: picture, depth and point cloud of a running depth node in a browser."""
 
-import sys
 import time
 from collections import deque
 
@@ -185,7 +184,3 @@ class ViewerNode(RefusalMessages, Node):
 def main(args=None):
     """Run the node until it is told to stop; returns the exit status."""
     return run('viewer_node', ViewerNode, args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())
