@@ -1,8 +1,10 @@
 """README and docs: each page starts with a command, names what there is, and hides no figure."""
 
 import importlib.util
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +84,20 @@ def test_every_page_is_in_the_table_of_contents():
     assert {page.stem for page in PAGES} <= set(listed)
     listed = re.findall(r'^\w+$', (ROOT / 'docs/api/index.md').read_text(), re.MULTILINE)
     assert {page.stem for page in (ROOT / 'docs/api').glob('*.md')} == {*listed, 'index'}
+
+
+@pytest.mark.parametrize('page', [README, *PAGES], ids=named)
+def test_tables_show_the_results_as_they_lie_in_the_files(page):
+    tables = runpy.run_path(str(ROOT / 'docs' / 'tables.py'))
+    assert page.read_text() == tables['filled'](page.read_text()), 'run python docs/tables.py'
+
+
+def test_each_result_names_its_command_and_stands_in_a_page():
+    shown = re.findall(r'<!-- table (\w+)', ' '.join(page.read_text() for page in PAGES))
+    results = {path.stem: json.loads(path.read_text())
+               for path in (ROOT / 'docs' / 'results').glob('*.json')}
+    assert len(results) > 8 and set(results) == set(shown)
+    for result in results.values():
+        assert result['command'] and re.fullmatch(r'[0-9a-f]{7,}', result['commit'])
+        assert re.fullmatch(r'\d{4}-\d\d-\d\d', result['date'])
+        assert all(set(row) - {'id', 'options'} <= set(result['columns']) for row in result['rows'])
