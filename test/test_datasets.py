@@ -640,6 +640,20 @@ def test_virtual_rooms_at_robots_heights():
     assert len(rooms.numbered([[4, 4]])) == 12
 
 
+def test_virtual_rooms_have_views_of_every_kind():
+    rooms = open_dataset('room:700:any')
+    kinds = [rooms.kind(i) for i in range(len(rooms))]
+    assert {'near', 'plain', 'high', 'steep', 'rolled'} <= set(kinds)
+    i = kinds.index('near')
+    rgb, depth = rooms.read(i)
+    assert rgb.shape == (264, 352, 3) and rgb.std() > 3
+    assert 0.1 < np.median(depth) < 1.6 and rooms.height(i) < 2.8 and rooms.number(i) == 700
+    again = open_dataset('room:700:any').read(i)
+    assert (again[0] == rgb).all() and (again[1] == depth).all()
+    with pytest.raises(ValueError, match='room:100-149:any'):
+        open_dataset('room:700:near')
+
+
 @pytest.mark.parametrize('shift', [(0.0, 0.5, 0.0), (0.3, -0.2, 0.2)])
 def test_a_moved_view_is_what_a_camera_there_sees(shift):
     room, camera = Room(3), Intrinsics.from_horizontal_fov(480, 360, 63)

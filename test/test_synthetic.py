@@ -12,13 +12,26 @@ import pytest
 
 from train.datasets import open_dataset
 from train.synthetic import __main__ as command
-from train.synthetic import frames
+from train.synthetic import clutter, frames
 from train.synthetic.assets import time_limit
+from train.synthetic.drawn import draw_page
 from train.synthetic.furnish import footprint, overlap
-from train.synthetic.kinds import KINDS, ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
+from train.synthetic.generate import draw_kinds, hall_share
+from train.synthetic.kinds import HALLS, KINDS, ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
 from train.synthetic.rooms import compose
 from train.synthetic.shell import THICK
-from train.synthetic.views import CLEAR, Lenses, View, develop, lit, rotation, sample_views
+from train.synthetic.views import (
+    CLEAR,
+    VIEW_KINDS,
+    Lenses,
+    View,
+    any_views,
+    develop,
+    lit,
+    rays,
+    rotation,
+    sample_views,
+)
 
 # every kind that a catalogue must have
 PIECES = sorted({
@@ -49,9 +62,9 @@ CATALOGUE = Catalogue()
 
 
 def boxes_of(room):
-    """Centre, half size and yaw of all that is in a room."""
+    """Centre, half size and rotation (room → own frame) of all that is in a room."""
     for box in room.boxes:
-        yield np.array(box.centre), np.array(box.size) / 2, box.yaw
+        yield np.array(box.centre), np.array(box.size) / 2, box.axes().T
     for piece in room.pieces:
         low, high = (np.array(side) * piece.scale for side in
                      CATALOGUE.bounds(piece.kind, piece.number))
@@ -59,7 +72,7 @@ def boxes_of(room):
         middle = (low + high) / 2
         yield (np.array(piece.position) + (c * middle[0] - s * middle[1],
                                            s * middle[0] + c * middle[1], middle[2]),
-               (high - low) / 2, piece.yaw)
+               (high - low) / 2, np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]))
 
 
 def caster(room):
@@ -68,9 +81,7 @@ def caster(room):
 
     def cast(origin, directions):
         nearest = np.full(len(directions), np.inf)
-        for centre, half, yaw in boxes:
-            c, s = math.cos(yaw), math.sin(yaw)
-            turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
+        for centre, half, turn in boxes:
             start, along = turn @ (origin - centre), directions @ turn.T
             with np.errstate(divide='ignore', invalid='ignore'):
                 one, other = (-half - start) / along, (half - start) / along
@@ -149,6 +160,82 @@ def test_views_stand_free_and_see_something():
     assert made > 20
     assert min(heights) < 0.3 and max(heights) > 1.2  # evenly on a logarithmic scale
     assert 0.3 < np.median(heights) < 0.8
+
+
+@pytest.mark.parametrize('kind', VIEW_KINDS)
+def test_views_of_each_kind_are_what_it_says(kind):
+    views, medians = [], []
+    for seed in range(5):
+        room = compose([seed, 9], CATALOGUE, 'warehouse' if kind == 'hall' else 'office')
+        cast = caster(room)
+        for view in any_views(np.random.default_rng(seed), room, [kind] * 4, Lenses(), cast):
+            assert view.kind == kind
+            views.append(view)
+            aspect = 3 / 4 if view.portrait else 4 / 3
+            medians.append(float(np.median(cast(view.position, rays(view, aspect, 7, 7)))))
+    assert len(views) >= 12
+    pitch, height = (np.array([getattr(view, name) for view in views])
+                     for name in ('pitch', 'height'))
+    if kind == 'near':
+        assert max(medians) < 1.6 and np.median(medians) < 0.9
+    elif kind == 'plain':
+        assert min(medians) > 0.08
+    elif kind == 'hall':
+        assert np.median(medians) > 3
+    elif kind == 'high':
+        assert height.min() >= 1.8 and pitch.min() >= -60 and pitch.max() <= -10
+    elif kind == 'steep':
+        assert pitch.min() >= -85 and pitch.max() <= -55
+    elif kind == 'rolled':
+        rolls = [abs(view.roll) for view in views]
+        assert 5 < max(rolls) <= 20 and any(view.portrait for view in views)
+
+
+def test_a_plain_view_shows_one_plane():
+    room = compose([3, 9], CATALOGUE, 'bare room')
+    cast = caster(room)
+    views = any_views(np.random.default_rng(0), room, ['plain'] * 6, Lenses(), cast)
+    assert views
+    for view in views:
+        near = 1 / cast(view.position, rays(view, 3 / 4 if view.portrait else 4 / 3, 9, 7))
+        u, v = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 7))
+        terms = np.column_stack((u.ravel(), v.ravel(), np.ones(63)))
+        start = np.median(near) * np.ones(63)
+        for _ in range(10):  # a fit that what is off the plane hardly moves
+            weight = 1 / (np.abs(near - start) + 1e-3)[:, None]
+            start = terms @ np.linalg.lstsq(terms * weight, near * weight[:, 0], rcond=None)[0]
+        assert (np.abs(near - start) < 0.1 * start).mean() > 0.75
+
+
+def test_rooms_are_halls_and_views_are_shared_out_as_asked():
+    shares = {**VIEW_KINDS, 'room': 1.0, 'near': 2.0, 'hall': 1.0}
+    assert hall_share(shares) == 0.25
+    rooms = [compose([seed, 1], CATALOGUE, halls=0.25).kind for seed in range(120)]
+    assert 0.15 < np.mean([kind in HALLS for kind in rooms]) < 0.36
+    assert not any(compose([seed, 1], CATALOGUE).kind in HALLS for seed in range(40))
+    rng = np.random.default_rng(0)
+    assert draw_kinds(rng, 'gym', shares, 3) == ['hall'] * 3
+    drawn = draw_kinds(rng, 'office', shares, 900)
+    assert set(drawn) == {'room', 'near'} and 540 < drawn.count('near') < 660
+
+
+def test_small_things_lie_on_tables_and_shelves():
+    room = compose([4, 9], CATALOGUE, 'office')
+    assert room.targets
+    for x, y, z in room.targets:
+        assert 0 < x < room.size[0] and 0 < y < room.size[1] and 0 < z < room.size[2]
+    for maker in (*clutter.EVERYWHERE, *clutter.AT_A_DESK, *clutter.IN_SHELVES, clutter.monitor):
+        boxes = maker(np.random.default_rng(1))
+        low, high = clutter.extent(boxes)
+        assert low[2] > -0.002 and (high - low).max() < 1.2, maker.__name__
+        moved = clutter.put(boxes, 1.0, 2.0, 0.5, 0.3, 2.0)
+        np.testing.assert_allclose(clutter.extent(moved)[1][2], 0.5 + 2 * high[2], atol=1e-9)
+
+
+def test_pages_are_drawn_by_their_seed():
+    page = draw_page(1, True)
+    assert page.shape == (1024, 1024, 3) and page.dtype == np.uint8 and page.std() > 10
+    assert (page == draw_page(1, True)).all() and (page != draw_page(2, True)).any()
 
 
 @pytest.mark.parametrize(('low', 'high'), [(-60, -10), (-45, -40), (20, 40), (-30, 15)])
@@ -246,6 +333,8 @@ def test_what_people_look_at(tmp_path):
     table = frames.distribution(tmp_path / 'set', rows)
     assert '6 frames of 3 rooms' in table and 'camera height' in table
     assert re.search(r'0\.2 to 0\.35 +50\.0%', table)
+    assert re.search(r'\n  room +100\.0%', table) and re.search(r'\n  office +100\.0%', table)
+    assert {row['kind'] for row in rows} == {'room'}
 
 
 @pytest.mark.parametrize('arguments, sentence', [
@@ -254,6 +343,10 @@ def test_what_people_look_at(tmp_path):
     (['--rooms', '0'], '--rooms is 0'),
     (['--size', '8', '8'], '--size is 8 8'),
     (['--height', 'nan', '1'], '--height is nan'),
+    (['--kinds', 'near'], "'near' is no KIND=SHARE"),
+    (['--kinds', 'far=1'], "'far=1' is no KIND=SHARE"),
+    (['--kinds', 'near=-1'], "'near=-1' is no KIND=SHARE"),
+    (['--kinds', 'near=0'], '--kinds has no share above 0'),
 ])
 def test_options_that_will_not_do(arguments, sentence, tmp_path, capsys):
     with pytest.raises(SystemExit):

@@ -1,5 +1,7 @@
 """RGB-D pairs, whatever form they have on disk, and which of them are fit for use."""
 
+from __future__ import annotations
+
 import json
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -53,6 +55,10 @@ class RgbdDataset:
         """Height of pair i's camera above the floor, m; None where it is not known."""
         return None
 
+    def kind(self, i: int) -> str | None:
+        """What kind of view pair i is (near, plain, hall …); None where it is not known."""
+        return None
+
     def numbered(self, ranges, keep=True, option='--ranges [[A,B]]'):
         """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
 
@@ -99,6 +105,9 @@ class Subset(RgbdDataset):
 
     def height(self, i):
         return self.dataset.height(self.chosen[i])
+
+    def kind(self, i: int) -> str | None:
+        return self.dataset.kind(self.chosen[i])
 
 
 def parse_ranges(text):

@@ -1,5 +1,7 @@
 """Rooms that ``python -m train.synthetic`` rendered."""
 
+from __future__ import annotations
+
 import csv
 from pathlib import Path
 
@@ -18,7 +20,7 @@ class RenderedRooms(PairList):
         path = Path(path)
         super().__init__(path / INDEX)
         with open(path / INDEX, newline='') as file:
-            about = {path / row['image']: (int(row['room']), float(row['height']))
+            about = {path / row['image']: (int(row['room']), float(row['height']), row['kind'])
                      for row in csv.DictReader(file)}
         self._about = [about[row[0]] for row in self.pairs]
 
@@ -27,3 +29,6 @@ class RenderedRooms(PairList):
 
     def height(self, i):
         return self._about[i][1]
+
+    def kind(self, i: int) -> str | None:
+        return self._about[i][2]

@@ -10,6 +10,7 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
+import argparse
 import os
 import sys
 from dataclasses import asdict
@@ -21,11 +22,23 @@ import tqdm
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error
 from train.synthetic import frames
 from train.synthetic.generate import make_rooms
-from train.synthetic.views import Lenses
+from train.synthetic.views import VIEW_KINDS, Lenses
 
 INSTALL = ("Infinigen and Blender are not installed: with Python 3.11, pip install -e "
            "'.[synthetic]' in a virtual environment of its own (2.3 GB, 8 minutes)")
 BETWEEN = ('LOW', 'HIGH')
+
+
+def view_share(text: str) -> tuple[str, float]:
+    """``near=0.3`` → ('near', 0.3); ArgumentTypeError for anything else."""
+    kind, _, share = text.partition('=')
+    try:
+        if kind in VIEW_KINDS and 0 <= float(share) < float('inf'):
+            return kind, float(share)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'{text!r} is no KIND=SHARE, such as near=0.3; kinds: '
+                                     f'{", ".join(VIEW_KINDS)}')
 
 
 def parse(argv):
@@ -33,6 +46,9 @@ def parse(argv):
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
     parser.add_argument('--views', type=int, default=10, help='of each room')
+    parser.add_argument('--kinds', nargs='+', type=view_share, metavar='KIND=SHARE',
+                        help='what views show, like near=2 room=1; kinds: '
+                        f'{", ".join(VIEW_KINDS)}; default: room=1')
     parser.add_argument('--height', nargs=2, type=float, default=Lenses.height, metavar=BETWEEN,
                         help='of the camera above the floor, m')
     parser.add_argument('--pitch', nargs=2, type=float, default=Lenses.pitch, metavar=BETWEEN,
@@ -58,6 +74,10 @@ def parse(argv):
         parser.error(f'--size is {args.size[0]} {args.size[1]}; sides must be 32 to 4096 pixels')
     if not 0 <= args.roll <= 45 or args.seed < 0:
         parser.error('--roll must be 0 to 45, --seed at least 0')
+    args.kinds = {**dict.fromkeys(VIEW_KINDS, 0.0), **dict(args.kinds)} if args.kinds else dict(
+        VIEW_KINDS)
+    if not sum(args.kinds.values()):
+        parser.error('--kinds has no share above 0')
     return args
 
 
@@ -66,8 +86,9 @@ def main(argv=None):
     if not (find_spec('bpy') and find_spec('infinigen')):
         sys.exit(f'train.synthetic: {INSTALL}')
     lenses = Lenses(tuple(args.height), tuple(args.pitch), args.roll, tuple(args.fov))
-    settings = {'views': args.views, 'lenses': asdict(lenses), 'size': list(args.size),
-                'samples': args.samples, 'seed': args.seed, 'variants': args.variants}
+    settings = {'views': args.views, 'kinds': args.kinds, 'lenses': asdict(lenses),
+                'size': list(args.size), 'samples': args.samples, 'seed': args.seed,
+                'variants': args.variants}
     settings['lenses'] = {key: list(value) if isinstance(value, tuple) else value
                           for key, value in settings['lenses'].items()}
     options = {**settings, 'out': str(args.out),

@@ -43,8 +43,10 @@ SURFACES = {             # kind → Infinigen's list of materials; None: a plain
     'floor_wood': 'wood_tiles', 'floor_tile': 'bathroom_floor', 'floor_carpet': 'rug',
     'floor_concrete': 'garage_floor', 'plaster': 'wall_plaster', 'wall_tile': 'bathroom_wall',
     'brick': 'brick', 'wood': 'woods', 'marble': 'marble', 'fabric': 'fabrics',
-    'paint': None, 'metal': None, 'cardboard': None,
+    'paint': None, 'metal': None, 'cardboard': None, 'plastic': None,
+    'print': 'drawn', 'screen': 'drawn',
 }
+DRAWN_METRES = {'print': 0.4, 'screen': 0.8}  # how wide the picture of a drawn surface is
 
 
 def start():
@@ -204,6 +206,12 @@ def make_surface(kind, number, seed, path):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     seed = _number(seed, kind, number)
     pixels = np.full((SURFACE_PIXELS, SURFACE_PIXELS, 3), 150, np.uint8)
+    if SURFACES[kind] == 'drawn':
+        from train.synthetic.drawn import draw_page
+        page = cv2.imencode('.png', draw_page(seed, kind == 'screen'))[1]
+        with atomic_write(path, shared=True) as partial:
+            partial.write_bytes(page.tobytes())
+        return
     try:
         with time_limit(SPAWN_SECONDS), FixedSeed(seed):
             choice = random.Random(seed).choice(_materials(kind))()

@@ -1,6 +1,7 @@
 """The frames of a data set on disk, room by room, and what people look at first.
 
-``OUT/frames.csv`` (image, depth in millimetres, fx in pixels, room, kind, height, pitch, roll) is
+``OUT/frames.csv`` (image, depth in millimetres, fx in pixels, room, its kind, the view's kind,
+height, pitch, roll) is
 what ``train.nyu --data OUT`` reads. A room's folder appears when all of it is there, so that a
 generation that was killed goes on where it was.
 """
@@ -11,11 +12,12 @@ import shutil
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.files import atomic_write
 from hybrid_depth_ros.image_files import colour_depth, depth_range, save_picture
 
-COLUMNS = ('image', 'depth', 'fx', 'room', 'kind', 'height', 'pitch', 'roll')
+COLUMNS = ('image', 'depth', 'fx', 'room', 'room_kind', 'kind', 'height', 'pitch', 'roll')
 MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
 
 
@@ -62,7 +64,7 @@ def write_room(out, number, kind, frames):
             millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0)
             cv2.imwrite(str(partial / f'{name}.png'), millimetres.astype(np.uint16))
             rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
-                         f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind,
+                         f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind, view.kind,
                          f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))
         with open(partial / 'frames.csv', 'w', newline='') as file:
             csv.writer(file).writerows((COLUMNS, *rows))
@@ -93,12 +95,26 @@ def contact_sheet(out, rows, count=36, columns=6):
     tiles = []
     for i in chosen:
         picture, depth = _read(out, rows[i])
-        tiles.append(np.vstack((picture, colour_depth(depth, *depth_range(depth)))))
+        tile = np.vstack((picture, colour_depth(depth, *depth_range(depth))))
+        if tiles and tile.shape != tiles[0].shape:  # a portrait one
+            tile = _fitted(tile, tiles[0].shape[:2])
+        tiles.append(tile)
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     sheet = np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
     height, width = sheet.shape[:2]
     save_picture(out / 'contact.png', cv2.resize(sheet, (1800, round(1800 * height / width)),
                                                  interpolation=cv2.INTER_AREA))
+
+
+def _fitted(image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """An image in the middle of a black one of `shape` (H, W)."""
+    scale = min(shape[0] / image.shape[0], shape[1] / image.shape[1])
+    small = cv2.resize(image, (max(1, int(scale * image.shape[1])),
+                               max(1, int(scale * image.shape[0]))), interpolation=cv2.INTER_AREA)
+    fitted = np.zeros((*shape, 3), np.uint8)
+    top, left = ((whole - part) // 2 for whole, part in zip(shape, small.shape[:2]))
+    fitted[top:top + small.shape[0], left:left + small.shape[1]] = small
+    return fitted
 
 
 def distribution(out, rows):
@@ -109,8 +125,19 @@ def distribution(out, rows):
     width = _read(out, rows[0])[0].shape[1]
     fov = [2 * np.degrees(np.arctan(width / 2 / float(row['fx']))) for row in rows]
     lines = [f'{len(rows)} frames of {len({row["room"] for row in rows})} rooms']
-    kinds = [row['kind'] for row in rows]
-    lines += [f'  {kind:16}{kinds.count(kind) / len(rows):6.1%}' for kind in sorted(set(kinds))]
+    for title, column in (('views', 'kind'), ('rooms', 'room_kind')):
+        kinds = [row[column] for row in rows]
+        lines.append(f'{title}, share of frames')
+        lines += [f'  {kind:16}{kinds.count(kind) / len(rows):6.1%}' for kind in
+                  sorted(set(kinds))]
+    by_kind: dict[str, list] = {}
+    for row in sample:
+        depth = _read(out, row)[1]
+        by_kind.setdefault(row['kind'], []).append(np.append(
+            np.nanpercentile(depth, [5, 50, 95]), float(row['pitch'])))
+    lines.append('view: depth that 5, 50 and 95 % of the pixels are below (m), pitch (°), medians')
+    lines += [f'  {kind:8}' + ''.join(f'{value:8.2f}' for value in np.median(values, axis=0))
+              for kind, values in sorted(by_kind.items())]
     for title, values, edges, of in (
             ('camera height (m)', [float(row['height']) for row in rows],
              (0, .2, .35, .6, 1, 1.4, 9), 'frames'),

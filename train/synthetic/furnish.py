@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from train.synthetic import clutter
 from train.synthetic.kinds import ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
 from train.synthetic.parts import Box, Piece
 
@@ -46,6 +47,9 @@ class Composer:
         self.room, self.catalogue, self.rng = room, catalogue, rng
         self.taken = []      # outlines on the floor
         self.openings = []   # (wall, from, to, lower edge) that tall things must not hide
+        # small things on a square metre: from a tidy room to one that drowns in them
+        self.crowded = float(rng.choice([0.0, rng.uniform(2, 9), rng.uniform(9, 30)],
+                                        p=[0.1, 0.5, 0.4]))
 
     # --- choosing
 
@@ -151,6 +155,39 @@ class Composer:
                     self.lay(piece, own_low, own_high, below, centre, high[2], facing)
                     break
 
+    def scatter(self, makers, below, low, high, facing=0.0):
+        """Small things of :mod:`train.synthetic.clutter` over a top, as crowded as the room is."""
+        size = (high - low)[:2]
+        spots = []
+        for _ in range(min(40, int(self.rng.poisson(self.crowded * size[0] * size[1])))):
+            boxes = makers[int(self.rng.integers(len(makers)))](self.rng)
+            scale = float(self.rng.uniform(0.85, 1.15))
+            own_low, own_high = (scale * side for side in clutter.extent(boxes))
+            yaw = self.rng.normal(0, 0.15) if self.rng.random() < 0.6 else self.rng.uniform(-3, 3)
+            for _ in range(5):
+                centre = (low + high)[:2] / 2 + self.rng.uniform(-0.48, 0.48, 2) * size
+                outline = footprint(*centre, yaw, own_low, own_high)
+                if ((outline < low[:2]) | (outline > high[:2])).any() or any(
+                        overlap(outline, other) for other in spots):
+                    continue
+                spots.append(outline)
+                x, y = place_of(below, *centre)
+                z = below.position[2] + high[2] + 0.001
+                # a thing's front is -x, that of what it lies on +x
+                self.room.boxes += clutter.put(boxes, x, y, z, below.yaw + facing + math.pi + yaw,
+                                               scale)
+                self.room.targets.append((x, y, z + (own_high - own_low)[2] / 2))
+                break
+
+    def put_at(self, maker, below, ahead, aside, height, skew=0.2):
+        """One small thing at a place of its own on a piece of furniture."""
+        boxes = maker(self.rng)
+        x, y = place_of(below, ahead, aside)
+        z = below.position[2] + height + 0.001
+        self.room.boxes += clutter.put(boxes, x, y, z,
+                                       below.yaw + math.pi + self.rng.normal(0, skew), 1.0)
+        self.room.targets.append((x, y, z + clutter.extent(boxes)[1][2] / 2))
+
     def lay(self, piece, own_low, own_high, below, centre, height, facing=0.0):
         """Put a piece onto another, its middle at `centre` in the other's frame."""
         middle = (own_low + own_high)[:2] / 2
@@ -160,6 +197,8 @@ class Composer:
         x, y = place_of(below, *offset)
         z = below.position[2] + height + 0.001
         self.stand(piece, own_low, own_high, x, y, below.yaw + facing, z, solid=False)
+        if (own_high - own_low).max() < 0.6:
+            self.room.targets.append((x, y, z + (own_high - own_low)[2] / 2))
 
     # --- sets: a table or bed, with what belongs to it
 
@@ -173,6 +212,7 @@ class Composer:
             found = self.ahead(str(table), sofa, low, high, self.rng.uniform(0.25, 0.5))
             if found:
                 self.on_top(ON_TABLES, self.count(0, 3), *found)
+                self.scatter(clutter.EVERYWHERE, *found)
 
     def cushions(self, count, below, ahead, aside, height):
         """Cushions on a seat or a bed, `ahead` m from its origin, to both sides by `aside`."""
@@ -200,6 +240,7 @@ class Composer:
                     if self.rng.random() < 0.75:
                         self._chair_at(chair, number, table, low, high, side, aside)
             self.on_top(ON_TABLES, self.count(0, 5), *placed)
+            self.scatter(clutter.EVERYWHERE, *placed)
             if self.rng.random() < 0.35:
                 lamp, own_low, own_high = self.draw('CeilingClassicLamp')
                 self.hang(lamp, own_low, own_high, *table.position[:2])
@@ -231,11 +272,18 @@ class Composer:
         placed = self.against_wall(str(self.rng.choice(['SimpleDesk', 'SidetableDesk'])))
         if placed:
             desk, low, high, *_ = placed
-            if self.rng.random() < 0.7:
+            chance = self.rng.random()
+            if chance < 0.5:
+                self.put_at(clutter.monitor, desk, low[0] * 0.75 + high[0] * 0.25,
+                            self.rng.uniform(-0.2, 0.2), high[2])
+                self.put_at(clutter.keyboard, desk, low[0] * 0.3 + high[0] * 0.7,
+                            self.rng.uniform(-0.15, 0.15), high[2], 0.05)
+            elif chance < 0.8:
                 piece, own_low, own_high = self.draw('Monitor')
                 centre = ((low[0] * 0.7 + high[0] * 0.3), self.rng.uniform(-0.2, 0.2))
                 self.lay(piece, own_low, own_high, desk, centre, high[2])
             self.on_top(ON_DESKS, self.count(0, 3), desk, low, high)
+            self.scatter(clutter.AT_A_DESK, desk, low, high)
             self.ahead(str(self.rng.choice(['OfficeChair', 'Chair'], p=[.8, .2])), desk, low, high,
                        self.rng.uniform(0.0, 0.4))
 
@@ -252,6 +300,8 @@ class Composer:
                      0.0, facing=math.pi / 2)
             top = fit * (own_high - own_low)[2]
             self.cushions(self.count(0, 2), bed, low[0] + 0.4, 0.25 * (high - low)[1], top)
+            self.scatter(clutter.EVERYWHERE, bed, np.append(low[:2] * 0.8, low[2]),
+                         np.append(high[:2] * 0.8, top))
             if self.rng.random() < 0.5:  # a blanket, laid over the foot's end
                 long, wide = self.rng.uniform(0.3, 0.7) * (high - low)[0], 0.97 * (high - low)[1]
                 x, y = place_of(bed, high[0] - 0.51 * long, (low + high)[1] / 2)
@@ -286,6 +336,7 @@ class Composer:
         top = Piece('counter', 0, (*middle, 0.0), yaw)
         half = np.array([deep / 2, run / 2, 0.0])
         self.on_top(ON_COUNTERS, self.count(1, 5), top, -half, half + (0, 0, high))
+        self.scatter(clutter.EVERYWHERE, top, -half, half + (0, 0, high))
         if self.rng.random() < 0.6 and not self.hides_opening(wall, start, start + run, 2.1):
             self._cupboards(wall, start, run, units, 0.33, high + 0.5, min(
                 2.2, self.room.size[2] - 0.1))
@@ -312,11 +363,149 @@ class Composer:
         placed = self.anywhere('KitchenIsland')
         if placed:
             self.on_top(ON_COUNTERS, self.count(0, 4), *placed)
+            self.scatter(clutter.EVERYWHERE, *placed)
+
+    def set_shelving(self):
+        """Open shelves against a wall, full of small things."""
+        wall = int(self.rng.integers(4))
+        deep, run = self.rng.uniform(0.25, 0.55), self.rng.uniform(0.7, 2.4)
+        high = min(self.rng.uniform(0.9, 2.2), self.room.size[2] - 0.1)
+        if run > self.length(wall) - 0.1:
+            return
+        start = self.rng.uniform(0.04, self.length(wall) - run - 0.04)
+        middle, yaw = self.at_wall(wall, start + run / 2, deep / 2 + 0.01)
+        outline = footprint(*middle, yaw, (-deep / 2, -run / 2), (deep / 2, run / 2))
+        if self.hides_opening(wall, start, start + run, high) or not self.free(outline):
+            return
+        self.taken.append(outline)
+        self._rack(Piece('shelving', 0, (*middle, 0.0), yaw), deep, run, high,
+                   self.rng.uniform(0.25, 0.45), clutter.IN_SHELVES, 0.03, 1.0)
+
+    def _rack(self, place, deep, run, high, apart, makers, thick, larger):
+        """Boards one above the other between uprights, things on each. place: its middle."""
+        frame = 'cupboard' if larger == 1 else 'rack'
+        c, s = math.cos(place.yaw), math.sin(place.yaw)
+
+        def box(x, y, z, size, name):
+            self.room.boxes.append(Box((place.position[0] + c * x - s * y,
+                                        place.position[1] + s * x + c * y, z), size, name,
+                                       place.yaw))
+        uprights = max(2, round(run / (1.1 if larger == 1 else 2.7)) + 1)
+        for y in np.linspace(-run / 2, run / 2, uprights):
+            for x in (-deep / 2, deep / 2):
+                box(x, y, high / 2, (1.2 * thick, 1.2 * thick, high), frame)
+        first = self.rng.uniform(0.05, 0.3)
+        for z in np.arange(first, high - 0.1, apart):
+            box(0.0, 0.0, z, (deep, run, thick), frame if larger == 1 else 'beam')
+            y = -run / 2 + 0.03
+            while y < run / 2 - 0.1 * larger:
+                boxes = makers[int(self.rng.integers(len(makers)))](self.rng)
+                scale = float(self.rng.uniform(0.8, 1.2)) * larger
+                own_low, own_high = clutter.extent(boxes)
+                size = own_high - own_low
+                scale = min(scale, 0.95 * deep / size[0], (apart - thick - 0.01) / size[2])
+                wide = scale * size[1]
+                if y + wide > run / 2:
+                    break
+                x_at, y_at = place_of(place, self.rng.uniform(-0.1, 0.1) * deep, y + wide / 2)
+                self.room.boxes += clutter.put(boxes, x_at, y_at, z + thick / 2 + 0.001,
+                                               place.yaw + math.pi, scale)
+                self.room.targets.append((x_at, y_at, z + scale * size[2] / 2))
+                y += wide + self.rng.exponential(0.05 + 0.6 / (1 + self.crowded)) * larger
+
+    def set_racks(self):
+        """Rows of tall racks with aisles between them, as in a warehouse."""
+        width, depth, height = self.room.size
+        deep, aisle = self.rng.uniform(0.8, 1.3), self.rng.uniform(1.6, 4.0)
+        high = min(self.rng.uniform(2.2, 7.0), height - 0.4)
+        margin = self.rng.uniform(1.5, 3.5)
+        along_x = width > depth
+        long, across = (width, depth) if along_x else (depth, width)
+        run = long - 2 * margin
+        at = margin + self.rng.uniform(0, aisle)
+        while at < across - deep:
+            if self.rng.random() < 0.85:
+                start = margin
+                while start < long - margin - 2:    # bays, with passages between some of them
+                    part = min(run, self.rng.uniform(2.5, 12.0), long - margin - start)
+                    middle = ((start + part / 2, at), (at, start + part / 2))[not along_x]
+                    yaw = math.pi / 2 if along_x else 0.0
+                    outline = footprint(*middle, yaw, (-deep / 2, -part / 2),
+                                        (deep / 2, part / 2))
+                    if self.free(outline):
+                        self.taken.append(outline)
+                        self._rack(Piece('rack', 0, (*middle, 0.0), yaw), deep, part, high,
+                                   self.rng.uniform(0.7, 1.7), (clutter.carton,), 0.08, 3.5)
+                    start += part + (self.rng.random() < 0.4) * self.rng.uniform(1, 3)
+            at += deep + aisle
+
+    def set_columns(self):
+        """Columns in rows, as under the roof of a hall."""
+        apart, half = self.rng.uniform(3.5, 8.0), self.rng.uniform(0.12, 0.45)
+        width, depth, height = self.room.size
+        for x in np.arange(apart / 2, width, apart):
+            for y in np.arange(apart / 2, depth, apart):
+                outline = footprint(x, y, 0.0, (-half, -half), (half, half))
+                if self.free(outline):
+                    self.taken.append(outline)
+                    self.room.boxes.append(Box((x, y, height / 2), (2 * half, 2 * half, height),
+                                               'wall'))
+
+    def set_benches(self):
+        """Long benches or rows of lockers along the walls."""
+        wall = int(self.rng.integers(4))
+        deep, high = self.rng.uniform((0.3, 0.4), (0.6, 2.0))
+        run = self.rng.uniform(1.5, 8.0)
+        if run > self.length(wall) - 0.2:
+            return
+        start = self.rng.uniform(0.1, self.length(wall) - run - 0.1)
+        middle, yaw = self.at_wall(wall, start + run / 2, deep / 2)
+        outline = footprint(*middle, yaw, (-deep / 2, -run / 2), (deep / 2, run / 2))
+        if self.free(outline) and not self.hides_opening(wall, start, start + run, high):
+            self.taken.append(outline)
+            self._cupboards(wall, start, run, max(1, round(run / 0.5)), deep, 0.05, high)
+
+    def set_stack(self):
+        """Large boxes on top of each other on the floor, as goods on a pallet."""
+        size = self.rng.uniform((0.6, 0.6, 0.4), (1.3, 1.3, 1.0))
+        x, y = (self.rng.uniform(1.0, side - 1.0) for side in self.room.size[:2])
+        yaw = self.rng.uniform(-math.pi, math.pi)
+        outline = footprint(x, y, yaw, -size / 2, size / 2)
+        if self.free(outline):
+            self.taken.append(outline)
+            for k in range(self.count(1, 3)):
+                self.room.boxes.append(Box((x, y, (k + 0.5) * size[2]),
+                                           tuple(size * (0.98 ** k, 0.98 ** k, 0.99)),
+                                           clutter.surface(self.rng, 'cardboard', 'cardboard'),
+                                           yaw + 0.02 * k))
+
+    def set_marks(self):
+        """Lines on the floor, as in a gym or a warehouse."""
+        width, depth, _ = self.room.size
+        for _ in range(self.count(2, 8)):
+            x, y = self.rng.uniform((0.5, 0.5), (width - 0.5, depth - 0.5))
+            long, wide = self.rng.uniform((2.0, 0.04), (0.8 * max(width, depth), 0.12))
+            size = (long, wide) if self.rng.random() < 0.5 else (wide, long)
+            low, high = ((np.clip(np.array((x, y)) + sign * np.array(size) / 2, 0.02,
+                                  (width - 0.02, depth - 0.02))) for sign in (-1, 1))
+            self.room.boxes.append(Box((*((low + high) / 2), 0.001), (*(high - low), 0.002),
+                                       clutter.surface(self.rng)))
 
     # --- the rest
 
     def clutter(self, count):
         """Small things on the floor: boxes, a bin, books, pots."""
+        if self.rng.random() < 0.6:
+            for _ in range(self.count(0, 4) if self.crowded else 0):
+                boxes = clutter.ON_A_FLOOR[int(self.rng.integers(len(clutter.ON_A_FLOOR)))](
+                    self.rng)
+                x, y = (self.rng.uniform(0.2, side - 0.2) for side in self.room.size[:2])
+                yaw = self.rng.uniform(-math.pi, math.pi)
+                outline = footprint(x, y, yaw, *clutter.extent(boxes))
+                if self.free(outline):
+                    self.taken.append(outline)
+                    self.room.boxes += clutter.put(boxes, x, y, 0.003, yaw, 1.0)
+                    self.room.targets.append((x, y, 0.02))
         for _ in range(count):
             kind = str(self.rng.choice(ON_FLOORS))
             if kind in ('box', 'bin'):

@@ -13,10 +13,28 @@ from pathlib import Path
 import numpy as np
 
 from train.synthetic import frames
+from train.synthetic.kinds import HALLS
 from train.synthetic.rooms import compose
-from train.synthetic.views import Lenses, develop, lit, sample_views
+from train.synthetic.views import Lenses, any_views, develop, lit
 
 ROOMS_PER_PROCESS = 40  # Blender keeps some memory of each room
+
+
+def hall_share(shares: dict[str, float]) -> float:
+    """Which share of the rooms is to be halls."""
+    return shares['hall'] / sum(shares.values())
+
+
+def draw_kinds(rng: np.random.Generator, room_kind: str, shares: dict[str, float],
+               count: int) -> list[str]:
+    """The kind of each view of a room: halls in halls, all others in other rooms."""
+    if room_kind in HALLS:
+        return ['hall'] * count
+    others = {kind: share for kind, share in shares.items() if kind != 'hall' and share}
+    if not others:
+        return ['room'] * count
+    chances = np.array(list(others.values())) / sum(others.values())
+    return [str(kind) for kind in rng.choice(list(others), count, p=chances)]
 
 
 def make_room(number, options):
@@ -29,11 +47,11 @@ def make_room(number, options):
     assets = Assets(options['assets'], min(options['variants'], 3 + number // 12),
                     options['seed'])
     seed = [options['seed'], number]
-    room = compose(seed, assets)
+    room = compose(seed, assets, halls=hall_share(options['kinds']))
     rng = np.random.default_rng([*seed, 1])
     bpy = build(room, assets, rng)
-    views = sample_views(rng, room.size, options['views'], Lenses(**options['lenses']),
-                         caster(bpy), size[0] / size[1])
+    views = any_views(rng, room, draw_kinds(rng, room.kind, options['kinds'], options['views']),
+                      Lenses(**options['lenses']), caster(bpy), size[0] / size[1])
     made = []
     with tempfile.TemporaryDirectory() as folder:
         render = prepare(bpy, size, options['samples'], Path(folder))

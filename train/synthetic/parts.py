@@ -4,17 +4,40 @@ World frame (REP 103): x and y along the walls, z up, metres, the room's corner 
 the floor at z = 0.
 """
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass, field
+
+import numpy as np
+
+CORNERS = np.array([[x, y, z] for x in (-.5, .5) for y in (-.5, .5) for z in (-.5, .5)])
 
 
 @dataclass
 class Box:
-    """A box of one surface, turned about the vertical. centre, size: m; yaw: rad."""
+    """A box of one surface.
+
+    centre, size: m; yaw: about the vertical, tilt: first about its own y axis, its top to the
+    back (+x), rad.
+    """
 
     centre: tuple
     size: tuple
     surface: str
     yaw: float = 0.0
+    tilt: float = 0.0
+
+    def axes(self) -> np.ndarray:
+        """3×3, the box's frame → the room's."""
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        tilt_c, tilt_s = math.cos(self.tilt), math.sin(self.tilt)
+        return (np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+                @ np.array([[tilt_c, 0, tilt_s], [0, 1, 0], [-tilt_s, 0, tilt_c]]))
+
+    def corners(self) -> np.ndarray:
+        """The eight corners, 8×3, m."""
+        return (CORNERS * self.size) @ self.axes().T + self.centre
 
 
 @dataclass
@@ -66,3 +89,4 @@ class Room:
     pieces: list = field(default_factory=list)
     lamps: list = field(default_factory=list)
     sun: tuple | None = None                       # direction of its light, strength
+    targets: list = field(default_factory=list)    # places (x, y, z) of small things to look at

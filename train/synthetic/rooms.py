@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from train.synthetic.clutter import EVERYWHERE, OBJECTS, PRINTS, SCREENS
 from train.synthetic.furnish import Composer
-from train.synthetic.kinds import FLOORS, KINDS, ON_TABLES, USUAL_HEIGHT, WALLS
+from train.synthetic.kinds import FLOORS, HALLS, KINDS, ON_TABLES, USUAL_HEIGHT, WALLS
 from train.synthetic.parts import Lamp, Room
 from train.synthetic.shell import add_shell, lamp_colour
 
@@ -16,7 +17,7 @@ def _lamps(composer, rng):
     room = composer.room
     width, depth, height = room.size
     fixture = composer.draw('CeilingLight') if rng.random() < 0.4 else None
-    count = max(1, round(width * depth / 12 * rng.uniform(0.5, 1.6)))
+    count = min(24, max(1, round(width * depth / 12 * rng.uniform(0.5, 1.6))))
     power = width * depth * rng.uniform(2.5, 9.0) / count
     across = math.ceil(math.sqrt(count * width / depth))
     for k in range(count):
@@ -53,21 +54,26 @@ def _surfaces(kind, rng, variants):
         'accent': some(*WALLS), 'dado': some('wood', 'paint', 'wall_tile'),
         'beam': some('wood', 'paint'), 'blanket': some('fabric'),
         'cardboard': some('cardboard'), 'floor beyond': some(*FLOORS),
-        'wall beyond': some('paint', 'plaster')}
+        'wall beyond': some('paint', 'plaster'), 'rack': some('paint', 'metal')}
+    chosen |= {name: some('plastic', 'plastic', 'paint', 'fabric') for name in OBJECTS}
+    chosen |= {name: some('print') for name in PRINTS}
+    chosen |= {name: some('screen') for name in SCREENS}
     if rng.random() < 0.6:
         chosen['skirting'] = chosen['trim'] if rng.random() < 0.5 else some('paint', 'wood')
     return chosen
 
 
-def compose(seed, catalogue, kind=None):
+def compose(seed, catalogue, kind=None, halls=0.0):
     """The room of a seed (an int or a list of ints).
 
     catalogue: sizes of the furniture, see :class:`Composer`; ``surface_variants``: how many
-    numbers each kind of surface has. kind: of ``KINDS``; None: drawn by their shares.
+    numbers each kind of surface has. kind: of ``KINDS``; None: drawn by their shares. halls: the
+    share of rooms that are ``HALLS``.
     """
     rng = np.random.default_rng(seed)
-    shares = np.array([recipe['share'] for recipe in KINDS.values()], float)
-    drawn = str(rng.choice(list(KINDS), p=shares / shares.sum()))
+    names = HALLS if rng.random() < halls else tuple(name for name in KINDS if name not in HALLS)
+    shares = np.array([KINDS[name]['share'] for name in names], float)
+    drawn = str(rng.choice(names, p=shares / shares.sum()))
     kind = kind or drawn
     recipe = KINDS[kind]
     sides = [float(rng.uniform(*side)) for side in recipe['sides']]
@@ -85,11 +91,12 @@ def compose(seed, catalogue, kind=None):
             placed = composer.against_wall(str(rng.choice(kinds)))
             if placed and 0.3 < (placed[2] - placed[1])[2] < 1.4 and rng.random() < 0.6:
                 composer.on_top(ON_TABLES, composer.count(1, 3), *placed[:3])
+                composer.scatter(EVERYWHERE, *placed[:3])
     (least, most), kinds = recipe['middle']
     for _ in range(composer.count(least, most)):
         composer.anywhere(str(rng.choice(kinds)))
     composer.clutter(composer.count(*recipe['clutter']))
-    composer.on_walls(composer.count(0, max(4, round(sum(sides) / 2))))
+    composer.on_walls(composer.count(0, min(14, max(4, round(sum(sides) / 2)))))
     if rng.random() < recipe['rug']:
         composer.rug()
     _lamps(composer, rng)

@@ -6,7 +6,8 @@ import os
 import cv2
 import numpy as np
 
-from train.synthetic.assets import SURFACE_METRES, start
+from train.synthetic.assets import DRAWN_METRES, SURFACE_METRES, start
+from train.synthetic.parts import CORNERS
 
 os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
 
@@ -65,25 +66,61 @@ def _surface(kind, number, assets, rng, name):
         value = rng.uniform(0.25, 0.9)
         if kind == 'cardboard':
             hue, strong, value = rng.uniform(0.07, 0.1), rng.uniform(0.4, 0.6), rng.uniform(.25, .5)
+        if kind == 'plastic':
+            value = rng.uniform(0.02, 0.9)
+            shader.inputs['Roughness'].default_value = float(rng.uniform(0.15, 0.8))
         if kind == 'metal':
             strong = 0.03
             shader.inputs['Metallic'].default_value = 1.0
-        shader.inputs['Base Color'].default_value = (*colorsys.hsv_to_rgb(hue, strong, value), 1)
+        colour = (*colorsys.hsv_to_rgb(hue, strong, value), 1.0)
+        shader.inputs['Base Color'].default_value = colour
+        if kind in ('paint', 'cardboard', 'plastic'):
+            _speckle(nodes, links, shader, colour, rng)
         return material
-    picture, tint = nodes.new('ShaderNodeTexImage'), nodes.new('ShaderNodeHueSaturation')
-    picture.image = bpy.data.images.load(str(path), check_existing=True)
-    picture.extension = 'MIRROR'
+    image, tint = nodes.new('ShaderNodeTexImage'), nodes.new('ShaderNodeHueSaturation')
+    finer = 1.0   # a baked surface is coarse to a close camera; what is drawn is a page or a screen
+    if kind in DRAWN_METRES:
+        finer = SURFACE_METRES / DRAWN_METRES[kind]
+    elif kind in ('plaster', 'fabric', 'marble', 'wood', 'floor_carpet', 'floor_concrete'):
+        finer = float(rng.uniform(0.8, 2.5))
+    place, mapping = nodes.new('ShaderNodeTexCoord'), nodes.new('ShaderNodeMapping')
+    mapping.inputs['Scale'].default_value = (finer, finer, 1.0)
+    links.new(place.outputs['UV'], mapping.inputs['Vector'])
+    links.new(mapping.outputs['Vector'], image.inputs['Vector'])
+    image.image = bpy.data.images.load(str(path), check_existing=True)
+    image.extension = 'MIRROR'
     tint.inputs['Hue'].default_value = 0.5 + float(rng.normal(0, 0.02))
     tint.inputs['Saturation'].default_value = float(rng.uniform(0.5, 1.1))
     tint.inputs['Value'].default_value = float(rng.uniform(0.6, 1.3))
-    links.new(picture.outputs['Color'], tint.inputs['Color'])
+    links.new(image.outputs['Color'], tint.inputs['Color'])
     links.new(tint.outputs['Color'], shader.inputs['Base Color'])
+    if kind == 'screen':
+        links.new(tint.outputs['Color'], shader.inputs['Emission Color'])
+        shader.inputs['Emission Strength'].default_value = float(rng.choice([0.0, 1.0, 3.0]))
+        shader.inputs['Roughness'].default_value = float(rng.uniform(0.05, 0.4))
     return material
+
+
+def _speckle(nodes, links, shader, colour, rng):
+    """Grain and stains on a plain colour: what a close camera sees of it."""
+    from_colour = nodes.new('ShaderNodeMix')
+    from_colour.data_type = 'RGBA'
+    place, noise = nodes.new('ShaderNodeTexCoord'), nodes.new('ShaderNodeTexNoise')
+    noise.inputs['Scale'].default_value = math.exp(rng.uniform(math.log(1.0), math.log(300.0)))
+    noise.inputs['Detail'].default_value = 3.0
+    links.new(place.outputs['Object'], noise.inputs['Vector'])
+    strength = float(rng.choice([0.03, 0.1, 0.3], p=[.5, .35, .15]))
+    links.new(noise.outputs['Fac'], from_colour.inputs['Factor'])
+    for name, factor in (('A', 1 - strength), ('B', 1 + strength)):
+        socket = next(one for one in from_colour.inputs
+                      if one.name == name and one.type == 'RGBA')
+        socket.default_value = (*(min(1.0, factor * channel) for channel in colour[:3]), 1.0)
+    out = next(one for one in from_colour.outputs if one.type == 'RGBA')
+    links.new(out, shader.inputs['Base Color'])
 
 
 def _add_boxes(bpy, boxes, surfaces):
     """All boxes of a surface as one mesh, textured in metres."""
-    corners = np.array([[x, y, z] for x in (-.5, .5) for y in (-.5, .5) for z in (-.5, .5)])
     # quads seen from outside, and which axes run across and up each
     faces = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
     axes = ((1, 2), (1, 2), (0, 2), (0, 2), (0, 1), (0, 1))
@@ -91,11 +128,9 @@ def _add_boxes(bpy, boxes, surfaces):
         points, quads, uvs = [], [], []
         for box in boxes:
             if box.surface == name:
-                local = corners * box.size
-                c, s = math.cos(box.yaw), math.sin(box.yaw)
+                local = CORNERS * box.size
                 first = len(points)
-                points += (local @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
-                           + box.centre).tolist()
+                points += box.corners().tolist()
                 for face, (across, up) in zip(faces, axes):
                     quads.append([first + corner for corner in face])
                     uvs += [((local[i, across] + box.centre[across]) / SURFACE_METRES,
@@ -207,6 +242,8 @@ def prepare(bpy, size, samples, folder):
         pose[:3, 3] = view.position
         camera.matrix_world = Matrix(pose.tolist())
         camera.data.angle = math.radians(view.fov)
+        scene.render.resolution_x, scene.render.resolution_y = (
+            size[::-1] if view.portrait else size)
         light_path = folder / 'light.exr'
         scene.render.filepath = str(light_path)
         depth_of.file_slots[0].path = 'depth'
