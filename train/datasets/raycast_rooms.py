@@ -166,7 +166,8 @@ def _scatter(room: Room, top: parts.Piece, textures: dict[str, Texture], paint: 
              rng: np.random.Generator) -> list[tuple[float, ...]]:
     """Put things onto a top; returns where they are."""
     floor = top.kind == 'floor'
-    area, places = 4 * top.hue * top.shade, []
+    area = 4 * top.hue * top.shade
+    places: list[tuple[float, ...]] = []
     crowded = rng.exponential(0.4 if floor else 12.0)
     for _ in range(min(14, int(rng.poisson(crowded * area)))):
         makers = clutter.ON_A_FLOOR if floor else clutter.AT_A_DESK
