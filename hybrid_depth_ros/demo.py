@@ -41,8 +41,8 @@ from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
-from hybrid_depth_ros.nodes.shared.parameters import as_yaml
-from hybrid_depth_ros.nodes.shared.run_node import log_arguments, prepare
+from hybrid_depth_ros.nodes.shared.parameters import yaml_quoted
+from hybrid_depth_ros.nodes.shared.run_node import log_arguments, prepare_process
 from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
 from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
 from hybrid_depth_ros.stamps import header_stamp
@@ -228,16 +228,16 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
     print('Starting the camera node and the depth node', flush=True)
     bag.open()
     try:
-        prepare()
+        prepare_process()
         rclpy.init(args=log_arguments(), signal_handler_options=rclpy.SignalHandlerOptions.NO)
         recorder = Recorder(bag, anchors, alone)
         nodes = [
-            start('camera', '-p', f'source:={as_yaml(source)}',
+            start('camera', '-p', f'source:={yaml_quoted(source)}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
-            start('depth', '-p', f'weights:={as_yaml(weights)}', '-r', 'image:=image_raw',
+            start('depth', '-p', f'weights:={yaml_quoted(weights)}', '-r', 'image:=image_raw',
                   *(ANCHOR_ARGUMENTS if anchors else ()))]
         if alone:
-            nodes.append(start('depth', '-p', f'weights:={as_yaml(weights)}',
+            nodes.append(start('depth', '-p', f'weights:={yaml_quoted(weights)}',
                                '-r', 'image:=/image_raw', '-r', 'camera_info:=/camera_info',
                                '-r', f'__ns:=/{ALONE}'))
         if view:

@@ -5,13 +5,13 @@ from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
 
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
-    COMMON,
+    COMMON_ARGUMENTS,
     CONFIG,
     check_name,
     depth_node,
     depth_topics,
-    description,
-    node,
+    launch_description,
+    package_node,
 )
 
 ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
@@ -29,7 +29,7 @@ ARGUMENTS = (
     ('body_frame', '', 'publish the static transform from this frame (x forward, z up) to '
      'optical_frame; empty: none'),
     ('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
-    *COMMON,
+    *COMMON_ARGUMENTS,
 )
 
 
@@ -52,19 +52,19 @@ def start(given):
     image, namespace = 'image_raw' if own_camera else given['image'], given['namespace']
     actions = [depth_node(given, namespace=namespace, remappings=depth_topics(given, image))]
     if own_camera:
-        actions.append(node(
+        actions.append(package_node(
             given, 'camera_node', {'source': given['camera'], 'frame_id': given['optical_frame']},
             namespace=namespace, remappings=[('camera_info', given['camera_info'])]))
     if bag:
         actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, '--clock'],
                                       output='screen'))
     if given['body_frame']:
-        actions.append(node(
+        actions.append(package_node(
             given, 'static_transform_publisher', package='tf2_ros', namespace=namespace,
             arguments=['--frame-id', given['body_frame'], '--child-frame-id',
                        given['optical_frame'], '--roll', ROLL, '--yaw', YAW]))
     if given['viewer'] == 'web':
-        actions.append(node(given, 'viewer_node', namespace=namespace, output='screen',
+        actions.append(package_node(given, 'viewer_node', namespace=namespace, output='screen',
                             remappings=[('image', image)]))
     elif given['viewer'] == 'rviz' and not installed('rviz2'):
         actions.append(LogInfo(msg='rviz2 is not installed: nothing is shown. Install it '
@@ -80,4 +80,4 @@ def start(given):
 
 
 def generate_launch_description():
-    return description(ARGUMENTS, start)
+    return launch_description(ARGUMENTS, start)

@@ -1,13 +1,13 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
-    COMMON,
+    COMMON_ARGUMENTS,
     check_name,
     depth_node,
     depth_topics,
-    description,
-    node,
-    number,
+    launch_description,
+    package_node,
+    parse_number,
 )
 
 ARGUMENTS = (
@@ -17,7 +17,7 @@ ARGUMENTS = (
     ('image', 'image_raw', "image topic in each camera's namespace"),
     ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
     ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
-    *COMMON,
+    *COMMON_ARGUMENTS,
 )
 
 
@@ -31,12 +31,12 @@ def start(given):
     if sources and len(sources) != len(cameras):
         raise RuntimeError(f'sources names {len(sources)}, cameras {len(cameras)}: give one '
                            'source for each camera, or sources:=none')
-    rate = number(given, 'rate', 'a number of Hz')
+    rate = parse_number(given, 'rate', 'a number of Hz')
     topics = [(f'{name}/{ours}', theirs if theirs.startswith('/') else f'{name}/{theirs}')
               for name in cameras for ours, theirs in depth_topics(given, given['image'])]
     return [
         depth_node(given, {'cameras': cameras}, remappings=topics),
-        *(node(given, 'camera_node', {'source': source, 'seed': place, 'rate': rate,
+        *(package_node(given, 'camera_node', {'source': source, 'seed': place, 'rate': rate,
                                       'frame_id': f'{name}_optical_frame'},
                namespace=name, remappings=[('image_raw', given['image']),
                                            ('camera_info', given['camera_info'])])
@@ -44,4 +44,4 @@ def start(given):
 
 
 def generate_launch_description():
-    return description(ARGUMENTS, start)
+    return launch_description(ARGUMENTS, start)

@@ -345,5 +345,5 @@ class ImmediateSender:
 
 
 def depth_frame():
-    from hybrid_depth_ros.nodes.depth.camera_stream import Frame
-    return Frame(Header(), CHART, CAMERA, None)
+    from hybrid_depth_ros.nodes.depth.camera_stream import InputFrame
+    return InputFrame(Header(), CHART, CAMERA, None)

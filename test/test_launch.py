@@ -38,16 +38,16 @@ def arguments(path, table):
     tree = ast.parse((ROOT / path).read_text())
     *own, last = next(node.value for node in tree.body if isinstance(node, ast.Assign)
                       and node.targets[0].id == table).elts
-    if table == 'COMMON':
+    if table == 'COMMON_ARGUMENTS':
         own.append(last)
     else:  # each launch file has those that both have
-        assert isinstance(last, ast.Starred) and last.value.id == 'COMMON'
+        assert isinstance(last, ast.Starred) and last.value.id == 'COMMON_ARGUMENTS'
     return [(ast.literal_eval(row.elts[0]), ast.literal_eval(row.elts[2])) for row in own]
 
 
 @pytest.mark.parametrize(('title', 'path', 'table'), [
     *((f'`{name}`', f'launch/{name}', 'ARGUMENTS') for name in LAUNCHERS),
-    ('Both', 'hybrid_depth_ros/nodes/shared/launch_arguments.py', 'COMMON')])
+    ('Both', 'hybrid_depth_ros/nodes/shared/launch_arguments.py', 'COMMON_ARGUMENTS')])
 def test_the_page_lists_every_argument(title, path, table):
     section = (ROOT / 'docs' / 'launch.md').read_text().split(f'\n{title}:\n', 1)[1]
     listed = section.lstrip('\n').split('\n\n')[0]

@@ -312,12 +312,12 @@ class TwoAtOnce(ScenePredictor):
 @pytest.mark.parametrize('one_process', [TwoAtOnce()], indirect=True)
 def test_the_next_image_is_looked_at_while_messages_are_sent(one_process, monkeypatch):
     predictor, overlapped = one_process.depth_node._predictor, []
-    publish = camera_stream.DepthCamera.publish_cloud
+    publish = camera_stream.CameraStream.publish_cloud
 
     def slow_publish(camera, frame, depth, settings):
         overlapped.append(predictor.second.wait(10))
         publish(camera, frame, depth, settings)
-    monkeypatch.setattr(camera_stream.DepthCamera, 'publish_cloud', slow_publish)
+    monkeypatch.setattr(camera_stream.CameraStream, 'publish_cloud', slow_publish)
     one_process.send()
     assert one_process.spin(lambda: predictor.calls == 1)
     one_process.send()

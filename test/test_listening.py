@@ -17,7 +17,7 @@ from stub_depth_node import ScenePredictor
 
 from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
-from hybrid_depth_ros.nodes.shared.subscription import Listener
+from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -67,7 +67,8 @@ def test_what_was_said_once_is_heard_by_who_comes_later(room):
     latched = room.talker.create_publisher(CameraInfo, 'info', LATCHED)
     latched.publish(numbered(1))
     got = []
-    listener = Listener(room.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
+    listener = AdaptiveSubscription(
+        room.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
     room.talker.create_timer(0.1, lambda: listener.follow(wanted[0]))
     wanted = [True]
     assert room.spin(lambda: got == [1])
@@ -94,15 +95,16 @@ def test_durability_can_be_overridden(room, choice, heard):
     node = room.add(rclpy.create_node('listener', context=room.context, parameter_overrides=[
         Parameter('qos_overrides./info.subscription.durability', value=choice)]))
     got = []
-    listener = Listener(node, CameraInfo, '/info', got.append)
+    listener = AdaptiveSubscription(node, CameraInfo, '/info', got.append)
     assert room.spin(lambda: node.count_publishers('/info'))
     listener.follow()
     assert listener.subscription.qos_profile.durability.name == choice.upper()
     room.spin(lambda: got, 5.0 if heard else 0.5)
     assert bool(got) == heard
     with pytest.raises(ValueError, match=r"durability of /other is 'always'; it must be one of"):
-        Listener(rclpy.create_node('wrong', context=room.context, parameter_overrides=[Parameter(
-            'qos_overrides./other.subscription.durability', value='always')]), CameraInfo,
+        AdaptiveSubscription(rclpy.create_node(
+            'wrong', context=room.context, parameter_overrides=[Parameter(
+                'qos_overrides./other.subscription.durability', value='always')]), CameraInfo,
             '/other', got.append)
 
 

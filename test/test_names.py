@@ -393,13 +393,13 @@ VALUES = (*FILMS, '0123', '0x10', '1e3', '+5', '.5', '1_000', '12:30', 'true', '
 def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
     """launch#508: a value went to ROS unquoted, and came as a map, a comment, False or 100000."""
     rclpy = pytest.importorskip('rclpy')
-    from hybrid_depth_ros.nodes.shared.parameters import as_yaml
+    from hybrid_depth_ros.nodes.shared.parameters import yaml_quoted
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
         node = rclpy.create_node('taker', context=context, cli_args=[
             '--ros-args', *(word for i, name in enumerate(VALUES)
-                            for word in ('-p', f'name{i}:={as_yaml(name)}'))],
+                            for word in ('-p', f'name{i}:={yaml_quoted(name)}'))],
             automatically_declare_parameters_from_overrides=True)
         assert [node.get_parameter(f'name{i}').value for i in range(len(VALUES))] == list(VALUES)
         node.destroy_node()
@@ -440,18 +440,18 @@ def test_a_text_that_yaml_reads_as_another_is_told(value, monkeypatch, capfd):
     it; ``0123`` came as 83, and ``film #2.avi`` as ``film``."""
     rclpy = pytest.importorskip('rclpy')
     from hybrid_depth_ros.nodes.shared import run_node
-    from hybrid_depth_ros.nodes.shared.parameters import Setting, declare
+    from hybrid_depth_ros.nodes.shared.parameters import Setting, declare_parameters
     got = []
 
     def create():
         node = rclpy.create_node('taker')
-        got.append(declare(node, (Setting('source', 'room', '', any_type=True),
+        got.append(declare_parameters(node, (Setting('source', 'room', '', any_type=True),
                                   Setting('weights', 'lite-nyu', '')), argv=arguments))
         raise ValueError('declared')
     arguments = ['x', '--ros-args', '-p', f'source:={value}', '-p', f'weights:={value}']
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert run_node.run('taker', create, arguments) == 1
+        assert run_node.run_node('taker', create, arguments) == 1
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -476,7 +476,7 @@ def test_a_topic_comes_as_it_was_given(topic, capfd):
         raise ValueError('resolved')
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        run_node.run('taker', create, ['x', '--ros-args', '-r', f'image:={topic}'])
+        run_node.run_node('taker', create, ['x', '--ros-args', '-r', f'image:={topic}'])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

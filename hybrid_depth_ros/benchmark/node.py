@@ -143,5 +143,5 @@ def measure_node(weights, names, seconds):
 
 
 if __name__ == '__main__':
-    from hybrid_depth_ros.nodes.shared.run_node import run
-    run('benchmark_cameras', lambda: create_cameras(sys.argv[1:]), [])
+    from hybrid_depth_ros.nodes.shared.run_node import run_node
+    run_node('benchmark_cameras', lambda: create_cameras(sys.argv[1:]), [])

@@ -15,16 +15,16 @@ from hybrid_depth_ros.calibration import camera_of
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
-from hybrid_depth_ros.nodes.shared.header_checks import frame_trouble
+from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning
 from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_message,
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare
-from hybrid_depth_ros.nodes.shared.run_node import run
-from hybrid_depth_ros.nodes.shared.subscription import publisher_overrides
-from hybrid_depth_ros.nodes.shared.transforms import publish_static
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.run_node import run_node
+from hybrid_depth_ros.nodes.shared.subscription import publisher_qos_overrides
+from hybrid_depth_ros.nodes.shared.transforms import publish_static_transform
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
@@ -69,9 +69,9 @@ class CameraNode(RefusalMessages, Node):
     def __init__(self, **options):
         super().__init__('camera_node', **options)
         self.exit_status = None
-        values = declare(self, SETTINGS)
+        values = declare_parameters(self, SETTINGS)
         self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
-        if trouble := frame_trouble(Header(frame_id=self._frame_id)):
+        if trouble := frame_id_warning(Header(frame_id=self._frame_id)):
             self.get_logger().warning(trouble.replace("in the camera's driver", 'by frame_id:=…'))
         self._calibration_file, self._fits = values['calibration'], {}
         self._calibration = (camera_info_from_yaml(values['calibration'])
@@ -80,7 +80,7 @@ class CameraNode(RefusalMessages, Node):
             values['source'], width=values['width'], height=values['height'],
             horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
             loop=values['loop'], as_stored=self._calibration is not None)
-        overrides = publisher_overrides()
+        overrides = publisher_qos_overrides()
         self._outputs = (
             self._info_publisher, self._image_publisher, self._truth_publisher,
             self._scan_publisher) = tuple(
@@ -91,7 +91,7 @@ class CameraNode(RefusalMessages, Node):
                 (CameraInfo, 'camera_info', False), (Image, 'image_raw', False),
                 (Image, 'depth_ground_truth', True), (LaserScan, 'scan', True)))
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
-        self._transform = self._scan_publisher and publish_static(
+        self._transform = self._scan_publisher and publish_static_transform(
             self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
         self._name, self._asked_rate = without_password(values['source']), values['rate']
         self._told = None  # troubles of a camera since its last frame; None: none came yet
@@ -195,7 +195,7 @@ class CameraNode(RefusalMessages, Node):
 
 def main(args=None):
     """Run the node until its source ends; returns the exit status."""
-    return run('camera_node', CameraNode, args)
+    return run_node('camera_node', CameraNode, args)
 
 
 if __name__ == '__main__':

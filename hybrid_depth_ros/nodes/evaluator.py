@@ -17,9 +17,9 @@ from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_writable, expand_user, result_file
 from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare
-from hybrid_depth_ros.nodes.shared.run_node import run
-from hybrid_depth_ros.nodes.shared.subscription import Listener, beside
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.run_node import run_node
+from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription, transport_topic
 from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.stamps import stamp_of
@@ -46,16 +46,17 @@ class EvaluatorNode(RefusalMessages, Node):
 
     def __init__(self, **options):
         super().__init__('evaluator_node', **options)
-        values = declare(self, SETTINGS)
+        values = declare_parameters(self, SETTINGS)
         self._json = values['json'] and expand_user(values['json'])
         if self._json:
             check_writable(self._json)
         self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
         self._pairing = StampPairing(round(values['slop'] * 1e6))
         self._inputs = [
-            (Listener(self, Image, topic, partial(self._take, side), QUEUE),
-             Listener(self, CompressedImage, beside(self, topic, 'compressedDepth'),
-                      partial(self._take, side), QUEUE))
+            (AdaptiveSubscription(self, Image, topic, partial(self._take, side), QUEUE),
+             AdaptiveSubscription(
+                 self, CompressedImage, transport_topic(self, topic, 'compressedDepth'),
+                 partial(self._take, side), QUEUE))
             for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
         self._topics = [raw.topic for raw, _ in self._inputs]
         self._told = set()
@@ -155,7 +156,7 @@ class EvaluatorNode(RefusalMessages, Node):
 
 def main(args=None):
     """Run the node until it is told to stop; returns the exit status."""
-    return run('evaluator_node', EvaluatorNode, args)
+    return run_node('evaluator_node', EvaluatorNode, args)
 
 
 if __name__ == '__main__':

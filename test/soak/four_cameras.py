@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from hybrid_depth_ros.benchmark.node import create_cameras, usage
-from hybrid_depth_ros.nodes.shared.run_node import run
+from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.stamps import header_stamp
 
 NAMES = ('front', 'rear', 'left', 'right')
@@ -61,7 +61,7 @@ def main():
     parser.add_argument('--camera', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.camera:
-        run('camera', lambda: create_cameras([args.camera], args.rate), [])
+        run_node('camera', lambda: create_cameras([args.camera], args.rate), [])
         return
     rclpy.init()
     node = rclpy.create_node('four_cameras')

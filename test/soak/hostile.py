@@ -15,7 +15,7 @@ from ground import arguments
 # isort: split
 from test_hostile import Victim, fuzz, held_megabytes
 
-from hybrid_depth_ros.nodes.shared.run_node import prepare
+from hybrid_depth_ros.nodes.shared.run_node import prepare_process
 
 ROUND = 500
 MOST_GROWTH = 150.0  # MB: what the largest picture that is let in, 2²⁵ pixels, takes once
@@ -68,7 +68,7 @@ def main():
     # libpng and libjpeg complain there of every picture; Python keeps the real one
     sys.stderr = os.fdopen(os.dup(2), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    prepare()  # memory is given back as the node gives it
+    prepare_process()  # memory is given back as the node gives it
     rounds = [attack(transport, args.messages // 2, 30 * args.minutes, args.seed)
               for transport in ('raw', 'compressed')]
     sent, growth = sum(count for count, _ in rounds), max(growth for _, growth in rounds)

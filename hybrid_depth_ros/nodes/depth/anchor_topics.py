@@ -10,7 +10,7 @@ from hybrid_depth_ros.anchors.anchoring import Anchoring, View
 from hybrid_depth_ros.geometry import POINT
 from hybrid_depth_ros.image_files import colour_residuals
 from hybrid_depth_ros.nodes.depth.settings import anchor_settings, check_anchors
-from hybrid_depth_ros.nodes.shared.subscription import Listener
+from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 from hybrid_depth_ros.stamps import stamp_of
 
 MESSAGES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
@@ -31,8 +31,9 @@ class AnchorTopics:
         self._transforms, self._complain = transforms, complain
         self._anchoring = Anchoring(names, poses, transforms.pose)
         self.listeners = {
-            name: Listener(node, MESSAGES[source.kind], f'{prefix}anchors/{name}',
-                           lambda message, name=name: self._anchoring.take(name, message), KEPT)
+            name: AdaptiveSubscription(
+                node, MESSAGES[source.kind], f'{prefix}anchors/{name}',
+                lambda message, name=name: self._anchoring.take(name, message), KEPT)
             for name, source in self._anchoring.sources.items() if source.kind in MESSAGES}
         if any(source.pose is None and source.kind != 'floor'
                for source in self._anchoring.sources.values()) or (

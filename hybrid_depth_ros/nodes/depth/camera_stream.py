@@ -14,23 +14,27 @@ from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
-from hybrid_depth_ros.nodes.shared.header_checks import clock_trouble, frame_trouble
+from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_message,
     cloud_message,
     depth_to_image,
     image_to_rgb,
 )
-from hybrid_depth_ros.nodes.shared.subscription import Listener, beside, publisher_overrides
+from hybrid_depth_ros.nodes.shared.subscription import (
+    AdaptiveSubscription,
+    publisher_qos_overrides,
+    transport_topic,
+)
 from hybrid_depth_ros.stamps import stamp_of
 
-COMPLAINT_INTERVAL = 5.0  # seconds between two messages about the same trouble
-COMPLAINT_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte
-PATIENCE = 0.02  # seconds that an image waits for the camera_info of its own stamp
-SILENCE = 2.0  # seconds without an image that /diagnostics warns about
+WARNING_INTERVAL = 5.0  # seconds between two messages about the same trouble
+WARNING_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte
+CAMERA_INFO_WAIT = 0.02  # seconds that an image waits for the camera_info of its own stamp
+IMAGE_TIMEOUT = 2.0  # seconds without an image that /diagnostics warns about
 
 
-class Frame(NamedTuple):
+class InputFrame(NamedTuple):
     """An image that is ready for the network. rgb: uint8 H×W×3, undistorted."""
 
     header: object
@@ -39,7 +43,7 @@ class Frame(NamedTuple):
     rectification: Rectification | None
 
 
-class DepthCamera:
+class CameraStream:
     """Topics of one camera; ``image`` and the others stand in the namespace `name`, if any.
 
     ``snapshot`` is None, or called with a frame, its depth and its cloud as soon as there is one.
@@ -52,7 +56,7 @@ class DepthCamera:
         prefix = f'{name}/' if name else ''
         # Reliable, as RViz asks for by default; best-effort listeners match it as well.
         # (A profile for each: rclpy writes a topic's overrides into it.)
-        overrides = publisher_overrides()
+        overrides = publisher_qos_overrides()
         (self._depth_publisher, self._info_publisher, self._cloud_publisher,
          self._anchors_publisher) = (
             node.create_publisher(kind, prefix + topic, QoSProfile(depth=2),
@@ -66,10 +70,12 @@ class DepthCamera:
         self._info_topic = node.resolve_topic_name(prefix + 'camera_info')
         self._raw = settings['image_transport'] == 'raw'
         self._inputs = [
-            Listener(node, Image, prefix + 'image', self._take_image) if self._raw else
-            Listener(node, CompressedImage, beside(node, prefix + 'image', 'compressed'),
-                     self._take_image),
-            Listener(node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)]
+            AdaptiveSubscription(node, Image, prefix + 'image', self._take_image) if self._raw else
+            AdaptiveSubscription(
+                node, CompressedImage, transport_topic(node, prefix + 'image', 'compressed'),
+                self._take_image),
+            AdaptiveSubscription(
+                node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
         self._calibrations = Calibrations(live=True)
         self._complaints = {}
@@ -152,7 +158,7 @@ class DepthCamera:
             return None
         if rectification:
             rgb = rectification.apply(rgb)
-        return Frame(message.header, rgb, intrinsics, rectification)
+        return InputFrame(message.header, rgb, intrinsics, rectification)
 
     def anchor(self, frame, depth, settings, relative=False):
         """Depth of one frame, corrected by its anchors; as it was where that fails.
@@ -170,7 +176,7 @@ class DepthCamera:
             if relative:
                 self.skip(error)
                 return None
-            self._complain('anchors', f'anchors are not used: {reason(error)}'[:COMPLAINT_LENGTH])
+            self._complain('anchors', f'anchors are not used: {reason(error)}'[:WARNING_LENGTH])
             return depth
 
     def publish_relative(self, frame, relative):
@@ -206,7 +212,7 @@ class DepthCamera:
 
     def skip(self, error):
         """Say why a frame had no depth."""
-        self._failure = f'frame skipped: {reason(error)}'[:COMPLAINT_LENGTH]
+        self._failure = f'frame skipped: {reason(error)}'[:WARNING_LENGTH]
         self._complain(type(error).__name__, self._failure)
 
     def _camera_of(self, header, rgb, settings):
@@ -214,7 +220,8 @@ class DepthCamera:
         stamp, (height, width) = stamp_of(header), rgb.shape[:2]
         with self._arrived:
             if self._in_step:  # drivers send the image first: its camera_info is on its way
-                self._arrived.wait_for(lambda: self._calibrations.newest() >= stamp, PATIENCE)
+                self._arrived.wait_for(
+                    lambda: self._calibrations.newest() >= stamp, CAMERA_INFO_WAIT)
             self._in_step = self._calibrations.newest() == stamp
         rectified = says_rectified(self.topic)
         rectify = settings['rectify'] == 'always' or (
@@ -223,7 +230,7 @@ class DepthCamera:
         try:
             camera = self._calibrations.at(stamp, width, height, rectify, rectified)
         except ValueError as error:
-            trouble = f'camera_info will not do: {error}'[:COMPLAINT_LENGTH - 100]
+            trouble = f'camera_info will not do: {error}'[:WARNING_LENGTH - 100]
         self._info_trouble = '' if camera else trouble
         if camera:
             if camera.note:
@@ -242,16 +249,16 @@ class DepthCamera:
     def _look_at(self, header):
         """Note what is wrong with a frame's header, or how long the frame took."""
         now = self._node.get_clock().now().nanoseconds
-        clock = clock_trouble(header, now)
+        clock = stamp_warning(header, now)
         if not clock:
             self._latencies.append((now - stamp_of(header)) / 1e9)
-        self._header_trouble = clock or frame_trouble(header)
+        self._header_trouble = clock or frame_id_warning(header)
         if self._header_trouble:
             self._complain('clock' if clock else 'frame', self._header_trouble, every=60)
 
     # --- what people see --------------------------------------------------------------
 
-    def _complain(self, about, text, every=COMPLAINT_INTERVAL):
+    def _complain(self, about, text, every=WARNING_INTERVAL):
         """Log a warning, but not about the same trouble again within so many seconds."""
         now = time.monotonic()
         if not self._node.context.ok():
@@ -265,7 +272,7 @@ class DepthCamera:
         if not self._inputs[0].subscription:
             return DiagnosticStatus.OK, 'nobody listens'
         silent = time.monotonic() - self._heard
-        if silent > SILENCE:
+        if silent > IMAGE_TIMEOUT:
             text = f'no image on {self.topic} for {silent:.0f} s: ' + (
                 'see whether its camera runs' if self._node.count_publishers(self.topic) else
                 'nobody publishes it; start the camera, or remap image to its topic')

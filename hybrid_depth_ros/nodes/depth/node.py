@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.files import expand_user
-from hybrid_depth_ros.nodes.depth.camera_stream import DepthCamera
+from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream
 from hybrid_depth_ros.nodes.depth.settings import (
     NETWORK_SETTINGS,
     SETTINGS,
@@ -26,9 +26,9 @@ from hybrid_depth_ros.nodes.depth.settings import (
     gives_metres,
 )
 from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare
-from hybrid_depth_ros.nodes.shared.run_node import PATIENCE, run
-from hybrid_depth_ros.nodes.shared.transforms import Transforms
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
+from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
+from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.predictor import DepthPredictor, free_memory
 
 MEMORY_PAUSE = 60.0  # seconds until a batch is tried again that memory was too small for
@@ -60,7 +60,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     def __init__(self, predictor=None, **options):
         super().__init__('depth_node', **options)
-        self._settings = declare(self, SETTINGS)
+        self._settings = declare_parameters(self, SETTINGS)
         check_cameras(self._settings['cameras'])
         check_ranges(self._settings)
         check_anchors(self._settings)
@@ -70,10 +70,10 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
         self._arrived = threading.Condition()
         self._worker, self._closing, self._snapshot = None, False, None
-        self._transforms = Transforms(self)
+        self._transforms = TransformLookup(self)
         self._transforms.fixed_frame = self._settings['fixed_frame']
         self._cameras = [
-            DepthCamera(self, name, self._settings, self._arrived, self._transforms)
+            CameraStream(self, name, self._settings, self._arrived, self._transforms)
             for name in self._settings['cameras']]
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # a group of its own: while it waits for frames, the others must go on
@@ -160,7 +160,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self):
-        self._stop(PATIENCE)  # a large network may be at work for long
+        self._stop(SHUTDOWN_TIMEOUT)  # a large network may be at work for long
         super().destroy_node()
 
     # --- parameters -------------------------------------------------------------------
@@ -278,8 +278,8 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if self._sent:
             self._sent.result()  # one batch waits at most
         self._sent = self._sender.submit(
-            self._send, DepthCamera.publish_cloud, frames, depths, settings)
-        self._send(DepthCamera.publish_depth, frames, depths, settings)
+            self._send, CameraStream.publish_cloud, frames, depths, settings)
+        self._send(CameraStream.publish_depth, frames, depths, settings)
 
     def _send(self, publish, frames, depths, settings):
         for (camera, frame), depth in zip(frames, depths):
@@ -334,4 +334,4 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
 def main(args=None, predictor=None):
     """Run the node until it is told to stop; returns the exit status."""
-    return run('depth_node', lambda: DepthNode(predictor), args)
+    return run_node('depth_node', lambda: DepthNode(predictor), args)

@@ -7,7 +7,7 @@ CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long
 EPOCH = 1_000_000_000  # seconds: no clock that was ever set shows less (2001)
 
 
-def clock_trouble(header, now):
+def stamp_warning(header, now):
     """Which clock a stamp must be of, and the mend; empty where it can be this node's.
 
     now: this node's clock, ns.
@@ -32,7 +32,7 @@ def clock_trouble(header, now):
             'play the recording with --clock and set use_sim_time')
 
 
-def frame_trouble(header):
+def frame_id_warning(header):
     """Why RViz and tf2 will not find a header's frame; empty where they can."""
     if not header.frame_id:
         return ("frame_id is empty, RViz drops the cloud: set it in the camera's driver")

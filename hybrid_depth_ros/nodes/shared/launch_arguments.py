@@ -19,7 +19,7 @@ from hybrid_depth_ros.poses import read_pose
 
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
-COMMON = (  # arguments of every launch file: name, default, what it is for
+COMMON_ARGUMENTS = (  # arguments of every launch file: name, default, what it is for
     ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
      'between; empty: as in params_file'),
     ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
@@ -59,12 +59,12 @@ def depth_parameters(given):
                 raise RuntimeError(f'{name} is {text!r}, which is no list in YAML') from None
             except ValueError as error:
                 raise RuntimeError(str(error)) from None
-    parameters.update({name: number(given, name) for name in (
+    parameters.update({name: parse_number(given, name) for name in (
         'camera_height', 'camera_pitch', 'camera_roll') if given[name]})
     return parameters
 
 
-def number(given, name, wanted='a number'):
+def parse_number(given, name, wanted='a number'):
     """The value of an argument; RuntimeError where it is no number."""
     try:
         return float(given[name])
@@ -93,7 +93,7 @@ def depth_topics(given, image):
             *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
 
 
-def as_typed(value):
+def text_parameter(value):
     """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508).
 
     RuntimeError for 1e5, y and the like: launch writes them without quotes, and ROS reads no text.
@@ -108,10 +108,10 @@ def as_typed(value):
     return value
 
 
-def description(arguments, start):
+def launch_description(arguments, start):
     """The LaunchDescription of a launch file.
 
-    arguments: as ``COMMON``. start: from the values by name, texts but
+    arguments: as ``COMMON_ARGUMENTS``. start: from the values by name, texts but
     for the bool use_sim_time, to what is launched; RuntimeError where they will not do.
     """
     def perform(context):
@@ -129,9 +129,9 @@ def description(arguments, start):
         OpaqueFunction(function=perform)])
 
 
-def node(given, executable, parameters=(), package=PACKAGE, **options):
+def package_node(given, executable, parameters=(), package=PACKAGE, **options):
     """A node with the parameters of params_file, and these on top."""
-    own = {name: as_typed(value) for name, value in dict(parameters).items()}
+    own = {name: text_parameter(value) for name, value in dict(parameters).items()}
     return Node(package=package, executable=executable,
                 parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
                 ros_arguments=['--log-level', given['log_level']], **options)
@@ -139,5 +139,5 @@ def node(given, executable, parameters=(), package=PACKAGE, **options):
 
 def depth_node(given, parameters=(), **options):
     """The depth node, started again where it dies."""
-    return node(given, 'depth_node', {**depth_parameters(given), **dict(parameters)}, respawn=True,
-                respawn_delay=2.0, **options)
+    return package_node(given, 'depth_node', {**depth_parameters(given), **dict(parameters)},
+                        respawn=True, respawn_delay=2.0, **options)

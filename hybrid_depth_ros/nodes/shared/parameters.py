@@ -12,7 +12,7 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import ParameterException
 
 
-def as_yaml(text):
+def yaml_quoted(text):
     """A text as ROS takes it for a parameter's value on a command line, which it reads as YAML.
 
     ``no``, ``{a}.avi`` and ``Teil: 1.avi`` stay texts (launch#508).
@@ -108,7 +108,7 @@ def _typed(name, argv):
     return typed
 
 
-def declare(node, settings, argv=None):
+def declare_parameters(node, settings, argv=None):
     """Declare the settings on a node; returns their values by name.
 
     Raises ValueError, naming the parameter and what it may be, for a start value of the

@@ -20,7 +20,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from hybrid_depth_ros.errors import explain, print_anything, printable
 from hybrid_depth_ros.interrupts import exit_at_once, is_node_process
 
-PATIENCE = 2.0  # seconds that what a node does may go on for once it was told to end
+SHUTDOWN_TIMEOUT = 2.0  # seconds that what a node does may go on for once it was told to end
 FAST_DDS_PROFILE = Path(__file__).parents[2] / 'data' / 'fastdds.xml'
 # What a user may have set instead; the first two name a file of profiles, by Fast DDS's version.
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE',
@@ -37,7 +37,7 @@ def fast_dds_environment():
     return dict.fromkeys(FAST_DDS_CHOICES[:2], str(FAST_DDS_PROFILE))
 
 
-def prepare():
+def prepare_process():
     """What must be done before rclpy.init."""
     os.environ.update(fast_dds_environment())
     # a frame's arrays are kept, not mapped anew each time: docs/speed.md
@@ -107,7 +107,7 @@ class _Asked:
             raise KeyboardInterrupt
 
     def _lose_patience(self):
-        time.sleep(PATIENCE)
+        time.sleep(SHUTDOWN_TIMEOUT)
         if self.phase == 'start':
             exit_at_once()
         self._impatient = True
@@ -127,7 +127,7 @@ def _end_at_once(status):
     atexit.register(end)  # the last to be registered is called first
 
 
-def run(name, create, args=None):
+def run_node(name, create, args=None):
     """Spin the node that `create` makes until it is told to stop; returns the exit status.
 
     A node may end by itself: by an ``exit_status`` other than None. What `create` raises as
@@ -137,7 +137,7 @@ def run(name, create, args=None):
     print_anything()
     # rclpy's, of a node that was told to end while it was being made
     warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
-    prepare()
+    prepare_process()
     asked = _Asked()
     args = list(sys.argv if args is None else args)
     for argument in args:

@@ -12,16 +12,16 @@ _CHOICES = {
     'reliability': {'auto': None, 'reliable': _RELIABLE, 'best_effort': _BEST_EFFORT},
     'durability': {'auto': None, 'transient_local': _LATCHED, 'volatile': _VOLATILE},
 }
-REMEMBERED = 64  # messages that would be known again
+DUPLICATE_MEMORY = 64  # messages that would be known again
 
 
-def publisher_overrides():
+def publisher_qos_overrides():
     """The QoS overrides that a publisher takes, durability among them: rclpy's own lack it."""
     return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH,
                                  QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY))
 
 
-def beside(node, topic, transport):
+def transport_topic(node, topic, transport):
     """The name that an image topic's compressed form is subscribed by: beside it, or remapped
     itself. transport: image_transport's, as ``compressed``."""
     name = f'{topic}/{transport}'
@@ -29,7 +29,7 @@ def beside(node, topic, transport):
     return name if remapped else f'{node.resolve_topic_name(topic)}/{transport}'
 
 
-class Listener:
+class AdaptiveSubscription:
     """A topic, subscribed while :meth:`follow` is told so.
 
     Best effort would match every publisher but loses large images on the way; reliable does not
@@ -49,7 +49,7 @@ class Listener:
         self._depth, self._raw = depth, raw
         self._reliability, self._durability = map(self._override, _CHOICES)
         self._subscriptions = {}  # (reliability, durability) → subscription
-        self._taken = deque(maxlen=REMEMBERED)
+        self._taken = deque(maxlen=DUPLICATE_MEMORY)
 
     def _override(self, policy):
         choices = _CHOICES[policy]

@@ -8,7 +8,7 @@ from rclpy.time import Time
 from hybrid_depth_ros.poses import pose_from_quaternion, quaternion_from_pose
 
 
-def publish_static(node, parent, child, pose):
+def publish_static_transform(node, parent, child, pose):
     """Send the 4×4 pose of a frame in its parent on /tf_static; returns what must be kept, or None
     where tf2_ros is not installed."""
     try:
@@ -25,7 +25,7 @@ def publish_static(node, parent, child, pose):
     return broadcaster
 
 
-class Transforms:
+class TransformLookup:
     """Listens to /tf and /tf_static as soon as a pose is asked for the first time.
 
     ``fixed_frame``: what stays while the robot moves, ``odom``; empty: nothing is taken to move.

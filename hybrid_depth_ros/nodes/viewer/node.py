@@ -13,9 +13,9 @@ from hybrid_depth_ros.encodings import cloud_array, image_to_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.image_files import colour_depth, depth_range, draw_anchors
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare
-from hybrid_depth_ros.nodes.shared.run_node import run
-from hybrid_depth_ros.nodes.shared.subscription import Listener
+from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.run_node import run_node
+from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 from hybrid_depth_ros.nodes.viewer.page import Page, is_loopback
 from hybrid_depth_ros.stamps import stamp_of
 
@@ -62,7 +62,8 @@ class _Topic:
     """A topic, listened to while the page is open; keeps the newest message, still packed."""
 
     def __init__(self, node, kind, name):
-        self._kind, self._listener = kind, Listener(node, kind, name, self._take, raw=True)
+        self._kind = kind
+        self._listener = AdaptiveSubscription(node, kind, name, self._take, raw=True)
         self.name = self._listener.topic
         self._newest, self._arrivals = None, deque(maxlen=1000)
 
@@ -101,7 +102,7 @@ class ViewerNode(RefusalMessages, Node):
 
     def __init__(self, **options):
         super().__init__('viewer_node', **options)
-        settings = declare(self, SETTINGS)
+        settings = declare_parameters(self, SETTINGS)
         self._max_points = settings['max_points']
         self.page = Page(settings['host'], settings['port'])
         self._topics = self._image, self._depth, self._cloud = [
@@ -183,4 +184,4 @@ class ViewerNode(RefusalMessages, Node):
 
 def main(args=None):
     """Run the node until it is told to stop; returns the exit status."""
-    return run('viewer_node', ViewerNode, args)
+    return run_node('viewer_node', ViewerNode, args)
