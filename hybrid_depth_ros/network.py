@@ -27,6 +27,9 @@ ENCODERS = {
 }
 
 
+USUAL_LOG_SIGMA = -2.0  # a relative standard deviation of 0.14: what an untrained head says
+
+
 class Unpooling(nn.Module):
     """Double the resolution by four interleaved convolutions (Laina et al., figure 3).
 
@@ -175,6 +178,36 @@ class Lateral(nn.Conv2d):
                 + F.conv2d(skip, self.weight[:, :count]))
 
 
+class UncertaintyHead(nn.Module):
+    """How far depth may be off: log of the standard deviation / depth, from the decoder's features.
+
+    It sees the features at an eighth and a quarter of the image's size, and the mean of the
+    encoder's over the whole image, as an image of an unusual scale is uncertain as a whole.
+
+    Args:
+        whole, eighth, quarter: channels of the three.
+    """
+
+    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 16):
+        super().__init__()
+        self.whole = nn.Conv2d(whole, hidden, 1)
+        self.eighth = nn.Conv2d(eighth, hidden, 1)
+        self.quarter = nn.Conv2d(quarter, hidden, 3, padding=1)
+        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, 1, 1)
+        for tensor, value in zip(self.last.parameters(), (0.0, USUAL_LOG_SIGMA)):
+            nn.init.constant_(tensor, value)
+
+    def forward(self, whole: torch.Tensor, eighth: torch.Tensor,
+                quarter: torch.Tensor) -> torch.Tensor:
+        """Features (N, channels, H/32, W/32), (…, H/8, W/8), (…, H/4, W/4) → (N, 1, H/2, W/2)."""
+        x = self.quarter(quarter) + F.interpolate(
+            self.eighth(eighth), scale_factor=2.0, mode='bilinear') + self.whole(
+            whole.mean((2, 3), keepdim=True))
+        x = self.last(F.relu(self.mix(F.relu(x))))
+        return F.interpolate(x, scale_factor=2.0, mode='bilinear')
+
+
 class HybridDepthNet(nn.Module):
     """RGB to metric depth, fully convolutional.
 
@@ -189,12 +222,14 @@ class HybridDepthNet(nn.Module):
         lateral: False leaves the lateral connections out, which is the network of Laina et
             al., the paper's baseline (Table 1).
         dropout: probability of the dropout before the last convolution.
+        uncertainty: estimate the standard deviation of depth too: a second channel, the natural
+            logarithm of the standard deviation / depth. Depth is the same with and without.
 
     Raises:
         ValueError: the encoder is unknown.
     """
 
-    def __init__(self, encoder='resnet50', lateral=True, dropout=0.5):
+    def __init__(self, encoder='resnet50', lateral=True, dropout=0.5, uncertainty=False):
         super().__init__()
         if encoder not in ENCODERS:
             raise ValueError(f'unknown encoder {encoder!r}: choose one of {", ".join(ENCODERS)}')
@@ -212,16 +247,24 @@ class HybridDepthNet(nn.Module):
             for skip, narrow in zip(channels[-2::-1], widths[1:])) if lateral else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.uncertainty = UncertaintyHead(widths[0], widths[2], widths[3]) if uncertainty else None
         self.register_load_state_dict_pre_hook(_rename_published)
 
     def forward(self, x):
         *skips, x = self.encoder(x)
         x = self.reduction_bn(self.reduction(x))
+        features = [x]
         for i, up_projection in enumerate(self.up_projections):
             x = up_projection(x)
             if self.laterals is not None:
                 x = self.laterals[i](skips[-1 - i], x)
-        return F.relu(self.head(self.dropout(x)))
+            features.append(x)
+        depth = F.relu(self.head(self.dropout(x)))
+        if self.uncertainty is None:
+            return depth
+        # detached, so that depth does not pay for it
+        whole, _, eighth, quarter, _ = (one.detach() for one in features)
+        return torch.cat((depth, self.uncertainty(whole, eighth, quarter)), dim=1)
 
     def fuse(self):
         """Run each up-projection's unpoolings as one convolution, and lateral connections without
@@ -254,6 +297,8 @@ class HybridDepthNet(nn.Module):
 
 class FromPixels(nn.Module):
     """A network from uint8 N×H×W×3 pixels, H and W multiples of 32, to float32 N×H/2×W/2 metres.
+
+    With an uncertainty head it gives N×2×H/2×W/2, the network's two channels.
     """
 
     def __init__(self, network):
@@ -264,7 +309,8 @@ class FromPixels(nn.Module):
 
     def forward(self, pixels):
         batch = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std  # still lies as the pixels do
-        return self.network(batch)[:, 0].float()
+        output = self.network(batch).float()
+        return output if output.shape[1] == 2 else output[:, 0]
 
 
 # The published state dict names each unpooling twice (531 tensors, 435 of them distinct).

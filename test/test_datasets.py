@@ -685,6 +685,25 @@ def test_a_move_that_shows_too_little_becomes_shorter():
     assert set(np.unique(depth)) <= {0, np.float32(2)} and (depth > 0).mean() > 0.75
 
 
+def test_nearer_views_are_nearer_and_no_nearer_than_they_may(frames, tmp_path):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    rgb = cv2.resize(rgb, (640, 480), interpolation=cv2.INTER_CUBIC)
+    folder = tmp_path / 'wall'
+    folder.mkdir()
+    for i, metres in enumerate((0.5, 2.0)):
+        cv2.imwrite(str(folder / f'rgb_{i:05d}.png'), rgb)
+        cv2.imwrite(str(folder / f'sync_depth_{i:05d}.png'),
+                    np.full((480, 640), 1000 * metres + 1, np.uint16)
+                    - np.uint16(2) * (np.arange(640) > 320))  # half of it is the nearer
+    views = open_dataset(f'nearer:{folder}')
+    assert len(views) == 6 and source_name(views.name(5)) == open_dataset(folder).name(1)
+    for i in range(6):
+        near = views.read(i)[1]
+        true = (0.5, 2.0)[i // 3]
+        assert max(0.34, true / 2.5) < np.median(near[near > 0]) < true / 1.25, i
+
+
 def test_moved_views_belong_to_their_pairs(frames, tmp_path):
     write_sync(tmp_path / 'nyu', frames, first=7)
     data, views = (open_dataset(f'{kind}{tmp_path / "nyu"}') for kind in ('', 'moved:'))

@@ -121,7 +121,7 @@ def take_step(config, team, state, runner, batch, asked):
     valid = target > 0
     with make_autocast(config, team.device):
         predicted = runner(inputs)
-    predicted = predicted.to(state.kind)
+    predicted = predicted[:, :1].to(state.kind)  # without log σ, which train.uncertainty teaches
     loss = total_loss(config, predicted, target, valid)
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25

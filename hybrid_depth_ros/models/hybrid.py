@@ -1,9 +1,12 @@
 """This package's own networks: pictures 352 pixels wide, or the paper's crop of them."""
 
+from __future__ import annotations
+
 from functools import cached_property
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.files import file_digest
 from hybrid_depth_ros.models.base import NYU, Model, NetworkInput
@@ -18,6 +21,7 @@ CROP_WIDTH, CROP_HEIGHT = 320, 256
 # A very tall image is shrunk to this height, not to the network's width.
 MAX_HEIGHT = 3 * NETWORK_HEIGHT
 FITS = ('full', 'paper')
+MOST_LOG_SIGMA = 3.0    # an estimate above that is no number to compute with
 INT8 = '-int8.zip'      # weights.safetensors has its quantised graph in weights-int8.zip
 
 
@@ -68,10 +72,32 @@ def shrink(image, width, height):
                       interpolation=cv2.INTER_AREA if times > 1 else cv2.INTER_LINEAR)
 
 
-class _FullView(NetworkInput):
-    """The whole image at the network's width: what goes in, and how depth comes back."""
+class _HybridInput(NetworkInput):
+    """What the two fits share: depth is the output, or its first channel beside that of log σ."""
 
     focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
+
+    def restore(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self._enlarged(_depth(output) * np.float32(self.correction), sharpen=True)
+
+    def restore_sigma(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        if output.ndim == 2:
+            return None
+        share = np.exp(np.minimum(output[1], np.float32(MOST_LOG_SIGMA)))
+        return self._enlarged(output[0] * share * np.float32(self.correction), sharpen=False)
+
+    def _enlarged(self, small: npt.NDArray[np.float32], sharpen: bool) -> npt.NDArray[np.float32]:
+        """An array of the output's size in that of the image."""
+        raise NotImplementedError
+
+
+def _depth(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """float32 h×w of an output h×w, or 2×h×w of depth and log σ."""
+    return output if output.ndim == 2 else output[0]
+
+
+class _FullView(_HybridInput):
+    """The whole image at the network's width: what goes in, and how depth comes back."""
 
     def __init__(self, image):
         self.height, self.width = image.shape[:2]
@@ -83,16 +109,14 @@ class _FullView(NetworkInput):
         self.pixels = cv2.copyMakeBorder(small, 0, -self.seen_height % 32, 0,
                                          -self.seen_width % 32, cv2.BORDER_REPLICATE)
 
-    def restore(self, output):
-        seen = output[:self.seen_height // 2, :self.seen_width // 2]
-        return upsample(seen * np.float32(self.correction), self.width, self.height, self.guide,
-                       self.pixels[:self.seen_height, :self.seen_width])
+    def _enlarged(self, small: npt.NDArray[np.float32], sharpen: bool) -> npt.NDArray[np.float32]:
+        seen = small[:self.seen_height // 2, :self.seen_width // 2]
+        return upsample(seen, self.width, self.height, self.guide if sharpen else None,
+                        self.pixels[:self.seen_height, :self.seen_width])
 
 
-class _PaperView(NetworkInput):
+class _PaperView(_HybridInput):
     """The paper's centre crop: what goes in, and how depth comes back."""
-
-    focal = NYU_FX_PER_WIDTH * NETWORK_WIDTH
 
     def __init__(self, image):
         self.height, self.width = image.shape[:2]
@@ -106,17 +130,17 @@ class _PaperView(NetworkInput):
                        NETWORK_WIDTH, NETWORK_HEIGHT)
         self.pixels = centre(small, CROP_WIDTH, CROP_HEIGHT)
 
-    def restore(self, output):
+    def _enlarged(self, small: npt.NDArray[np.float32], sharpen: bool) -> npt.NDArray[np.float32]:
         # even, so that the crop's margins are the same on both sides: 582×466 of 640×480
         width = 2 * round(self.seen_width * CROP_WIDTH / NETWORK_WIDTH / 2)
         height = 2 * round(self.seen_height * CROP_HEIGHT / NETWORK_HEIGHT / 2)
         width, height = (min(max(1, size), limit) for size, limit in
                          ((width, self.seen_width), (height, self.seen_height)))
-        depth = np.full((self.height, self.width), np.nan, np.float32)
-        guide = None if self.guide is None else centre(self.guide, width, height)
-        centre(depth, width, height)[:] = upsample(output * np.float32(self.correction),
-                                                  width, height, guide, self.pixels)
-        return depth
+        enlarged = np.full((self.height, self.width), np.nan, np.float32)
+        guide = (None if self.guide is None or not sharpen else
+                 centre(self.guide, width, height))
+        centre(enlarged, width, height)[:] = upsample(small, width, height, guide, self.pixels)
+        return enlarged
 
 
 def centre(image, width, height):

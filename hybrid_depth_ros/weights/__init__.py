@@ -212,7 +212,9 @@ def _build(tensors, metadata):
     encoder = metadata.get('encoder') or (
         'resnet50' if is_published(tensors) else _guess_encoder(tensors))
     with torch.device('meta'):  # no time lost on values that are replaced at once
-        network = HybridDepthNet(encoder, lateral == 'true')
+        network = HybridDepthNet(
+            encoder, lateral == 'true',
+            uncertainty=any(name.startswith('uncertainty.') for name in tensors))
         if any('.unpool_fused.' in name for name in tensors):
             network.fuse()
     try:

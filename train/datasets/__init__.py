@@ -12,8 +12,8 @@ from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
 from train.datasets.nyu_raw import RawScenes
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.datasets.rendered_rooms import INDEX, RenderedRooms
+from train.datasets.reprojected_views import NEARER, NearerViews, ReprojectedViews
 from train.datasets.reprojected_views import PREFIX as MOVED
-from train.datasets.reprojected_views import ReprojectedViews
 
 # Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
@@ -29,9 +29,10 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
     """
     if str(path).startswith(PREFIX):
         return VirtualRooms(str(path))
-    if str(path).startswith(MOVED):
-        return ReprojectedViews(open_dataset(str(path)[len(MOVED):], split, depth_scale=depth_scale,
-                                  image_topic=image_topic, depth_topic=depth_topic))
+    for prefix, views in ((MOVED, ReprojectedViews), (NEARER, NearerViews)):
+        if str(path).startswith(prefix):
+            return views(open_dataset(str(path)[len(prefix):], split, depth_scale=depth_scale,
+                                      image_topic=image_topic, depth_topic=depth_topic))
     path = expand_user(path)
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
@@ -65,4 +66,5 @@ def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, d
         '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
         'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
         'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a list of '
-        'image,depth (.csv, .txt); room:FIRST-LAST; moved:PATH of any of these')
+        'image,depth (.csv, .txt); room:FIRST-LAST; moved:PATH or '
+        'nearer:PATH of any of these')

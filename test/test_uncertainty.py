@@ -1,0 +1,167 @@
+"""How far depth may be off: the head, its files and graphs, what the predictor makes of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid_depth_ros.models.hybrid import HybridModel
+from hybrid_depth_ros.network import USUAL_LOG_SIGMA, HybridDepthNet
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.weights import load_network, save_network
+from train.uncertainty import (
+    WITHIN_ONE,
+    calibrate,
+    calibration_factor,
+    laplace_loss,
+    train_head,
+    with_uncertainty,
+)
+
+
+@pytest.fixture(scope='module')
+def network():
+    """A small network whose head says different things at different places."""
+    torch.manual_seed(0)
+    network = HybridDepthNet('efficientnet_lite0', uncertainty=True).eval()
+    with torch.no_grad():
+        network.head.bias.fill_(2.0)
+        network.uncertainty.last.weight.normal_(0, 0.5)
+    return network
+
+
+@pytest.fixture(scope='module')
+def image():
+    return np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+
+
+def test_depth_is_the_same_with_and_without_the_head(network):
+    plain = HybridDepthNet('efficientnet_lite0').eval()
+    plain.load_state_dict({name: tensor for name, tensor in network.state_dict().items()
+                           if not name.startswith('uncertainty.')})
+    inputs = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        both, depth = network(inputs), plain(inputs)
+    assert both.shape == (1, 2, 32, 48) and depth.shape == (1, 1, 32, 48)
+    torch.testing.assert_close(both[:, :1], depth)
+    assert both[:, 1].std() > 0
+    fresh = with_uncertainty(plain)
+    with torch.no_grad():
+        assert (fresh(inputs)[:, 1] == USUAL_LOG_SIGMA).all()
+        torch.testing.assert_close(fresh(inputs)[:, :1], depth)
+
+
+def test_depth_does_not_pay_for_the_uncertainty(network):
+    network.zero_grad()
+    network(torch.randn(1, 3, 64, 64))[:, 1].sum().backward()
+    taught = {name.split('.')[0] for name, parameter in network.named_parameters()
+              if parameter.grad is not None and parameter.grad.abs().sum() > 0}
+    network.zero_grad()
+    assert taught == {'uncertainty'}
+
+
+def test_weights_keep_the_head_and_older_ones_load_without(network, tmp_path):
+    save_network(network, tmp_path / 'with.safetensors')
+    again = load_network(tmp_path / 'with.safetensors')
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs), network(inputs), rtol=0.02, atol=0.02)
+    save_network(HybridDepthNet('efficientnet_lite0'), tmp_path / 'without.safetensors')
+    assert load_network(tmp_path / 'without.safetensors').uncertainty is None
+
+
+@pytest.mark.parametrize('fit', ['full', 'paper'])
+@pytest.mark.parametrize('runtime', ['torch', 'openvino', 'onnxruntime'])
+def test_the_prediction_has_a_standard_deviation_in_metres(network, image, tmp_path, fit, runtime):
+    path = tmp_path / 'with.safetensors'
+    save_network(network, path)
+    predictor = DepthPredictor(str(path), runtime=runtime, precision='fp32', fit=fit)
+    prediction = predictor.predict(image)
+    known = np.isfinite(prediction.depth)
+    assert prediction.sigma.shape == image.shape[:2] and prediction.sigma.dtype == np.float32
+    assert (np.isfinite(prediction.sigma) == known).all() and (prediction.sigma[known] > 0).all()
+    torch_says = DepthPredictor(str(path), runtime='torch', fit=fit).predict(image)
+    np.testing.assert_allclose(prediction.sigma[known], torch_says.sigma[known], rtol=2e-2)
+    np.testing.assert_allclose(predictor(image)[known], prediction.depth[known], rtol=1e-5)
+    # through a lens of twice the focal length all is twice as far, and may be off by twice as much
+    fx = 160 * 518.858 / 640
+    near, far = (predictor.predict(image, fx=factor * fx) for factor in (1, 2))
+    np.testing.assert_allclose(far.sigma[known], 2 * near.sigma[known], rtol=1e-4)
+
+
+def test_a_network_without_the_head_gives_none(image, tmp_path):
+    save_network(HybridDepthNet('efficientnet_lite0'), tmp_path / 'without.safetensors')
+    assert DepthPredictor(str(tmp_path / 'without.safetensors'),
+                          runtime='torch').predict(image).sigma is None
+
+
+def test_a_wild_estimate_stays_a_number(image):
+    view = HybridModel('', HybridDepthNet('efficientnet_lite0')).view(image)
+    output = np.full((2, view.pixels.shape[0] // 2, view.pixels.shape[1] // 2), 90, np.float32)
+    assert np.isfinite(view.restore_sigma(output)).all()
+
+
+def test_the_likelihood_is_best_where_sigma_is_the_error():
+    depth = torch.full((1, 1, 40, 40), 2.0)
+    torch.manual_seed(1)
+    error = torch.distributions.Laplace(0.0, 0.1).sample(depth.shape)
+    target = depth * (1 + error)
+    target[0, 0, :4] = 0  # unknown
+    losses = [laplace_loss(torch.cat((depth, torch.full_like(depth, log)), 1), target).item()
+              for log in np.log([0.05, 0.1, 0.1414, 0.2, 0.4])]
+    assert np.argmin(losses) == 2
+
+
+def test_the_head_learns_where_errors_are_large():
+    torch.manual_seed(2)
+    network = HybridDepthNet('efficientnet_lite0', uncertainty=True)
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(2.0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()
+              if not name.startswith('uncertainty.')}
+    rng = np.random.default_rng(0)
+
+    def batch():
+        rgb = np.full((2, 64, 64, 3), 128, np.uint8)
+        rgb[1] = rng.integers(0, 255, (64, 64, 3))           # noise: depth is anything there
+        depth = np.full((2, 1, 32, 32), 2.0, np.float32) * (
+            1 + np.array([0.02, 0.5]).reshape(2, 1, 1, 1) * rng.standard_normal((2, 1, 32, 32)))
+        return (torch.from_numpy(rgb), torch.ones(2, 3),
+                torch.from_numpy(depth.clip(0.1).astype(np.float32)), [])
+    train_head(network, [batch() for _ in range(40)], 40, 2e-2)
+    after = network.state_dict()
+    assert all((after[name] == tensor).all() for name, tensor in before.items())
+    from train.data import to_input
+    rgb, gain, *_ = batch()
+    with torch.no_grad():
+        sure, unsure = network.eval()(to_input(rgb, gain))[:, 1].exp().mean((1, 2)).tolist()
+    assert sure < 0.15 < 0.25 < unsure
+
+
+def test_calibration_makes_sigma_honest(tmp_path):
+    rng = np.random.default_rng(0)
+    ratios = [np.abs(rng.standard_normal(20000)) * scale for scale in (1.5, 3.0)]
+    factor = calibration_factor(ratios)
+    assert np.mean([np.mean(one < factor) for one in ratios]) == pytest.approx(WITHIN_ONE, abs=1e-3)
+
+    class Wall:
+        """Images of one depth that the network takes for another."""
+
+        def __len__(self):
+            return 3
+
+        def read(self, i):
+            return np.full((96, 128, 3), 40 * i, np.uint8), np.full((96, 128), 3.0, np.float32)
+
+        def focal(self, i):
+            return 518.858 / 640
+
+        def name(self, i):
+            return str(i)
+    network = HybridDepthNet('efficientnet_lite0', uncertainty=True).eval()
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(2.0)
+    table = calibrate(network, {'wall': Wall()})
+    sigma = DepthPredictor(network).predict(Wall().read(0)[0]).sigma
+    assert np.median(sigma) == pytest.approx(1.0, rel=0.05) and 'wall' in table

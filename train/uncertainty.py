@@ -1,0 +1,175 @@
+"""Teach a network how far its depth may be off: ``python -m train.uncertainty --data PATH …``.
+
+Depth stays as it is: only the head that gives log σ is trained, by the likelihood of the errors
+under a Laplace distribution. Then one number makes it honest: σ is multiplied by what lets 68 % of
+the errors lie within one σ on data that were held out (--calibrate), every set with equal weight.
+"""
+
+from __future__ import annotations
+
+if __name__ == '__main__':  # before imports that take seconds
+    from hybrid_depth_ros.interrupts import begin_command
+    begin_command()
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tqdm
+
+from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
+from hybrid_depth_ros.network import HybridDepthNet, UncertaintyHead
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.weights import HELD_OUT, load_network, save_network
+from train.arguments import add_training_arguments, check_shares
+from train.configuration import load_config
+from train.data import check_batch, make_loader, make_samples, to_input
+from train.datasets import open_dataset
+from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
+from train.evaluate import BORDER
+
+MOST_ERROR = 2.0     # of the depth; a larger error counts as this: one wrong hall is not all of it
+WITHIN_ONE = 0.683   # of a normal distribution within one standard deviation
+SAMPLED = 4000       # pixels of an image that calibrate
+
+
+def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
+    """The same network with a fresh uncertainty head where it has none."""
+    if network.uncertainty is None:
+        quarter = network.up_projections[2].main_conv.out_channels
+        eighth = network.up_projections[1].main_conv.out_channels
+        network.uncertainty = UncertaintyHead(network.reduction.out_channels, eighth, quarter)
+    return network
+
+
+def laplace_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood of |target − depth| / depth under a Laplace distribution.
+
+    Source: Kendall and Gal, *What Uncertainties Do We Need in Bayesian Deep Learning for Computer
+    Vision?*, NeurIPS 2017, equation 8, with the absolute error.
+
+    Args:
+        output: N×2×H×W of depth (m) and log σ.
+        target: N×1×H×W, m, 0: unknown.
+    """
+    depth, log_sigma = output[:, :1].detach().clamp_min(0.05), output[:, 1:]
+    valid = target > 0
+    error = ((target - depth).abs() / depth).clamp_max(MOST_ERROR)
+    # the standard deviation of a Laplace distribution is √2 times its scale
+    loss = math.sqrt(2) * error * (-log_sigma).exp() + log_sigma
+    return (loss * valid).sum() / valid.sum().clamp_min(1)
+
+
+def train_head(network: HybridDepthNet, loader: Iterable[Any], steps: int, rate: float) -> float:
+    """Train the head alone; returns the mean loss of the last tenth of the steps."""
+    network.eval().requires_grad_(False).train_fused()
+    head = network.uncertainty
+    assert head is not None
+    head.requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps,
+                                                   pct_start=0.1)
+    losses = []
+    for rgb, gain, depth, lost in tqdm.tqdm(loader, total=steps, unit='step'):
+        check_batch(rgb, lost)
+        inputs = to_input(rgb, gain).contiguous(memory_format=torch.channels_last)
+        loss = laplace_loss(network(inputs), depth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    network.train_fused(False).requires_grad_(True).eval()
+    return float(np.mean(losses[-max(1, len(losses) // 10):]))
+
+
+def error_ratios(predictor: DepthPredictor, dataset: RgbdDataset) -> npt.NDArray[np.float32]:
+    """|true − predicted depth| / σ of pixels from all over a dataset."""
+    rng, ratios = np.random.default_rng(0), []
+    for i in range(len(dataset)):
+        rgb, truth, focal = read_checked(dataset, i)
+        prediction = predictor.predict(rgb, fx=focal * rgb.shape[1])
+        truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
+        if prediction.depth.shape != truth.shape:
+            raise ValueError(f'{dataset.name(i)}: depth is {truth.shape}, the image '
+                             f'{rgb.shape[:2]}; give pairs of one size to calibrate with')
+        known = np.flatnonzero(truth > 0)
+        known = rng.choice(known, min(SAMPLED, known.size), replace=False)
+        assert prediction.sigma is not None
+        ratios.append(np.abs(truth - prediction.depth).ravel()[known]
+                      / np.maximum(prediction.sigma.ravel()[known], 1e-6))
+    return np.concatenate(ratios)
+
+
+def calibration_factor(ratios: Sequence[npt.NDArray[np.float32]]) -> float:
+    """What σ is to be multiplied by so that WITHIN_ONE of the errors lie within it.
+
+    Args:
+        ratios: |error| / σ of each set; all sets weigh the same.
+    """
+    low, high = -5.0, 5.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        share = np.mean([np.mean(one < math.exp(middle)) for one in ratios])
+        low, high = (middle, high) if share < WITHIN_ONE else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def calibrate(network: HybridDepthNet, datasets: dict[str, RgbdDataset]) -> str:
+    """Multiply σ by one factor, in the head's last bias; returns a table."""
+    predictor = DepthPredictor(network)
+    ratios = {name: error_ratios(predictor, dataset) for name, dataset in datasets.items()}
+    factor = calibration_factor(list(ratios.values()))
+    network.unfuse()
+    head = network.uncertainty
+    assert head is not None and head.last.bias is not None
+    with torch.no_grad():
+        head.last.bias += math.log(factor)
+    lines = [f'σ was multiplied by {factor:.3f}', f'{"":24}{"within 1 σ":>11}{"2 σ":>8}']
+    lines += [f'{name[-24:]:24}{np.mean(one < factor):11.3f}{np.mean(one < 2 * factor):8.3f}'
+              for name, one in ratios.items()]
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argument_parser(__doc__, prog='train.uncertainty')
+    parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
+    parser.add_argument('--steps', type=int, default=400, help='0: calibrate what is there')
+    parser.add_argument('--lr', type=float, default=3e-3)
+    parser.add_argument('--held-out', type=parse_ranges, default=HELD_OUT, metavar='[[A,B],…]',
+                        help='frames of the first --data that calibrate, and do not train')
+    parser.add_argument('--calibrate', nargs='*', default=[], metavar='PATH',
+                        help='other data that were held out')
+    parser.add_argument('--count', type=int, default=120, help='images of each that calibrate')
+    parser.add_argument('--out', type=user_path, required=True, help='.safetensors to write')
+    add_training_arguments(parser)
+    args = parser.parse_args(argv)
+    check_shares(parser, args)
+    check_minimum(parser, args, count=1)
+    with exit_on_error('train.uncertainty', 'stopped; nothing is written'):
+        config = load_config(args.config, args.set)
+        data = [open_dataset(path) for path in args.data]
+        held = {args.data[0]: data[0].numbered(args.held_out, option='--held-out [[A,B]]'),
+                **{path: open_dataset(path) for path in args.calibrate}}
+        data[0] = data[0].numbered(args.held_out, keep=False, option='--held-out [[A,B]]')
+        torch.manual_seed(config['seed'])
+        network = with_uncertainty(load_network(args.weights))
+        if args.steps:
+            network.to(memory_format=torch.channels_last)
+            samples = make_samples(config, data, args.steps * config['batch'], args.shares)
+            loader = make_loader(samples, range(len(samples)), config['batch'],
+                                 config['workers'])
+            loss = train_head(network, loader, args.steps, args.lr)
+            print(f'loss at the end: {loss:.4f}')
+        print(calibrate(network, {name: equally_spaced(dataset, args.count)
+                                  for name, dataset in held.items()}))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        save_network(network, args.out)
+    print(args.out)
+
+
+if __name__ == '__main__':
+    main()
