@@ -1,34 +1,55 @@
-"""The calibration that a frame is seen through: what camera_info says, and from when on.
+"""The calibration of a camera at the time of a frame, from the camera_info messages.
 
 A message here is anything with the fields of sensor_msgs/CameraInfo; needs no ROS.
 """
 
+from __future__ import annotations
+
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from hybrid_depth_ros.geometry import Intrinsics, Rectification, same_shape
+from hybrid_depth_ros.geometry import Intrinsics, Rectification, same_aspect_ratio
 
-NEAR = 10_000_000  # ns: a camera_info that is stamped this soon after a frame was meant for it
-KEPT = 300  # calibrations that a live camera has had: ten seconds of zooming
-KEPT_NUMBERS = 10_000  # distortion coefficients in them, all together
-TRANSPORTS = ('compressed', 'compressedDepth')  # image_transport's, behind the topic's own name
+STAMP_TOLERANCE = 10_000_000  # ns: a camera_info stamped this soon after a frame was meant for it
+MAX_CALIBRATIONS = 300  # kept of a live camera: ten seconds of zooming
+MAX_COEFFICIENTS = 10_000  # distortion coefficients in them, all together
+MAX_CACHED_MODELS = 4  # the maps of a rectification are large
+MAX_MODEL_NAME = 100  # characters of a distortion model's name that are kept
+IMAGE_TRANSPORTS = ('compressed', 'compressedDepth')  # image_transport's suffixes of a topic
 
 
-def says_rectified(topic):
+class CameraInfoMessage(Protocol):
+    """The fields of sensor_msgs/CameraInfo that count here; `roi` is a RegionOfInterest."""
+
+    width: Any
+    height: Any
+    distortion_model: Any
+    d: Any
+    k: Any
+    r: Any
+    p: Any
+    binning_x: Any
+    binning_y: Any
+    roi: Any
+
+
+def is_rectified_topic(topic: str) -> bool:
     """Whether an image topic's name says that its images are undistorted: ``image_rect_color``.
 
-    The last name's own words count (image_pipeline's convention): ``direct`` and
+    By image_pipeline's convention the words of the last name count: ``direct`` and
     ``image_corrected`` say nothing.
     """
-    names = [name for name in topic.split('/') if name not in TRANSPORTS]
+    names = [name for name in topic.split('/') if name not in IMAGE_TRANSPORTS]
     return bool({'rect', 'rectified'} & set(names[-1].split('_'))) if names else False
 
 
-class Region(NamedTuple):
+class RegionOfInterest(NamedTuple):
     """sensor_msgs/RegionOfInterest, pixels of the whole image."""
 
     x_offset: int
@@ -38,38 +59,48 @@ class Region(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What a sensor_msgs/CameraInfo says, without its header."""
+    """The content of a sensor_msgs/CameraInfo, without its header."""
 
     width: int
     height: int
     distortion_model: str
-    d: tuple
-    k: tuple
-    r: tuple
-    p: tuple
+    d: tuple[float, ...]
+    k: tuple[float, ...]
+    r: tuple[float, ...]
+    p: tuple[float, ...]
     binning_x: int
     binning_y: int
-    roi: Region
+    roi: RegionOfInterest
 
     @classmethod
-    def of(cls, message):
-        """Taken from a message."""
+    def from_message(cls, message: CameraInfoMessage) -> Calibration:
+        """Copied from a message."""
         roi = message.roi
-        return cls(message.width, message.height, message.distortion_model[:100],
-                   *(tuple(map(float, getattr(message, name))) for name in 'dkrp'),
-                   message.binning_x, message.binning_y,
-                   Region(roi.x_offset, roi.y_offset, roi.width, roi.height))
+        d, k, r, p = (tuple(map(float, values))
+                      for values in (message.d, message.k, message.r, message.p))
+        return cls(message.width, message.height, message.distortion_model[:MAX_MODEL_NAME],
+                   d, k, r, p, message.binning_x, message.binning_y,
+                   RegionOfInterest(roi.x_offset, roi.y_offset, roi.width, roi.height))
 
 
-def intrinsics_from_camera_info(info, width, height, rectified=False):
+def intrinsics_from_camera_info(info: CameraInfoMessage | Calibration, width: int, height: int,
+                                rectified: bool = False) -> Intrinsics:
     """CameraInfo → the Intrinsics of the width×height image that came with it.
 
     As the message and image_geometry's PinholeCameraModel define it: K is for the full
     info.width×info.height; the region of interest moves the principal point, then binning
     divides (0 means 1). An image of yet another size, but of the same shape, was resized, and the
-    camera is with it. rectified: the image is undistorted already, so P counts (K where P is 0).
-    Raises ValueError for an uncalibrated camera, one with impossible numbers, or an image of
-    another shape.
+    camera is with it.
+
+    Args:
+        info: The message.
+        width: Of the image.
+        height: Of the image.
+        rectified: The image is undistorted already, so P counts (K where P is 0).
+
+    Raises:
+        ValueError: The camera is not calibrated, has impossible numbers, or the image is of
+            another shape.
     """
     fx, cx, fy, cy = (float(info.k[i]) for i in (0, 2, 4, 5))
     if rectified and info.p[0] != 0:
@@ -80,8 +111,8 @@ def intrinsics_from_camera_info(info, width, height, rectified=False):
     if cx == cy == 0:
         raise ValueError("the camera's centre is not calibrated (cx and cy are 0): calibrate it, "
                          'or have its driver load the calibration')
-    size = read_out_size(info, width, height)
-    if not same_shape(size, (width, height)):
+    size = calibrated_image_size(info, width, height)
+    if not same_aspect_ratio(size, (width, height)):
         raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '
                          "driver publish this resolution's calibration, or calibrate it")
     roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
@@ -89,158 +120,187 @@ def intrinsics_from_camera_info(info, width, height, rectified=False):
                       (cy - roi.y_offset) / down).resized(width, height)
 
 
-def read_out_size(info, width, height):
+def calibrated_image_size(info: CameraInfoMessage | Calibration, width: int,
+                          height: int) -> tuple[int, int]:
     """(width, height) of the images that a CameraInfo is for, after region and binning.
 
-    width, height: of an image, which count where the message has 0 for its own.
+    `width` and `height`, of an image, count where the message has 0 for its own.
     """
     roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
     return ((roi.width or max(info.width - roi.x_offset, 0)) // across or width,
             (roi.height or max(info.height - roi.y_offset, 0)) // down or height)
 
 
-def rectification_from_camera_info(info, width, height):
+def rectification_from_camera_info(info: CameraInfoMessage | Calibration, width: int,
+                                   height: int) -> Rectification | None:
     """CameraInfo → the Rectification of its width×height images; None without distortion.
 
     From K, D and R to P (K where P is 0), after :func:`intrinsics_from_camera_info`.
-    Raises ValueError for an unknown model, or numbers that do not go with it.
+
+    Raises:
+        ValueError: The model is not known, or the numbers do not go with it.
     """
     if not any(info.d):
         return None
-    rotation = np.array(info.r, np.float64).reshape(3, 3)
+    rotation = _rectifying_rotation(info)
     if not np.isfinite(rotation).all():
         raise ValueError(f'rectification matrix {rotation.ravel().tolist()} is not all finite: '
                          'calibrate the camera anew')
-    if not rotation.any() or np.array_equal(rotation, np.eye(3)):
-        rotation = None
+    turned = rotation.any() and not np.array_equal(rotation, np.eye(3))
     camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
                       for rectified in (False, True))
     try:
-        return Rectification(camera, target, info.distortion_model, info.d, rotation)
+        return Rectification(camera, target, info.distortion_model, info.d,
+                             rotation if turned else None)
     except cv2.error as error:
         raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
                          f'{info.distortion_model} model: calibrate the camera '
                          'anew') from error
 
 
-class Camera(NamedTuple):
-    """How the images of one size are seen.
+def _rectifying_rotation(info: CameraInfoMessage | Calibration) -> npt.NDArray[np.float64]:
+    return np.array(info.r, np.float64).reshape(3, 3)
 
-    intrinsics: of the images, undistorted where there is a rectification. rotation: what
-    rectifying has turned the camera by, 3×3. note: what is taken for granted, or empty.
+
+class CameraModel(NamedTuple):
+    """How the images of one size are projected.
+
+    Attributes:
+        intrinsics: Of the images, undistorted where there is a rectification.
+        rectification: What undistorts them; None where that is not needed.
+        rotation: 3×3, by which rectifying has turned the camera.
+        note: A sentence on what is assumed, or empty.
     """
 
     intrinsics: Intrinsics
     rectification: Rectification | None
-    rotation: np.ndarray
+    rotation: npt.NDArray[np.float64]
     note: str
 
 
-def camera_of(info, width, height, rectify=True, rectified=False):
-    """The Camera of the width×height images that came with a camera_info.
+def camera_model_from_info(info: CameraInfoMessage | Calibration, width: int, height: int,
+                           rectify: bool = True, rectified: bool = False) -> CameraModel:
+    """The CameraModel of the width×height images that came with a camera_info.
 
-    rectify: undistort where there is distortion; rectified: the images are undistorted already.
-    Raises ValueError where the camera is not calibrated, by impossible numbers, or for images of
-    another shape.
+    Args:
+        info: The message.
+        width: Of the images.
+        height: Of the images.
+        rectify: Undistort where there is distortion.
+        rectified: The images are undistorted already.
+
+    Raises:
+        ValueError: The camera is not calibrated, has impossible numbers, or is calibrated for
+            images of another shape.
     """
     rectification = rectification_from_camera_info(info, width, height) if rectify else None
     intrinsics = rectification.rectified if rectification else (
         intrinsics_from_camera_info(info, width, height, rectified))
-    turn = np.array(info.r, np.float64).reshape(3, 3) if rectification else np.eye(3)
-    size = read_out_size(info, width, height)
-    return Camera(intrinsics, rectification, turn if turn.any() else np.eye(3), '' if size == (
-        width, height) else f'it is for {size[0]}×{size[1]}, images are {width}×{height}: they are '
-        'taken to be the same view, resized')
+    rotation = _rectifying_rotation(info) if rectification else np.eye(3)
+    size = calibrated_image_size(info, width, height)
+    note = '' if size == (width, height) else (
+        f'it is for {size[0]}×{size[1]}, images are {width}×{height}: they are taken to be the '
+        'same view, resized')
+    return CameraModel(intrinsics, rectification, rotation if rotation.any() else np.eye(3), note)
 
 
 @dataclass
-class _Run:
-    """The same calibration in one camera_info after the other. first, last: stamps, ns."""
+class _CalibrationInterval:
+    """The same calibration in consecutive camera_infos. first, last: their stamps, ns."""
 
     calibration: Calibration
     first: int
     last: int
 
 
-class Calibrations:
-    """The camera_infos of one camera; :meth:`at` says which of them a frame is seen through.
+class CalibrationHistory:
+    """The camera_infos of one camera; :meth:`at` finds the one that is valid for a frame.
 
-    live: they come one by one and are thrown away when they are many; the newest counts where
-    none is as old as a frame. Otherwise all of them are added in the order of their stamps
-    before the first frame is looked at, and frames before the first take the first. near: ns
-    that a frame's own may be younger than it.
+    Args:
+        live: Messages come one by one, and old ones are dropped; the newest counts where none is
+            as old as a frame. Otherwise all are added in the order of their stamps before the
+            first frame is asked for, and frames before the first message take the first.
+        tolerance: ns by which a frame's own camera_info may be younger than it.
     """
 
-    def __init__(self, live=False, near=NEAR):
-        self._live, self._near = live, near
-        self._runs = deque(maxlen=KEPT if live else None)
-        self._cameras = {}
+    def __init__(self, live: bool = False, tolerance: int = STAMP_TOLERANCE) -> None:
+        self._live, self._tolerance = live, tolerance
+        self._intervals: deque[_CalibrationInterval] = deque(
+            maxlen=MAX_CALIBRATIONS if live else None)
+        self._models: dict[tuple[Any, ...], CameraModel] = {}
 
-    def __bool__(self):
-        return bool(self._runs)
+    def __bool__(self) -> bool:
+        return bool(self._intervals)
 
-    def add(self, message, stamp):
-        """Take a CameraInfo. stamp: ns."""
-        calibration = Calibration.of(message)
-        last = self._runs[-1] if self._runs else None
+    def add(self, message: CameraInfoMessage, stamp: int) -> None:
+        """Add a CameraInfo. stamp: ns."""
+        calibration = Calibration.from_message(message)
+        last = self._intervals[-1] if self._intervals else None
         if last and last.calibration == calibration and stamp >= last.last:
             last.last = stamp
             return
-        self._runs.append(_Run(calibration, stamp, stamp))
-        while self._live and len(self._runs) > 1 and sum(
-                len(run.calibration.d) for run in self._runs) > KEPT_NUMBERS:
-            self._runs.popleft()
+        self._intervals.append(_CalibrationInterval(calibration, stamp, stamp))
+        while self._live and len(self._intervals) > 1 and sum(
+                len(interval.calibration.d) for interval in self._intervals) > MAX_COEFFICIENTS:
+            self._intervals.popleft()
 
-    def newest(self):
-        """The stamp of what came last, ns; None before anything came."""
-        return self._runs[-1].last if self._runs else None
+    def newest(self) -> int | None:
+        """The stamp of the last camera_info, ns; None before the first."""
+        return self._intervals[-1].last if self._intervals else None
 
-    def at(self, stamp, width, height, rectify=True, rectified=False):
-        """The Camera of the width×height frame with this stamp (ns); None: nothing is known.
+    def at(self, stamp: int, width: int, height: int, rectify: bool = True,
+           rectified: bool = False) -> CameraModel | None:
+        """The CameraModel of the width×height frame with this stamp (ns); None where none came.
 
-        The last camera_info that is not younger than the frame is the valid one (or that which
-        follows it within `near` and is nearer). A camera may say that it isn't calibrated, or
-        something else that won't do, until its calibration is loaded: before the first one that
-        will do, that one counts. Raises what :func:`camera_of` raises of the valid one.
+        The last camera_info that is not younger than the frame is the valid one (or the one that
+        follows within the tolerance and is nearer). A camera may publish unusable messages until
+        its calibration is loaded: before the first usable one, that one counts.
+
+        Raises:
+            ValueError: As :func:`camera_model_from_info` of the valid one.
         """
-        runs = list(self._runs)
-        if not runs:
+        intervals = list(self._intervals)
+        if not intervals:
             return None
-        seen_by = (width, height, rectify, rectified)
-        valid = self._valid(runs, stamp)
+        view = (width, height, rectify, rectified)
+        valid = self._valid_index(intervals, stamp)
         try:
-            return self._camera(runs[valid], *seen_by)
+            return self._model(intervals[valid], *view)
         except ValueError:
-            if any(_will_do(run, width, height, rectified) for run in runs[:valid]):
+            if any(_is_usable(interval, width, height, rectified)
+                   for interval in intervals[:valid]):
                 raise
-            for run in runs[valid + 1:]:
-                if _will_do(run, width, height, rectified):
-                    return self._camera(run, *seen_by)
+            for interval in intervals[valid + 1:]:
+                if _is_usable(interval, width, height, rectified):
+                    return self._model(interval, *view)
             raise
 
-    def _valid(self, runs, stamp):
-        """The place of the run that is valid at a stamp."""
-        after = None
-        for place in reversed(range(len(runs))):
-            run = runs[place]
-            if run.first <= stamp:
-                gap = runs[after].first - stamp if after is not None else self._near
-                return after if gap < min(self._near, stamp - run.last) else place
-            after = place
-        return len(runs) - 1 if self._live else 0
+    def _valid_index(self, intervals: Sequence[_CalibrationInterval], stamp: int) -> int:
+        """The index of the interval that is valid at a stamp."""
+        following = None
+        for index in reversed(range(len(intervals))):
+            interval = intervals[index]
+            if interval.first <= stamp:
+                if following is not None and intervals[following].first - stamp < min(
+                        self._tolerance, stamp - interval.last):
+                    return following
+                return index
+            following = index
+        return len(intervals) - 1 if self._live else 0
 
-    def _camera(self, run, *seen_by):
-        key = (run.calibration, *seen_by)
-        if key not in self._cameras:
-            camera = camera_of(run.calibration, *seen_by)
-            if len(self._cameras) > 3:  # the maps of a rectification are large
-                del self._cameras[next(iter(self._cameras))]
-            self._cameras[key] = camera
-        return self._cameras[key]
+    def _model(self, interval: _CalibrationInterval, width: int, height: int, rectify: bool,
+               rectified: bool) -> CameraModel:
+        key = (interval.calibration, width, height, rectify, rectified)
+        if key not in self._models:
+            model = camera_model_from_info(*key)
+            if len(self._models) >= MAX_CACHED_MODELS:
+                del self._models[next(iter(self._models))]
+            self._models[key] = model
+        return self._models[key]
 
 
-def _will_do(run, width, height, rectified):
+def _is_usable(interval: _CalibrationInterval, width: int, height: int, rectified: bool) -> bool:
     try:
-        return bool(intrinsics_from_camera_info(run.calibration, width, height, rectified))
+        return bool(intrinsics_from_camera_info(interval.calibration, width, height, rectified))
     except ValueError:
         return False

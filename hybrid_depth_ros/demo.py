@@ -34,18 +34,20 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
-from hybrid_depth_ros.encodings import cloud_array, image_to_depth
+from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain, printable
-from hybrid_depth_ros.image_files import save_cloud, save_picture, side_by_side
+from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.metrics import DepthErrors, format_metrics
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.nodes.camera import ROOM_FOV
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
 from hybrid_depth_ros.nodes.shared.parameters import yaml_quoted
 from hybrid_depth_ros.nodes.shared.run_node import log_arguments, prepare_process
+from hybrid_depth_ros.point_cloud import cloud_to_array, save_ply
 from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
-from hybrid_depth_ros.sources import LIDAR_POSE, SOURCES, device_missing, is_device
+from hybrid_depth_ros.sources import LIDAR_POSE, SOURCE_HELP, is_device, missing_device_reason
 from hybrid_depth_ros.stamps import header_stamp
+from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import REGISTRY
 
 ALONE = 'alone'  # namespace of the node that has no anchors
@@ -155,13 +157,13 @@ class Recorder(Node):
         depth, anchored = self._depth(self.shown, '/depth/image'), None
         if self._alone:
             depth, anchored = self._depth(self.shown, self._alone), depth
-        save_picture(saved[0], side_by_side(
+        save_image(saved[0], side_by_side(
             image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
             self._depth(self.shown, '/depth_ground_truth'), anchored))
         if '/depth/points' in self.shown:
             cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
             saved.append(out / 'cloud.ply')
-            save_cloud(saved[1], cloud_array(cloud))
+            save_ply(saved[1], cloud_to_array(cloud))
         return saved
 
     def summary(self):
@@ -295,7 +297,7 @@ def report(recorder, out, partial):
 
 def main(argv=None):
     parser = argument_parser(__doc__, prog='make demo')
-    parser.add_argument('--source', default='room', help=SOURCES)
+    parser.add_argument('--source', default='room', help=SOURCE_HELP)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
     parser.add_argument('--out', type=user_path, default=Path('demo_out'))
     parser.add_argument('--weights', default='lite-nyu', help='registered name, file or folder')
@@ -311,7 +313,7 @@ def main(argv=None):
                          'file, or put a link to it')
     if args.anchors and args.source != 'room':
         parser.error('--anchors is for --source room: only there is a lidar')
-    if is_device(args.source) and (missing := device_missing(args.source)):
+    if is_device(args.source) and (missing := missing_device_reason(args.source)):
         parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:
         parser.error(f'--seconds is {args.seconds:g}; it must be above 0')

@@ -1,19 +1,21 @@
-"""What the bytes of images and clouds in ROS messages mean; needs no ROS itself.
+"""What the bytes of images in ROS messages mean; needs no ROS itself.
 
-A message here is anything with the fields of sensor_msgs/Image, CompressedImage or PointCloud2:
-rclpy's own, or one that rosbags read from a recording. Encodings are named in
+A message here is anything with the fields of sensor_msgs/Image or CompressedImage: rclpy's own, or
+one that rosbags read from a recording. Encodings are named in
 sensor_msgs/image_encodings.hpp; colour is converted by cv_bridge's rules, depth images follow
 REP 118.
 """
 
 import struct
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 # Encoding → bytes per pixel in a row, OpenCV's conversion to RGB. OpenCV names a Bayer pattern
 # by the second row's second and third pixel, ROS by the first row's first two.
-TO_RGB = {
+RGB_CONVERSIONS: dict[str, tuple[int, int | None]] = {
     'rgb8': (3, None),
     'bgr8': (3, cv2.COLOR_BGR2RGB),
     'rgba8': (4, cv2.COLOR_RGBA2RGB),
@@ -38,122 +40,149 @@ TO_RGB = {
         ('rggb', cv2.COLOR_BayerBG2RGB), ('bggr', cv2.COLOR_BayerRG2RGB),
         ('gbrg', cv2.COLOR_BayerGR2RGB), ('grbg', cv2.COLOR_BayerGB2RGB))},
 }
-NV = {'nv12': 1.5, 'nv21': 1.5, 'nv24': 3}  # colour behind the picture: rows in all per row of it
-_YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV)
+# colour comes after the image's own rows: all rows per row of the image
+NV_ROWS = {'nv12': 1.5, 'nv21': 1.5, 'nv24': 3}
+_YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV_ROWS)
 # Y, U, V, 1 → R, G, B: BT.601 of limited range, with OpenCV's numbers
 NV24_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]])
 NV24_TO_RGB = np.column_stack([NV24_TO_RGB, -NV24_TO_RGB @ (16, 128, 128)])
 
 DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
 PNG = b'\x89PNG\r\n\x1a\n'
-# sensor_msgs/PointField: its datatypes
-FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
-MOST_PIXELS = 2**25  # of a compressed picture: 8K, 100 MB unpacked
+MAX_PIXELS = 2**25  # of a compressed image: 8K, 100 MB decoded
+MAX_MILLIMETRES = 65535  # what 16UC1 holds
 
 
-def image_pixels(message):
+class ImageMessage(Protocol):
+    """The fields of sensor_msgs/Image that count here."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+class CompressedImageMessage(Protocol):
+    """The fields of sensor_msgs/CompressedImage that count here."""
+
+    format: str
+    data: Any
+
+
+def image_pixels(message: ImageMessage) -> npt.NDArray[Any]:
     """The pixels of a colour sensor_msgs/Image as they lie in its data, checked: a view.
 
-    Of a padded nv24 image a copy, without what pads it.
+    Of a padded nv24 image a copy, without its padding.
 
-    Raises ValueError where the encoding is not known, the size is 0 or does not go with the
-    encoding, or the data do not fill the rows.
+    Raises:
+        ValueError: The encoding is not known, the size is 0 or does not go with the encoding, or
+            the data do not fill the rows.
     """
     encoding, width, height = message.encoding, message.width, message.height
-    if encoding not in TO_RGB:
+    if encoding not in RGB_CONVERSIONS:
         raise ValueError(f'encoding {encoding!r} is not a colour image this package reads: '
-                         f'publish one of {", ".join(TO_RGB)}')
+                         f'publish one of {", ".join(RGB_CONVERSIONS)}')
     if encoding in _YUV and encoding != 'nv24' and width % 2:
-        raise ValueError(f'{_named(message)}: pairs of pixels share their colour, so the width '
-                         'must be even')
-    if NV.get(encoding) == 1.5 and height % 2:
-        raise ValueError(f'{_named(message)}: pairs of rows share their colour, so the height '
-                         'must be even')
+        raise ValueError(f'{_description(message)}: pairs of pixels share their colour, so the '
+                         'width must be even')
+    if NV_ROWS.get(encoding) == 1.5 and height % 2:
+        raise ValueError(f'{_description(message)}: pairs of rows share their colour, so the '
+                         'height must be even')
     if encoding.startswith('bayer') and 0 < min(width, height) < 3:
-        raise ValueError(f'{_named(message)}: a Bayer mosaic needs at least 3×3 pixels')
-    pixel_bytes, _ = TO_RGB[encoding]
+        raise ValueError(f'{_description(message)}: a Bayer mosaic needs at least 3×3 pixels')
+    pixel_bytes, _ = RGB_CONVERSIONS[encoding]
     if encoding.endswith('16'):
-        return _rows(message, 'u2', pixel_bytes // 2)
-    if encoding in NV:
-        rows = _rows(message, 'u1', 1, int(height * NV[encoding]))
+        return _pixel_view(message, 'u2', pixel_bytes // 2)
+    if encoding in NV_ROWS:
+        rows = _pixel_view(message, 'u1', 1, int(height * NV_ROWS[encoding]))
         return _nv24_unpadded(rows, message) if encoding == 'nv24' else rows
-    return _rows(message, 'u1', pixel_bytes)
+    return _pixel_view(message, 'u1', pixel_bytes)
 
 
-def pixels_to_rgb(pixels, encoding):
+def pixels_to_rgb(pixels: npt.NDArray[Any], encoding: str) -> npt.NDArray[np.uint8]:
     """What :func:`image_pixels` gave → uint8 H×W×3 RGB, C-contiguous.
 
     16-bit values are scaled by 255/65535, YUV is BT.601 as in OpenCV, nv12 and nv21 carry height/2
-    rows of colour after the picture's own, nv24 twice its height. Unpadded rgb8 is not copied.
+    rows of colour after the image's own, nv24 twice its height. Unpadded rgb8 is not copied.
     """
-    _, code = TO_RGB[encoding]
+    _, code = RGB_CONVERSIONS[encoding]
     if encoding == 'nv24':
         return _nv24_to_rgb(pixels)
     if encoding.endswith('16'):
         pixels = _to_8_bit(np.ascontiguousarray(pixels, np.uint16))
-    return np.ascontiguousarray(pixels) if code is None else cv2.cvtColor(pixels, code)
+    if code is not None:
+        pixels = cv2.cvtColor(pixels, code)
+    return np.ascontiguousarray(pixels, np.uint8)
 
 
-def _nv24_unpadded(rows, message):
+def _nv24_unpadded(rows: npt.NDArray[np.uint8],
+                   message: ImageMessage) -> npt.NDArray[np.uint8]:
     """Rows of an nv24 image: a row of its colour is two of them, with both paddings behind it."""
     step, width = rows.strides[0], message.width
     if step == width:
         return rows
-    colour = np.ndarray((message.height, 2 * width), np.uint8, message.data,
-                        message.height * step, (2 * step, 1))
+    colour: npt.NDArray[np.uint8] = np.ndarray(
+        (message.height, 2 * width), np.uint8, message.data, message.height * step, (2 * step, 1))
     return np.concatenate([rows[:message.height], colour.reshape(-1, width)])
 
 
-def _nv24_to_rgb(pixels):
+def _nv24_to_rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """uint8 3H×W: H rows of Y, then for each of them U and V of its pixels in turn, in two rows."""
     height, width = len(pixels) // 3, pixels.shape[1]
     colour = pixels[height:].reshape(height, width, 2)
-    return cv2.transform(np.dstack([pixels[:height], colour]), NV24_TO_RGB)
+    return cv2.transform(np.dstack([pixels[:height], colour]), NV24_TO_RGB).astype(
+        np.uint8, copy=False)
 
 
-def _to_8_bit(pixels):
+def _to_8_bit(pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     # round(value × 255 / 65535): cv_bridge's rule
-    return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    return cv2.convertScaleAbs(pixels, alpha=255 / 65535).astype(np.uint8, copy=False)
 
 
-def _named(message):
+def _description(message: ImageMessage) -> str:
     return f'{message.encoding} image of {message.width}×{message.height}'
 
 
-def _rows(message, kind, channels, rows=None):
+def _pixel_view(message: ImageMessage, kind: str, channels: int,
+                rows: int | None = None) -> npt.NDArray[Any]:
     """A view of message.data, rows × width or rows × width × channels; kind: f4, u1 or u2."""
     dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
     width, height, step, size = message.width, message.height, message.step, len(message.data)
     rows = rows or height
     if not width or not height:
-        raise ValueError(f'{_named(message)} has no pixels: set width and height')
+        raise ValueError(f'{_description(message)} has no pixels: set width and height')
     pixel = dtype.itemsize * channels
     step = step or width * pixel  # 0: not told, and rows without padding
     if rows > height and step > width and size == width * rows:
         step = width  # some drivers count both planes in an nv12 image's step
     if step < width * pixel:
-        raise ValueError(f'{_named(message)}: step is {step} bytes, a row needs '
+        raise ValueError(f'{_description(message)}: step is {step} bytes, a row needs '
                          f'{width * pixel}: set step to the bytes from row to row')
     if size < step * rows:
-        raise ValueError(f'{_named(message)} is truncated: data holds {size} bytes, '
+        raise ValueError(f'{_description(message)} is truncated: data holds {size} bytes, '
                          f'{rows} rows of {step} bytes need {step * rows}')
-    shape, strides = (rows, width), (step, pixel)
+    shape: tuple[int, ...] = (rows, width)
+    strides: tuple[int, ...] = (step, pixel)
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, dtype.itemsize)
     return np.ndarray(shape, dtype, message.data, 0, strides)
 
 
-def _claimed_size(data):
+def _size_in_header(data: bytes) -> tuple[int, int] | None:
     """(width, height) in the header of a PNG or JPEG, without unpacking it; else None."""
     if data.startswith(PNG) and data[12:16] == b'IHDR' and len(data) >= 24:
-        return struct.unpack_from('>II', data, 16)
+        width, height = struct.unpack_from('>II', data, 16)
+        return width, height
     place = 2
     while data.startswith(b'\xff\xd8') and place + 9 <= len(data) and data[place] == 0xff:
         kind, length = struct.unpack_from('>BH', data, place + 1)
         if kind == 0xff:  # fill
             place += 1
         elif 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):  # a frame header
-            return struct.unpack_from('>HH', data, place + 5)[::-1]
+            height, width = struct.unpack_from('>HH', data, place + 5)
+            return width, height
         elif kind < 0xc0 or 0xd0 <= kind <= 0xda:  # no segment, or pixels without a header
             return None
         else:
@@ -161,16 +190,19 @@ def _claimed_size(data):
     return None
 
 
-def _unpack(data, flags, what):
-    """A PNG or JPEG → OpenCV's array. ValueError where it is another, too large or damaged.
+def _decode_image(data: bytes, flags: int, what: str) -> npt.NDArray[Any]:
+    """A PNG or JPEG → OpenCV's array.
 
-    What is claimed is looked at first: 40 KB of PNG can unpack to gigabytes.
+    The size in its header is checked first: 40 KB of PNG can decode to gigabytes.
+
+    Raises:
+        ValueError: It is another format, too large or damaged; `what` begins the sentence.
     """
-    size = _claimed_size(data)
-    if size and size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(f'{what} is {size[0]}×{size[1]}, more than {MOST_PIXELS} pixels: '
+    size = _size_in_header(data)
+    if size and size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f'{what} is {size[0]}×{size[1]}, more than {MAX_PIXELS} pixels: '
                          'publish it smaller')
-    # OpenCV fills with grey or black what a cut picture lacks: see that it has an end.
+    # OpenCV fills with grey or black what a cut image lacks: see that it has an end.
     whole = size and (b'IEND' in data if data.startswith(PNG) else
                       data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda'))
     try:
@@ -183,54 +215,72 @@ def _unpack(data, flags, what):
     return pixels
 
 
-def compressed_to_rgb(message):
+def compressed_to_rgb(message: CompressedImageMessage) -> npt.NDArray[np.uint8]:
     """sensor_msgs/CompressedImage (JPEG or PNG) → uint8 H×W×3 RGB, C-contiguous.
 
-    16-bit pictures are scaled as mono16 is, alpha is dropped. An EXIF orientation is ignored:
-    calibration is per pixel of the sensor. Raises ValueError where the data are empty,
-    truncated, neither PNG nor JPEG, or of more than ``MOST_PIXELS``.
+    16-bit images are scaled as mono16 is, alpha is dropped. An EXIF orientation is ignored:
+    calibration is per pixel of the sensor.
+
+    Raises:
+        ValueError: The data are empty, truncated, neither PNG nor JPEG, or of more than
+            ``MAX_PIXELS``.
     """
     data = bytes(message.data)
     if not data:
         raise ValueError(f'compressed image (format {message.format!r}) is empty')
-    bgr = _unpack(
+    bgr = _decode_image(
         data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION,
         f'compressed image (format {message.format!r}, {len(data)} bytes)')
     if bgr.dtype == np.uint16:
         bgr = _to_8_bit(bgr)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def image_to_depth(message):
+def image_to_depth(message: ImageMessage) -> npt.NDArray[np.float32]:
     """sensor_msgs/Image of depth (REP 118: 32FC1 metres, 16UC1 millimetres) → float32 H×W.
 
     Metres; NaN where the message has 0, a negative or a value that is not finite. mono16 on a
-    depth topic is 16UC1. Raises ValueError for another encoding, no pixels, or data that do not
-    fill the rows.
+    depth topic is 16UC1.
+
+    Raises:
+        ValueError: The encoding is another, there are no pixels, or the data do not fill the rows.
     """
     encoding = '16UC1' if message.encoding == 'mono16' else message.encoding
     if encoding not in DEPTH_TYPES:
         raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
                          '(metres) or 16UC1 (millimetres)')
-    depth = _rows(message, DEPTH_TYPES[encoding], 1).astype(np.float32)
+    depth = _pixel_view(message, DEPTH_TYPES[encoding], 1).astype(np.float32)
     if encoding == '16UC1':
         depth /= 1000
-    return _known(depth)
+    return _unknown_as_nan(depth)
 
 
-def _known(depth):
+def depth_to_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
+    """Depth in metres → millimetres (REP 118's 16UC1), rounded, 0 where unknown.
+
+    What is not within 1…65535 mm counts as unknown.
+    """
+    millimetres = np.rint(np.multiply(depth, 1000, dtype=np.float32))
+    fits = (millimetres >= 1) & (millimetres <= MAX_MILLIMETRES)
+    return np.where(fits, millimetres, 0).astype(np.uint16)
+
+
+def _unknown_as_nan(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return depth
 
 
-def compressed_to_depth(message):
+def compressed_to_depth(message: CompressedImageMessage) -> npt.NDArray[np.float32]:
     """sensor_msgs/CompressedImage of depth → float32 H×W, metres, NaN where unknown.
 
     What compressed_depth_image_transport publishes: format ``16UC1; compressedDepth png``,
     data a ConfigHeader (int32, float32 a, float32 b) and a 16-bit PNG, which holds millimetres,
     or for 32FC1 inverse depth v with depth = a / (v − b); or ``rvl``, the same values by
-    :func:`_rvl`. A 16UC1 PNG without that header (of compressed_image_transport) is read too.
-    Raises ValueError for damaged data.
+    :func:`_decode_rvl`. A 16UC1 PNG without that header (of compressed_image_transport) is read
+    too.
+
+    Raises:
+        ValueError: The data are damaged.
     """
     encoding, _, compression = (part.strip() for part in message.format.partition(';'))
     encoding = '16UC1' if encoding == 'mono16' else encoding
@@ -241,7 +291,8 @@ def compressed_to_depth(message):
     if encoding not in DEPTH_TYPES or start not in ((12,) if encoding == '32FC1' else (0, 12)):
         raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG or RVL: publish compressedDepth '
                          'png')
-    values = _rvl(data[start:], what) if rvl else _unpack(data[start:], cv2.IMREAD_UNCHANGED, what)
+    values = (_decode_rvl(data[start:], what) if rvl else
+              _decode_image(data[start:], cv2.IMREAD_UNCHANGED, what))
     if values.dtype != np.uint16 or values.ndim != 2:
         raise ValueError(f'{what} is not 16 bits of one channel: publish compressedDepth png')
     depth = values.astype(np.float32)
@@ -252,22 +303,24 @@ def compressed_to_depth(message):
         with np.errstate(divide='ignore', invalid='ignore'):
             depth = np.where(values > 0, np.float32(a) / (depth - np.float32(b)),
                              np.float32(np.nan))
-    return _known(depth)
+    return _unknown_as_nan(depth)
 
 
-def _rvl(data, what):
+def _decode_rvl(data: bytes, what: str) -> npt.NDArray[np.uint16]:
     """RVL (Wilson, Fast Lossless Depth Image Compression, 2017) → uint16 H×W.
 
-    data: int32 columns, int32 rows, then little-endian 32-bit words of eight half-bytes, the
+    The data are int32 columns, int32 rows, then little-endian 32-bit words of eight half-bytes, the
     highest first. A number is half-bytes of three bits, the lowest first, each but its last with
-    8 added. They tell in turn how many pixels are 0, how many are not, and by how much each of
-    these differs from the one before (2 × for a rise, 2 × − 1 for a fall). Raises ValueError where
-    they don't make the picture, or it is of more than ``MOST_PIXELS``.
+    8 added. The numbers are in turn: how many pixels are 0, how many are not, and by how much each
+    of these differs from the one before (2 × for a rise, 2 × − 1 for a fall).
+
+    Raises:
+        ValueError: The numbers don't fill the image, or it has more than ``MAX_PIXELS``.
     """
     width, height = struct.unpack_from('<II', data) if len(data) >= 8 else (0, 0)
     wanted = width * height
-    if wanted > MOST_PIXELS:
-        raise ValueError(f'{what} is {width}×{height}, more than {MOST_PIXELS} pixels: publish it '
+    if wanted > MAX_PIXELS:
+        raise ValueError(f'{what} is {width}×{height}, more than {MAX_PIXELS} pixels: publish it '
                          'smaller')
     words = np.frombuffer(data, '<u4', min(len(data) // 4 - 2, wanted + 8), 8) if wanted else ()
     halves = np.asarray(words, '>u4').view(np.uint8)
@@ -295,44 +348,13 @@ def _rvl(data, what):
     return values.reshape(height, width)
 
 
-def cloud_array(message):
-    """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
-
-    A structured array H×W of x, y, z and, where there is one, rgb as uint32 (0x00RRGGBB); empty
-    where there is no point. Raises ValueError where it has no x, y and z, a field is not inside a
-    point, or the data do not fill the rows.
-    """
-    fields = {field.name: field for field in message.fields}
-    if missing := [axis for axis in 'xyz' if axis not in fields]:
-        raise ValueError(f'the cloud has no field {", ".join(missing)}, only '
-                         f'{", ".join(map(str, fields)) or "none"}; x, y and z are needed')
-    names = [name for name in (*'xyz', 'rgb') if name in fields]
-    kinds = {name: 'u4' if name == 'rgb' else FIELD_TYPES.get(fields[name].datatype, '')
-             for name in names}
-    height, width, step = message.height, message.width, message.point_step
-    # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
-    if odd := [name for name, kind in kinds.items()
-               if not kind or fields[name].offset + int(kind[1]) > step]:
-        raise ValueError(f'the cloud has points of {step} bytes, which end before their fields '
-                         f'{", ".join(odd)}, or PointField does not know their datatypes')
-    row_step, size = message.row_step or width * step, memoryview(message.data).nbytes
-    if row_step < width * step or size < height * row_step:
-        raise ValueError(f'the cloud is truncated: it tells of {height} rows of {width} points of '
-                         f'{step} bytes in {row_step}, and holds {size} bytes')
-    order = '>' if message.is_bigendian else '<'
-    kind = np.dtype({'names': names, 'formats': [order + kinds[name] for name in names],
-                     'offsets': [fields[name].offset for name in names], 'itemsize': step})
-    if not width or not height:
-        return np.empty((0, 0), kind)
-    return np.ndarray((height, width), kind, message.data, 0, (row_step, step))
+def encoding_of(message: ImageMessage | CompressedImageMessage) -> str:
+    """The encoding of the pixels of an Image or CompressedImage."""
+    encoding: str = getattr(message, 'encoding', '')
+    return encoding or getattr(message, 'format', '').partition(';')[0].strip()
 
 
-def encoding_of(message):
-    """What an Image or CompressedImage says that its pixels are."""
-    return getattr(message, 'encoding', None) or message.format.partition(';')[0].strip()
-
-
-def is_depth(message):
-    """Whether an Image or CompressedImage says that it holds depth."""
+def is_depth(message: ImageMessage | CompressedImageMessage) -> bool:
+    """Whether the encoding of an Image or CompressedImage is one of depth."""
     return (encoding_of(message) in DEPTH_TYPES
             or 'compressedDepth' in getattr(message, 'format', ''))

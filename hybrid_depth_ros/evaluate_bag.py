@@ -4,6 +4,8 @@ Runs the network on every colour frame that has a true depth image of the same m
 --predicted scores the depth that is already in the recording. Needs no ROS.
 """
 
+from __future__ import annotations
+
 if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
@@ -11,31 +13,35 @@ if __name__ == '__main__':  # before imports that take seconds
 import csv
 import json
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 from hybrid_depth_ros.anchors.anchoring import AnchorSettings
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.files import check_writable, result_file
-from hybrid_depth_ros.metrics import ALIGNMENTS, NAMES, unit_doubt
+from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, unit_warning
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.recordings.evaluation import Evaluation
-from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.recorded_anchors import TYPES, RecordedAnchors
+from hybrid_depth_ros.recordings.time_synchronizer import SLOP
 
 
-def _load_predictor(args):
+def _load_predictor(args: Namespace) -> Any:
     from hybrid_depth_ros.predictor import DepthPredictor
     metres = any(getattr(args, f'anchor_{kind}') for kind in TYPES)
     return DepthPredictor(args.weights, args.device, relative=metres)
 
 
-def _anchors(args, pairs):
+def _anchors(args: Namespace, pairs: PairedRecording) -> RecordedAnchors | None:
     topics = {kind: getattr(args, f'anchor_{kind}') for kind in TYPES}
     if not any(topics.values()) and not args.anchor_floor and not args.temporal_smoothing:
         return None
     return RecordedAnchors(
-        pairs.recording, pairs.seen, topics, args.anchor_floor,
+        pairs.recording, pairs.image_topic, topics, args.anchor_floor,
         [read_pose(text) for text in args.anchor_pose],
         AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
                        args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame),
@@ -43,18 +49,18 @@ def _anchors(args, pairs):
 
 
 @contextmanager
-def _rows_written(path):
-    """What writes a frame's errors into the CSV file at `path`, or nowhere for None."""
+def _csv_writer(path: Path | None) -> Iterator[Callable[[dict[str, Any]], object]]:
+    """A function that writes a frame's errors into the CSV file at `path`; nowhere for None."""
     if not path:
         yield lambda row: None
         return
     with result_file(path) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, ('stamp', 'pixels', *NAMES))
+        writer = csv.DictWriter(file, ('stamp', 'pixels', *METRIC_NAMES))
         writer.writeheader()
         yield writer.writerow
 
 
-def evaluate(args, predictor=None):
+def evaluate(args: Namespace, predictor: Any = None) -> int:
     """Do what the command line asks for; returns the exit status."""
     with ExitStack() as stack:
         pairs = PairedRecording(args.bag, args.image, args.depth, args.camera_info,
@@ -71,46 +77,48 @@ def evaluate(args, predictor=None):
                 raise OSError('--plots needs matplotlib: pip install matplotlib') from error
         for file in filter(None, (args.json, args.csv)):
             check_writable(file)
-        print(f'{args.bag}: {len(pairs)} pairs of {pairs.seen} and {pairs.truth}', flush=True)
-        said = set()
+        print(f'{args.bag}: {len(pairs)} pairs of {pairs.image_topic} and '
+              f'{pairs.truth_topic}', flush=True)
+        warned: set[str] = set()
 
-        def say(sentences):
+        def warn(sentences: Sequence[str]) -> None:
             for sentence in sentences:
-                if sentence not in said:
+                if sentence not in warned:
                     print(sentence, file=sys.stderr, flush=True)
-            said.update(sentences)
+            warned.update(sentences)
         first = pairs.first()
-        say(pairs.assumptions())
-        if first and (doubt := unit_doubt(first.truth)):
-            say([f'{pairs.truth}: {doubt}'])
+        warn(pairs.assumptions())
+        if first and (warning := unit_warning(first.truth)):
+            warn([f'{pairs.truth_topic}: {warning}'])
         anchors = _anchors(args, pairs)
-        evaluation, trouble = Evaluation(pairs, predictor, args.align, anchors), None
+        evaluation = Evaluation(pairs, predictor, args.align, anchors)
+        failure: BaseException | None = None
         try:
-            with _rows_written(args.csv) as write_row:
+            with _csv_writer(args.csv) as write_row:
                 try:
                     evaluation.run(write_row)
                 except (Exception, KeyboardInterrupt) as error:  # what was scored is kept
-                    trouble = error
-            say([*pairs.assumptions(), *evaluation.doubts()])
+                    failure = error
+            warn([*pairs.assumptions(), *evaluation.warnings()])
             if args.json and evaluation.rows:
-                _write_report(args, evaluation, sorted(said))
+                _write_report(args, evaluation, sorted(warned))
         except OSError as error:
-            trouble = error
-        _tell(evaluation, trouble)
-        if trouble and not isinstance(trouble, KeyboardInterrupt):
-            raise trouble
+            failure = error
+        _print_results(evaluation, failure)
+        if failure and not isinstance(failure, KeyboardInterrupt):
+            raise failure
         if args.plots and evaluation.rows:
             evaluation.plot(args.plots / 'errors.png')
             print(f'{args.plots / "errors.png"}: error against distance and over time')
-            for sentence in evaluation.save_pictures(args.plots):
+            for sentence in evaluation.save_images(args.plots):
                 print(sentence)
-    return 130 if trouble else 0
+    return 130 if failure else 0
 
 
-def _write_report(args, evaluation, said):
-    pairs, before = evaluation.pairs, evaluation.before
+def _write_report(args: Namespace, evaluation: Evaluation, warnings: Sequence[str]) -> None:
+    pairs, before = evaluation.pairs, evaluation.scores_before
     report = {**evaluation.scores.report(), 'damaged': len(pairs.damaged), 'bag': str(args.bag),
-              'seen': pairs.seen, 'truth': pairs.truth, 'said': said,
+              'seen': pairs.image_topic, 'truth': pairs.truth_topic, 'said': warnings,
               'weights': None if args.predicted else args.weights}
     if evaluation.anchors and before.frames:
         report['without_anchors'] = before.report()
@@ -118,11 +126,11 @@ def _write_report(args, evaluation, said):
         file.write_text(json.dumps(report, indent=2) + '\n')
 
 
-def _tell(evaluation, trouble):
-    """Print what was scored, and what was not; OSError where nothing was, and nothing says why."""
+def _print_results(evaluation: Evaluation, failure: BaseException | None) -> None:
+    """Print what was scored and what was left out; OSError where all was."""
     pairs, anchors = evaluation.pairs, evaluation.anchors
-    if trouble:
-        print('\nInterrupted' if isinstance(trouble, KeyboardInterrupt) else '\nEnded early',
+    if failure:
+        print('\nInterrupted' if isinstance(failure, KeyboardInterrupt) else '\nEnded early',
               f': {len(evaluation.rows)} of {len(pairs)} frames were scored.', sep='',
               file=sys.stderr)
     elif not evaluation.rows:
@@ -131,26 +139,26 @@ def _tell(evaluation, trouble):
     if pairs.damaged:
         print(f'{len(pairs.damaged)} frames left out; the first: {pairs.damaged[0]}',
               file=sys.stderr)
-    if evaluation.predictor and pairs.without_camera:
-        print(f"{pairs.without_camera}; depth is taken to be from a camera like NYU's",
+    if evaluation.predictor and pairs.missing_camera_reason:
+        print(f"{pairs.missing_camera_reason}; depth is taken to be from a camera like NYU's",
               file=sys.stderr)
     if anchors:
         for sentence in anchors.said():
             print(sentence, file=sys.stderr)
         if not getattr(evaluation.predictor, 'relative', False):
-            print(f'without anchors: {evaluation.before.table()}\n\n', end='')
+            print(f'without anchors: {evaluation.scores_before.table()}\n\n', end='')
         print('with anchors: ', end='')
     print(evaluation.scores.table())
 
 
-def add_arguments(parser):
-    """What every evaluation is told: the weights, and where the figures go."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of every evaluation: the weights, and where the figures go."""
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--json', type=user_path, metavar='OUT', help='write the figures here too')
 
 
-def add_anchor_arguments(parser):
-    """What corrects depth; names and defaults are those of the depth node's parameters."""
+def add_anchor_arguments(parser: ArgumentParser) -> None:
+    """The arguments of anchors; names and defaults are those of the depth node's parameters."""
     defaults = AnchorSettings()
     for kind, what in TYPES.items():
         parser.add_argument(f'--anchor-{kind}', nargs='+', default=(), metavar='TOPIC',
@@ -174,8 +182,8 @@ def add_anchor_arguments(parser):
     parser.add_argument('--fixed-frame', default='odom', metavar='FRAME')
 
 
-def main(argv=None, predictor=None):
-    """The command line; predictor stands in for the one that --weights names."""
+def main(argv: Sequence[str] | None = None, predictor: Any = None) -> int:
+    """The command line; `predictor` takes the place of the one that --weights names."""
     parser = argument_parser(__doc__, prog='evaluate_bag')
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--image', metavar='TOPIC', help='colour; needed where there are several')

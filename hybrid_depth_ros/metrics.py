@@ -1,36 +1,41 @@
 """The six depth error measures of the paper, pooled over all pixels that were scored."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 # Depth below this is scored as this, so that a predicted 0 has a logarithm.
 MIN_DEPTH = 1e-3
-NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
-BANDS = (0, 1, 2, 4, 10)  # metres of true depth
+METRIC_NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
+DISTANCE_BANDS = (0, 1, 2, 4, 10)  # metres of true depth
 OUTLINE_JUMP = 0.1    # an outline: depth changes by this share from one pixel to the next but one
-OUTLINE_REACH = 2     # pixels that an outline may be off
+OUTLINE_TOLERANCE = 2  # pixels that an outline may be off
 ALIGNMENTS = ('median', 'scale-shift')
+MIN_MEDIAN_DEPTH, MAX_MEDIAN_DEPTH = 0.1, 30.0  # metres: what a room's median depth lies between
+MAX_8_BIT_DEPTH = 0.2555  # metres: no more fits into 8 bits of millimetres
 
 
-NEAREST, FARTHEST = 0.1, 30.0  # metres: what a room's median depth lies between
-MOST_8_BIT = 0.2555  # metres: no more fits into 8 bits of millimetres
+def unit_warning(depth: npt.NDArray[np.floating]) -> str:
+    """Which unit was probably mistaken, where depth is implausible for a room; or empty.
 
-
-def unit_doubt(depth):
-    """Which unit was probably mistaken, where depth can hardly be that of a room; or empty.
-
-    depth: float array, metres; what is not finite or not above 0 is unknown.
+    Args:
+        depth: Metres; what is not finite or not above 0 is unknown.
     """
     known = depth[np.isfinite(depth) & (depth > 0)]
     if not known.size:
         return ''
-    median, most = float(np.median(known)), float(known.max())
-    if NEAREST <= median <= FARTHEST and most > MOST_8_BIT:
+    median, maximum = float(np.median(known)), float(known.max())
+    if MIN_MEDIAN_DEPTH <= median <= MAX_MEDIAN_DEPTH and maximum > MAX_8_BIT_DEPTH:
         return ''
     return f'the median depth is {median:.4g} m: ' + (
-        ('metres read as millimetres?' if most < MOST_8_BIT / 10 else
-         '8-bit levels or metres, read as millimetres?') if median <= FARTHEST else
-        'millimetres read as metres?' if median > 10 * FARTHEST else
+        ('metres read as millimetres?' if maximum < MAX_8_BIT_DEPTH / 10 else
+         '8-bit levels or metres, read as millimetres?') if median <= MAX_MEDIAN_DEPTH else
+        'millimetres read as metres?' if median > 10 * MAX_MEDIAN_DEPTH else
         'centimetres or millimetres, read as metres?')
 
 
@@ -43,17 +48,26 @@ class DepthErrors:
     with ``max(d/t, t/d) < 1.25^k``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pixels = 0
         self._sums = np.zeros(6)
 
-    def add(self, predicted, truth, valid=None):
+    def add(self, predicted: npt.ArrayLike, truth: npt.ArrayLike,
+            valid: npt.NDArray[np.bool_] | None = None) -> int:
         """Add one image or a batch.
 
-        predicted, truth: float arrays of one shape, metres. valid: bool array of that
-        shape; left out, all pixels count whose truth is finite and above 0. Pixels whose
-        prediction is not finite (no depth was claimed there) are never scored.
-        Returns the number of pixels scored. Raises ValueError when the shapes differ.
+        Args:
+            predicted: Metres. Pixels that are not finite (no depth was predicted there) are never
+                scored.
+            truth: Metres, of the same shape.
+            valid: bool of that shape; without it, all pixels count whose truth is finite and
+                above 0.
+
+        Returns:
+            The number of pixels scored.
+
+        Raises:
+            ValueError: The shapes differ.
         """
         predicted, truth = np.asarray(predicted), np.asarray(truth)
         if predicted.shape != truth.shape:
@@ -71,23 +85,23 @@ class DepthErrors:
         self.pixels += d.size
         return d.size
 
-    def include(self, other):
-        """Add what another has added: the same sums as adding its images here."""
+    def merge(self, other: DepthErrors) -> None:
+        """Add the sums of another: the same as adding its images here."""
         self._sums += other._sums
         self.pixels += other.pixels
 
-    def metrics(self):
+    def metrics(self) -> dict[str, float]:
         """``{'rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3'}``; NaN when no pixel counts.
 
         rmse is in metres; the others have no unit.
         """
         means = self._sums / self.pixels if self.pixels else np.full(6, np.nan)
         rmse, *others = means.tolist()
-        return dict(zip(NAMES, (float(np.sqrt(rmse)), *others)))
+        return dict(zip(METRIC_NAMES, (float(np.sqrt(rmse)), *others)))
 
 
-def outlines(depth):
-    """Where depth, float H×W in metres, has an outline: bool H×W. Unknown depth (NaN) has none."""
+def outlines(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Where depth, H×W metres, has an outline: bool H×W. Unknown depth (NaN) has none."""
     log = np.log(np.maximum(depth, MIN_DEPTH))
     found = np.zeros(depth.shape, bool)
     with np.errstate(invalid='ignore'):
@@ -99,62 +113,65 @@ def outlines(depth):
 class OutlineScores:
     """Whether predicted outlines stand where the true ones do, pooled over all pixels.
 
-    Outlines as :func:`outlines` finds them, within OUTLINE_REACH pixels (after Hu et al.,
+    Outlines as :func:`outlines` finds them, within OUTLINE_TOLERANCE pixels (after Hu et al.,
     *Revisiting Single Image Depth Estimation*, WACV 2019, section 4.2).
     """
 
-    def __init__(self):
-        self._found = self._true = self._right = self._claimed = 0
+    def __init__(self) -> None:
+        self._found = self._true = self._right = self._predicted = 0
 
-    def add(self, predicted, truth):
-        """Add one image: float arrays H×W of one shape, metres, NaN where unknown."""
+    def add(self, predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> None:
+        """Add one image: arrays H×W of one shape, metres, NaN where unknown."""
         known = np.isfinite(truth) & np.isfinite(predicted)
-        claimed = outlines(np.where(known, predicted, np.nan))
+        found = outlines(np.where(known, predicted, np.nan))
         true = outlines(np.where(known, truth, np.nan))
-        reach = np.ones((2 * OUTLINE_REACH + 1,) * 2, np.uint8)
-        near_claimed, near_true = (cv2.dilate(mask.astype(np.uint8), reach) > 0
-                                   for mask in (claimed, true))
-        self._true += true.sum()
-        self._found += (true & near_claimed).sum()
-        self._claimed += claimed.sum()
-        self._right += (claimed & near_true).sum()
+        window = np.ones((2 * OUTLINE_TOLERANCE + 1,) * 2, np.uint8)
+        near_found, near_true = (cv2.dilate(mask.astype(np.uint8), window) > 0
+                                 for mask in (found, true))
+        self._true += int(true.sum())
+        self._found += int((true & near_found).sum())
+        self._predicted += int(found.sum())
+        self._right += int((found & near_true).sum())
 
-    def report(self):
-        """``{'found', 'right'}``: the share of the true outlines that is predicted, and of the
-        predicted ones that is true; NaN where there are none."""
+    def report(self) -> dict[str, float]:
+        """Recall and precision of outlines, as ``{'found', 'right'}``; NaN where there are none."""
         return {'found': float(self._found / self._true) if self._true else float('nan'),
-                'right': float(self._right / self._claimed) if self._claimed else float('nan')}
+                'right': float(self._right / self._predicted) if self._predicted else float('nan')}
 
 
-def align(predicted, truth, how):
-    """Predicted depths, fitted to the true depths of their image; both 1-D, metres, valid.
+def align_depth(predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating],
+                alignment: str) -> npt.NDArray[np.float64]:
+    """Predicted depths, fitted to the true depths of their image.
 
-    how: ``median``, times the ratio of the medians; ``scale-shift``, the a·d + b with the
-    least squared error. Returns float64.
+    Args:
+        predicted: N metres, all valid.
+        truth: N metres.
+        alignment: ``median``, times the ratio of the medians; ``scale-shift``, the a·d + b with
+            the least squared error.
     """
     d, t = predicted.astype(np.float64), truth.astype(np.float64)
-    if how == 'median':
+    if alignment == 'median':
         return d * (np.median(t) / max(np.median(d), MIN_DEPTH))
     varied = d - d.mean()
     variance = (varied ** 2).mean()
-    scale = (varied * t).mean() / variance if variance > 0 else 1.0
-    return scale * varied + t.mean()
+    scale = float((varied * t).mean() / variance) if variance > 0 else 1.0
+    return scale * varied + float(t.mean())
 
 
 class BandErrors:
     """Depth errors apart by true depth: nearest < t ≤ farthest of each band, metres."""
 
-    def __init__(self, edges=BANDS):
+    def __init__(self, edges: Sequence[float] = DISTANCE_BANDS) -> None:
         self.edges = edges
         self._errors = [DepthErrors() for _ in edges[1:]]
 
-    def add(self, predicted, truth):
+    def add(self, predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> None:
         """Add depths: arrays of one shape, metres."""
         for errors, near, far in zip(self._errors, self.edges, self.edges[1:]):
             inside = (truth > near) & (truth <= far)
             errors.add(predicted[inside], truth[inside])
 
-    def report(self):
+    def report(self) -> list[dict[str, Any]]:
         """``[{'from', 'to', 'pixels', 'rmse', …}, …]``."""
         return [{'from': near, 'to': far, 'pixels': errors.pixels, **errors.metrics()}
                 for errors, near, far in zip(self._errors, self.edges, self.edges[1:])]
@@ -163,41 +180,49 @@ class BandErrors:
 class RecordingScores:
     """Errors over the frames of a recording: pooled over pixels, for each band of distance.
 
-    alignments: of ``ALIGNMENTS``, which versions to score too. edges: of the bands, metres.
+    Args:
+        alignments: Of ``ALIGNMENTS``, which versions to score too.
+        edges: Of the bands, metres.
     """
 
-    def __init__(self, alignments=(), edges=BANDS):
+    def __init__(self, alignments: Sequence[str] = (),
+                 edges: Sequence[float] = DISTANCE_BANDS) -> None:
         self.frames = 0
         self._pooled, self._bands = DepthErrors(), BandErrors(edges)
         self._aligned = {how: DepthErrors() for how in alignments}
 
-    def add(self, predicted, truth):
-        """Add one frame: float arrays H×W, metres, NaN where unknown.
+    def add(self, predicted: npt.NDArray[np.floating],
+            truth: npt.NDArray[np.floating]) -> dict[str, Any]:
+        """Add one frame: arrays H×W, metres, NaN where unknown.
 
-        Returns the frame's own ``{'pixels', 'rmse', …}``. Raises ValueError when the shapes
-        differ.
+        Returns:
+            The frame's own ``{'pixels', 'rmse', …}``.
+
+        Raises:
+            ValueError: The shapes differ.
         """
         frame = DepthErrors()
         frame.add(predicted, truth)
-        self._pooled.include(frame)
+        self._pooled.merge(frame)
         scored = np.isfinite(truth) & (truth > 0) & np.isfinite(predicted)
         d, t = predicted[scored], truth[scored]
         self._bands.add(d, t)
         if d.size:
-            for how, errors in self._aligned.items():
-                errors.add(align(d, t, how), t)
+            for alignment, errors in self._aligned.items():
+                errors.add(align_depth(d, t, alignment), t)
         self.frames += 1
         return {'pixels': frame.pixels, **frame.metrics()}
 
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """``{'frames', 'pixels', 'metrics', 'bands', 'aligned'}``, fit for JSON: None for NaN."""
-        return _jsonable({
+        report: dict[str, Any] = _nan_to_none({
             'frames': self.frames, 'pixels': self._pooled.pixels,
             'metrics': self._pooled.metrics(), 'bands': self._bands.report(),
             'aligned': {how: errors.metrics() for how, errors in self._aligned.items()}})
+        return report
 
-    def table(self):
-        """What people read: a line for all, for each alignment and each band."""
+    def table(self) -> str:
+        """Text for people: a line for all, for each alignment and each band."""
         report = self.report()
         rows = [('all distances', report['pixels'], report['metrics']),
                 *((f'{how}, aligned', report['pixels'], metrics)
@@ -208,20 +233,20 @@ class RecordingScores:
                  f'{"":20}{"pixels":>12}' + ''.join(
                      f'{head:>9}' for head in ('RMSE (m)', 'REL', 'log10', 'δ1', 'δ2', 'δ3'))]
         lines += [f'{name:20}{pixels:12}' + ''.join(
-            f'{"–":>9}' if metrics[key] is None else f'{metrics[key]:9.3f}' for key in NAMES)
+            f'{"–":>9}' if metrics[key] is None else f'{metrics[key]:9.3f}' for key in METRIC_NAMES)
             for name, pixels, metrics in rows]
         return '\n'.join(lines)
 
 
-def _jsonable(value):
+def _nan_to_none(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _jsonable(inner) for key, inner in value.items()}
+        return {key: _nan_to_none(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_jsonable(inner) for inner in value]
+        return [_nan_to_none(inner) for inner in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def format_metrics(metrics):
+def format_metrics(metrics: Mapping[str, float]) -> str:
     """One line for people: ``RMSE 0.593 m  REL 0.130  log10 0.057  δ1 0.833 …``."""
     return (f'RMSE {metrics["rmse"]:.3f} m  REL {metrics["rel"]:.3f}  '
             f'log10 {metrics["log10"]:.3f}  δ1 {metrics["delta1"]:.3f}  '

@@ -17,11 +17,12 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
-from hybrid_depth_ros.encodings import cloud_array, image_to_depth
-from hybrid_depth_ros.geometry import POINT, Intrinsics
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.messages import cloud_message, rgb_to_image
+from hybrid_depth_ros.point_cloud import POINT, cloud_to_array
 from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
-from hybrid_depth_ros.virtual_room import Room, looking
+from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
 
 TRUTH = scene_depth(WIDTH, HEIGHT)
 LIDAR = '-0.05 0.02 -0.1 0 3 -5'  # below the camera, turned a little
@@ -93,7 +94,7 @@ def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
     sphere = np.abs(np.linalg.norm(  # where the scene's sphere is
         np.array([0.3, 0.2, 1.8]) - scene.SPHERE_CENTRE)) < 1 and TRUTH < 1.9
     graph.spin(1, lambda: graph.got['depth/anchors'])
-    shown = cloud_array(graph.got['depth/anchors'][-1])[0]
+    shown = cloud_to_array(graph.got['depth/anchors'][-1])[0]
     u = np.rint(shown['x'] / shown['z'] * CAMERA.fx + CAMERA.cx).astype(int)
     v = np.rint(shown['y'] / shown['z'] * CAMERA.fy + CAMERA.cy).astype(int)
     assert np.median(np.abs(shown['z'] / TRUTH[v, u] - 1)) < 0.01
@@ -260,7 +261,7 @@ def test_a_low_camera_sees_the_room_at_its_size_by_the_floor(graph):
     """With the shipped weights: what they are wrong by, the floor mends."""
     camera, room = Intrinsics.from_horizontal_fov(320, 240, 63.3), Room(600)
     walk = room.camera_pose(3)
-    rgb, truth = room.render(camera, looking(
+    rgb, truth = room.render(camera, upright_camera_pose(
         [*walk[:2, 3], 0.2], np.arctan2(walk[1, 2], walk[0, 2]), -np.deg2rad(11)))
     graph.listen(Image, 'depth/image')
     graph.ready()

@@ -10,7 +10,8 @@ from hybrid_depth_ros.anchors import anchored
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
-from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 from hybrid_depth_ros.poses import pose_from_angles, pose_from_quaternion
 from hybrid_depth_ros.virtual_room import Room
 

@@ -22,11 +22,11 @@ from rosbags.typesys import Stores, get_typestore
 from hybrid_depth_ros import evaluate_bag
 from hybrid_depth_ros.encodings import compressed_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.metrics import NAMES, BandErrors, DepthErrors
-from hybrid_depth_ros.recordings.pairing import StampPairing, pair_stamps
+from hybrid_depth_ros.metrics import METRIC_NAMES, BandErrors, DepthErrors
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.recording import Recording
 from hybrid_depth_ros.recordings.registration import register_depth
+from hybrid_depth_ros.recordings.time_synchronizer import TimeSynchronizer, match_stamps
 from hybrid_depth_ros.virtual_room import Room
 from train.datasets.custom_pairs import BagPairs
 from train.datasets.pairs import split_readable
@@ -161,13 +161,13 @@ def recording(frames, colour='raw', depth='32FC1', late=3_000_000, predicted=Fal
 # --- pairing ------------------------------------------------------------------------------
 
 def test_pairs_by_hand():
-    assert pair_stamps([0, 33, 66], [35, 64, 1], 5) == [(0, 2), (1, 0), (2, 1)]
-    assert pair_stamps([0, 10], [5], 5) == [(0, 0)]  # equally near: the earlier
-    assert pair_stamps([0, 9], [5], 5) == [(1, 0)]
-    assert pair_stamps([5], [4, 5, 6], 5) == [(0, 1)]
-    assert pair_stamps([7, 7], [7, 7, 7], 0) == [(0, 0), (1, 1)]
-    assert pair_stamps([0, 100], [6, 94], 5) == []
-    assert pair_stamps([], [1], 5) == []
+    assert match_stamps([0, 33, 66], [35, 64, 1], 5) == [(0, 2), (1, 0), (2, 1)]
+    assert match_stamps([0, 10], [5], 5) == [(0, 0)]  # equally near: the earlier
+    assert match_stamps([0, 9], [5], 5) == [(1, 0)]
+    assert match_stamps([5], [4, 5, 6], 5) == [(0, 1)]
+    assert match_stamps([7, 7], [7, 7, 7], 0) == [(0, 0), (1, 1)]
+    assert match_stamps([0, 100], [6, 94], 5) == []
+    assert match_stamps([], [1], 5) == []
 
 
 def test_streams_pair_as_lists_do():
@@ -175,7 +175,7 @@ def test_streams_pair_as_lists_do():
     for _ in range(300):
         slop = rng.choice([0, 3, 20, 60])
         lists = [sorted(rng.randrange(1000) for _ in range(rng.randrange(30))) for _ in range(2)]
-        pairs = pair_stamps(*lists, slop)
+        pairs = match_stamps(*lists, slop)
         for side in range(2):
             used = [pair[side] for pair in pairs]
             assert len(set(used)) == len(used)
@@ -190,7 +190,7 @@ def test_streams_pair_as_lists_do():
                                            ) and all(abs(f - second) > gap for f in lists[0]
                                                      if f != first):
                         assert (i, j) in pairs
-        pairing, got, left = StampPairing(slop), [], [list(lists[0]), list(lists[1])]
+        pairing, got, left = TimeSynchronizer(slop), [], [list(lists[0]), list(lists[1])]
         while any(left):
             side = rng.choice([side for side in range(2) if left[side]])
             stamp = left[side].pop(0)
@@ -202,7 +202,7 @@ def test_streams_pair_as_lists_do():
 
 
 def test_a_partner_that_never_comes_costs_no_memory():
-    pairing = StampPairing(slop=5, kept=10)
+    pairing = TimeSynchronizer(slop=5, queue_size=10)
     for stamp in range(1000):
         assert pairing.add(0, stamp, None) == []
     assert (pairing.waiting, pairing.unpaired) == (10, 990)
@@ -279,7 +279,7 @@ def test_forms(frames, tmp_path, plugin, colour, depth, step):
         assert len(pairs) == COUNT
         for i, (pair, (rgb, true)) in enumerate(zip(pairs, frames, strict=True)):
             assert pair.stamp == START + i * STEP
-            assert np.array_equal(pair.seen, rgb)
+            assert np.array_equal(pair.image, rgb)
             assert pair.truth.dtype == np.float32
             assert np.array_equal(np.isnan(pair.truth), np.isnan(true))
             # half a step of inverse depth, where it is that
@@ -288,7 +288,7 @@ def test_forms(frames, tmp_path, plugin, colour, depth, step):
             assert pair.camera == CAMERA
             again = pairs.read(i)
             assert np.array_equal(again.truth, pair.truth, equal_nan=True)
-            assert np.array_equal(again.seen, pair.seen)
+            assert np.array_equal(again.image, pair.image)
         assert not pairs.damaged
 
 
@@ -299,7 +299,7 @@ def test_a_bag_in_any_order_reads_in_the_order_of_stamps(frames, tmp_path, step)
     pairs = PairedRecording(write(tmp_path / 'bag', messages, step=step))
     assert [pair.stamp for pair in pairs] == [START + i * STEP for i in range(COUNT)]
     for i, (rgb, true) in enumerate(frames):
-        assert np.array_equal(pairs.read(i).seen, rgb)
+        assert np.array_equal(pairs.read(i).image, rgb)
         assert np.array_equal(pairs.read(i).truth, true)
 
 
@@ -327,9 +327,9 @@ def test_distortion_is_taken_out_of_both(tmp_path):
         ('/camera/camera_info', camera_info(START, distortion=bent)),
         ('/camera/image_raw', image(START, grey, 'rgb8')),
         ('/camera/depth_raw', image(START, ramp, '32FC1'))]))
-    assert np.nanmax(np.abs(pair.truth - pair.seen[..., 0])) <= 1.5
+    assert np.nanmax(np.abs(pair.truth - pair.image[..., 0])) <= 1.5
     assert np.abs(pair.truth[5, 5] - ramp[5, 5]) > 2  # it did move
-    assert not np.isfinite(pair.truth).all() or (pair.seen > 0).all()
+    assert not np.isfinite(pair.truth).all() or (pair.image > 0).all()
 
 
 def test_a_recording_in_other_processes(frames, tmp_path):
@@ -422,8 +422,8 @@ def test_which_topics(frames, tmp_path):
     with pytest.raises(OSError, match=r'2 topics hold depth images: name one with --depth\. In '
                        rf'it: .*{DEPTH} \(depth\) 4 × Image, {PREDICTED} \(depth\) 4 × Image'):
         PairedRecording(path)
-    assert PairedRecording(path, depth=DEPTH).seen == IMAGE
-    assert PairedRecording(path, predicted=PREDICTED).truth == DEPTH
+    assert PairedRecording(path, depth=DEPTH).image_topic == IMAGE
+    assert PairedRecording(path, predicted=PREDICTED).truth_topic == DEPTH
     for options, said in (({'image': '/nowhere'}, 'no images on /nowhere'),
                           ({'image': DEPTH}, f'{DEPTH} holds depth images, not colour images'),
                           ({'depth': IMAGE}, f'{IMAGE} holds colour images, not depth images'),
@@ -560,7 +560,7 @@ def test_mono16_is_what_it_is_named(frames, tmp_path):
     with pytest.raises(OSError, match='2 topics hold colour images'):
         PairedRecording(path)
     pair = PairedRecording(path, '/ir', '/tof').read(0)
-    assert np.array_equal(pair.seen[..., 0], frames[0][0][..., 0])
+    assert np.array_equal(pair.image[..., 0], frames[0][0][..., 0])
     assert np.nanmax(np.abs(pair.truth - frames[0][1])) < 0.001
 
 
@@ -606,11 +606,11 @@ def test_a_recording_whose_first_camera_info_is_zero(tmp_path):
     path = small_bag(tmp_path / 'bag', [seen_by(0)] + [seen_by(35.0)] * 2)
     pairs = PairedRecording(path)
     assert [pair.camera.fx for pair in pairs] == [35] * 3
-    assert not pairs.without_camera
+    assert not pairs.missing_camera_reason
     lost = PairedRecording(small_bag(tmp_path / 'lost', [seen_by(35.0), seen_by(0)]))
     assert [pair.camera and pair.camera.fx for pair in lost] == [35, None]
-    assert 'uncalibrated (K is 0)' in lost.without_camera
-    assert '(1 of 2 frames)' in lost.without_camera
+    assert 'uncalibrated (K is 0)' in lost.missing_camera_reason
+    assert '(1 of 2 frames)' in lost.missing_camera_reason
 
 
 def test_a_camera_info_once_before_all_of_another_clock(tmp_path):
@@ -679,7 +679,7 @@ def test_which_names_say_rectified(tmp_path, name, bent):
     path = small_bag(tmp_path / 'bag', [seen_by(35.0, distortion=(0.4, 0.1, 0, 0, 0))],
                      topic=f'/camera/color/{name}')
     pair, = PairedRecording(path)
-    assert (pair.seen == 0).any() == bent
+    assert (pair.image == 0).any() == bent
 
 
 def test_frames_without_a_stamp_are_not_paired(tmp_path):
@@ -744,7 +744,7 @@ def test_evaluate_bag(frames, tmp_path, capsys):
         alone = straight(frames, edges)
         assert (band['from'], band['to'], band['pixels']) == (*edges, alone.pixels)
         if alone.pixels:
-            assert {name: band[name] for name in NAMES} == alone.metrics()
+            assert {name: band[name] for name in METRIC_NAMES} == alone.metrics()
         else:
             assert band['rel'] is None
     assert f'{report["metrics"]["rmse"]:9.3f}{report["metrics"]["rel"]:9.3f}' in printed
@@ -754,7 +754,7 @@ def test_evaluate_bag(frames, tmp_path, capsys):
         f'1700000000.{100_000_000 * i + 123:09d}' for i in range(COUNT)]
     for row, frame in zip(rows, frames, strict=True):
         alone = straight([frame])
-        assert {name: float(row[name]) for name in NAMES} == alone.metrics()
+        assert {name: float(row[name]) for name in METRIC_NAMES} == alone.metrics()
         assert int(row['pixels']) == alone.pixels
     for name in ('errors', 'best', 'median', 'worst'):
         assert cv2.imread(str(out / f'{name}.png')).size

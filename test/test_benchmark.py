@@ -51,7 +51,7 @@ def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
         assert f'{row["forward_ms"]:.1f}' in printed
     assert plain['gflop'] == pytest.approx(4.12, rel=0.01)  # of the unfused network
     assert plain['max_difference_mm'] == 0 < fast['max_difference_mm'] < 1  # of the same weights
-    errors, images = DepthErrors(), stages.nyu_pictures(frames)
+    errors, images = DepthErrors(), stages.held_out_images(frames)
     assert len(images) == fast['scored'] == 2
     for rgb, truth in images:
         depth = DepthPredictor(runtime='torch', precision='fp32')(rgb, fx=518.858)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.calibration import (
-    KEPT,
-    Calibrations,
-    camera_of,
+    MAX_CALIBRATIONS,
+    CalibrationHistory,
+    camera_model_from_info,
     intrinsics_from_camera_info,
-    says_rectified,
+    is_rectified_topic,
 )
 
 MS = 1_000_000
@@ -33,7 +33,7 @@ def focals(calibrations, *stamps, size=(160, 120)):
 
 def calibrations(*entries, live=False):
     """Of (stamp in ms, fx)."""
-    made = Calibrations(live)
+    made = CalibrationHistory(live)
     for stamp, fx in entries:
         made.add(info(fx), stamp * MS)
     return made
@@ -49,7 +49,7 @@ def test_a_frame_is_seen_through_the_calibration_of_its_stamp():
     fast = calibrations(*((8 * i, 150.0) for i in range(4)), (32, 300.0))
     assert focals(fast, 24, 32) == [150, 300]  # its own is nearer than the next
     assert focals(calibrations((100, 150.0)), 0, 99, 100) == [150] * 3  # recorded too late
-    assert focals(Calibrations(), 0) == [None]
+    assert focals(CalibrationHistory(), 0) == [None]
 
 
 def test_not_calibrated_yet():
@@ -74,14 +74,15 @@ def test_live_the_newest_counts_where_clocks_differ():
 
 
 def test_a_live_camera_remembers_no_more_than_it_should():
-    zooming = calibrations(*((i, 100.0 + i) for i in range(3 * KEPT)), live=True)
-    assert len(zooming._runs) == KEPT
-    assert focals(zooming, 3 * KEPT - 1, 3 * KEPT - 5) == [99.0 + 3 * KEPT, 95.0 + 3 * KEPT]
+    zooming = calibrations(*((i, 100.0 + i) for i in range(3 * MAX_CALIBRATIONS)), live=True)
+    assert len(zooming._intervals) == MAX_CALIBRATIONS
+    last = 3 * MAX_CALIBRATIONS
+    assert focals(zooming, last - 1, last - 5) == [99.0 + last, 95.0 + last]
     for stamp in range(5):
         zooming.add(info(d=(float(stamp),) * 100_000), stamp)
-    assert len(zooming._runs) == 1
+    assert len(zooming._intervals) == 1
     steady = calibrations(*((i, 150.0) for i in range(1000)))
-    assert len(steady._runs) == 1
+    assert len(steady._intervals) == 1
 
 
 def test_a_centre_in_the_corner_is_no_calibration():
@@ -89,7 +90,7 @@ def test_a_centre_in_the_corner_is_no_calibration():
     calibration = info()
     calibration.k = [150.0, 0, 0, 0, 150.0, 0, 0, 0, 1]
     with pytest.raises(ValueError, match='cx and cy are 0'):
-        camera_of(calibration, 160, 120)
+        camera_model_from_info(calibration, 160, 120)
 
 
 @pytest.mark.parametrize(('changes', 'size'), [
@@ -101,9 +102,9 @@ def test_a_centre_in_the_corner_is_no_calibration():
 def test_made_for_another_image(changes, size):
     """ros_astra_camera#103, rtabmap_ros#970: another shape, which nothing explains."""
     with pytest.raises(ValueError, match=f'it is for .*, the image is {size[0]}×{size[1]}: have'):
-        camera_of(info(**changes), *size)
+        camera_model_from_info(info(**changes), *size)
     with pytest.raises(ValueError, match='it is for'):
-        camera_of(info(d=(-0.1, 0.01, 0.0, 0.0, 0.0), **changes), *size)
+        camera_model_from_info(info(d=(-0.1, 0.01, 0.0, 0.0, 0.0), **changes), *size)
 
 
 @pytest.mark.parametrize(('changes', 'size', 'fx', 'note'), [
@@ -115,7 +116,7 @@ def test_made_for_another_image(changes, size):
     ({'width': 641, 'height': 481}, (320, 240), 150 * 320 / 641, 'it is for 641×481'),
 ])
 def test_what_region_binning_and_resizing_explain(changes, size, fx, note):
-    camera = camera_of(info(**changes), *size)
+    camera = camera_model_from_info(info(**changes), *size)
     assert camera.intrinsics.fx == pytest.approx(fx)
     assert camera.intrinsics == intrinsics_from_camera_info(info(**changes), *size)
     assert camera.note.startswith(note)
@@ -129,7 +130,7 @@ def test_what_region_binning_and_resizing_explain(changes, size, fx, note):
     ('/image_rect/image_raw', False), ('/camera/rectangle', False), ('', False),
 ])
 def test_rect_is_a_word_of_its_own(topic, rectified):
-    assert says_rectified(topic) == rectified
+    assert is_rectified_topic(topic) == rectified
 
 
 def header(seconds, frame_id='camera'):
@@ -164,5 +165,6 @@ def test_a_frame_that_nobody_finds(frame_id, said):
 def test_the_turn_of_a_rectified_camera():
     turned = info(d=(-0.1, 0.0, 0.0, 0.0, 0.0))
     turned.r = tuple(np.diag([1.0, -1.0, -1.0]).ravel())
-    assert np.array_equal(camera_of(turned, 160, 120).rotation, np.diag([1, -1, -1]))
-    assert np.array_equal(camera_of(turned, 160, 120, rectify=False).rotation, np.eye(3))
+    assert np.array_equal(camera_model_from_info(turned, 160, 120).rotation, np.diag([1, -1, -1]))
+    unrectified = camera_model_from_info(turned, 160, 120, rectify=False)
+    assert np.array_equal(unrectified.rotation, np.eye(3))

@@ -41,12 +41,18 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros.encodings import DEPTH_TYPES, PNG, TO_RGB, compressed_to_depth, image_to_depth
-from hybrid_depth_ros.geometry import organised_cloud
-from hybrid_depth_ros.image_files import save_snapshot
+from hybrid_depth_ros.encodings import (
+    DEPTH_TYPES,
+    PNG,
+    RGB_CONVERSIONS,
+    compressed_to_depth,
+    image_to_depth,
+)
+from hybrid_depth_ros.image_files import CameraSnapshot, save_snapshot
 from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.nodes.depth.node import DepthNode, check_cameras, resident_megabytes
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, cloud_message, rgb_to_image
+from hybrid_depth_ros.point_cloud import organised_cloud
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds without an answer that count as a hang
@@ -73,11 +79,11 @@ def noise(size, seed):
 @st.composite
 def images(draw):
     """Small ones that are nearly right, and ones that claim anything."""
-    known = st.sampled_from([*TO_RGB, *DEPTH_TYPES])
+    known = st.sampled_from([*RGB_CONVERSIONS, *DEPTH_TYPES])
     encoding = draw(known if draw(st.integers(0, 3)) else NAMES)
     width, height = draw(st.tuples(st.integers(0, 12), st.integers(0, 12))
                          if draw(st.integers(0, 3)) else st.tuples(UINT32, UINT32))
-    pixel, _ = TO_RGB.get(encoding, (4, None))
+    pixel, _ = RGB_CONVERSIONS.get(encoding, (4, None))
     step = draw(st.just(min(width * pixel, 2**32 - 1)) if draw(st.integers(0, 3)) else UINT32)
     size = draw(st.just(step * height * 3 // 2) if draw(st.integers(0, 3)) else
                 st.integers(0, 2000))
@@ -553,12 +559,12 @@ def test_a_snapshot_stays_in_its_folder(victim, tmp_path):
     moment = tmp_path / 'moment'
     moment.with_name('moment.partial').symlink_to(outside)
     with pytest.raises(FileExistsError):
-        save_snapshot(moment, {'': (CHART, scene_depth(WIDTH, HEIGHT))})
+        save_snapshot(moment, {'': CameraSnapshot(CHART, scene_depth(WIDTH, HEIGHT))})
     assert not list(outside.iterdir())
     moment.symlink_to(outside)
     moment.with_name('moment.partial').unlink()
     with pytest.raises(OSError, match='moment'):
-        save_snapshot(moment, {'': (CHART, scene_depth(WIDTH, HEIGHT))})
+        save_snapshot(moment, {'': CameraSnapshot(CHART, scene_depth(WIDTH, HEIGHT))})
     assert not list(outside.iterdir())
     assert not moment.with_name('moment.partial').exists()
 

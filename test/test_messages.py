@@ -13,10 +13,11 @@ from std_msgs.msg import Header
 
 from hybrid_depth_ros import encodings
 from hybrid_depth_ros.calibration import intrinsics_from_camera_info, rectification_from_camera_info
-from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
-from hybrid_depth_ros.image_files import fill_snapshot
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.image_files import CameraSnapshot, write_snapshot_files
 from hybrid_depth_ros.nodes.shared import messages
 from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
+from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 
 HEADER = Header(frame_id='camera_optical_frame')
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),
@@ -85,7 +86,7 @@ def encoded(encoding, rgb):
 
 
 @pytest.mark.parametrize('padding', (0, 1, 7, 16))
-@pytest.mark.parametrize('encoding', encodings.TO_RGB)
+@pytest.mark.parametrize('encoding', encodings.RGB_CONVERSIONS)
 def test_colour_chart_survives(encoding, padding):
     chart = colour_chart()
     message = image(encoding, encoded(encoding, chart), 64, 48, padding, extra=5)
@@ -124,7 +125,7 @@ def test_nv12_step_may_count_both_planes():
     assert np.abs(messages.image_to_rgb(message).astype(int) - chart).max() <= 3
 
 
-@pytest.mark.parametrize('encoding', [e for e in encodings.TO_RGB
+@pytest.mark.parametrize('encoding', [e for e in encodings.RGB_CONVERSIONS
                                       if e not in encodings._YUV and 'bayer' not in e])
 def test_one_pixel(encoding):
     message = image(encoding, encoded(encoding, np.full((1, 1, 3), 77, np.uint8)), 1)
@@ -564,8 +565,9 @@ def test_a_calibration_of_opencvs(tmp_path, monkeypatch, suffix, coefficients, m
 def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
     """usb_cam#310's kind: K of 0 is a camera that was not calibrated."""
     path = tmp_path / 'camera.yaml'
-    fill_snapshot(tmp_path, 'camera', np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.float32),
-                  Intrinsics(6, 4, 5.0, 5.0, 2.5, 1.5))
+    write_snapshot_files(tmp_path, 'camera', CameraSnapshot(
+        np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.float32),
+        Intrinsics(6, 4, 5.0, 5.0, 2.5, 1.5)))
     path.write_text(path.read_text().replace('- 5.0', '- 0.0'))
     with pytest.raises(ValueError, match=r'camera\.yaml: camera_matrix has a focal length of 0 .*'
                                          'was not calibrated'):
@@ -577,7 +579,7 @@ def test_a_calibration_that_says_nothing_or_is_nowhere(tmp_path):
             camera_info_from_yaml(name)
 
 
-@pytest.mark.parametrize('encoding', encodings.TO_RGB)
+@pytest.mark.parametrize('encoding', encodings.RGB_CONVERSIONS)
 def test_a_step_of_0_is_computed(encoding):
     """image_transport_plugins#177's kind: drivers that leave step out; rows are without padding."""
     message = image(encoding, encoded(encoding, colour_chart()), 64, 48)

@@ -112,7 +112,7 @@ def test_a_device_that_is_not_there_yet_is_waited_for(name):
     source = open_source(name)
     with pytest.raises(OSError, match=f'camera device {name} is not there .*tried again'):
         source.read()
-    assert source.comes_back
+    assert source.recoverable
     assert not source.ended
     source.close()
 
@@ -157,8 +157,8 @@ def test_a_rate_that_no_camera_has_is_not_believed(claimed, rate, tmp_path):
     writer.release()
     source = open_source(path)
     assert source.rate == pytest.approx(rate)
-    assert ('set rate' in source.remark) == (claimed != rate)
-    assert not open_source(path, rate=1000.0).remark
+    assert ('set rate' in source.warning) == (claimed != rate)
+    assert not open_source(path, rate=1000.0).warning
 
 
 class Stream(http.server.BaseHTTPRequestHandler):
@@ -184,7 +184,7 @@ class Stream(http.server.BaseHTTPRequestHandler):
 
 def test_a_stream_that_breaks_off_is_connected_to_again(monkeypatch):
     """usb_cam#310's kind: cameras by their URL."""
-    monkeypatch.setattr(sources, 'STREAM_PAUSE', 0.5)
+    monkeypatch.setattr(sources, 'RECONNECT_INTERVAL', 0.5)
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stream)
     server.count = 0
     server.jpeg = cv2.imencode('.jpg', np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
@@ -202,7 +202,7 @@ def test_a_stream_that_breaks_off_is_connected_to_again(monkeypatch):
                 broken.add(str(error))
         source.close()
         assert got
-        assert source.comes_back
+        assert source.recoverable
         assert any('gives no stream' in said for said in broken)
         assert any('gives no more frames' in said for said in broken)
         assert 'secret' not in str(broken)
@@ -251,7 +251,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
 
 def test_a_camera_by_rtsp_is_connected_to_again(monkeypatch):
     """usb_cam#310's kind: most cameras in a network speak RTSP."""
-    monkeypatch.setattr(sources, 'STREAM_PAUSE', 0.05)
+    monkeypatch.setattr(sources, 'RECONNECT_INTERVAL', 0.05)
     with socketserver.ThreadingTCPServer(('127.0.0.1', 0), RtspCamera) as server:
         server.count, server.daemon_threads = 0, True
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -304,7 +304,7 @@ def test_a_device_by_udevs_link(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('passwords', ['a', 'p@ss', 'p:ss', 'p/s@s'])
 def test_a_log_shows_no_password(passwords):
-    assert sources.without_password(f'rtsp://me:{passwords}@camera/live') == (
+    assert sources.redact_password(f'rtsp://me:{passwords}@camera/live') == (
         'rtsp://me:…@camera/live')
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('tqdm')
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.virtual_room import Room, looking
+from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
 from train import anchors
 from train.datasets.pairs import Subset
 from train.datasets.raycast_rooms import VirtualRooms
@@ -113,7 +113,7 @@ def test_the_table_of_flicker_says_what_smoothing_takes_off(monkeypatch):
 
 
 def test_a_camera_looks_where_it_is_told_to():
-    pose = looking([1, 2, 0.5], np.pi / 2, -np.deg2rad(30))
+    pose = upright_camera_pose([1, 2, 0.5], np.pi / 2, -np.deg2rad(30))
     np.testing.assert_allclose(pose[:3, 2], [0, np.cos(np.pi / 6), -0.5], atol=1e-12)
     np.testing.assert_allclose(pose[:3, 0], [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-12)

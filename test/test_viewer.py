@@ -28,7 +28,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from websockets.sync.client import connect
 
-from hybrid_depth_ros.geometry import POINT, Intrinsics, organised_cloud
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_message,
     cloud_message,
@@ -37,6 +37,7 @@ from hybrid_depth_ros.nodes.shared.messages import (
 )
 from hybrid_depth_ros.nodes.viewer.node import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
 from hybrid_depth_ros.nodes.viewer.page import Page
+from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 
 WIDTH, HEIGHT = 64, 48
 CAMERA = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, 60)

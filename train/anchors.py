@@ -20,7 +20,7 @@ from hybrid_depth_ros.arguments import argument_parser, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, looking
+from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import parse_ranges, read_checked
@@ -116,8 +116,8 @@ def floor_table(predictor, seeds, views=2):
             for seed, room in zip(seeds, rooms):
                 for number in range(views):
                     walk = room.camera_pose(27 * number + seed % 7)
-                    pose = looking([*walk[:2, 3], height], np.arctan2(walk[1, 2], walk[0, 2]),
-                                   -np.deg2rad(pitch))
+                    pose = upright_camera_pose([*walk[:2, 3], height], np.arctan2(
+                        walk[1, 2], walk[0, 2]), -np.deg2rad(pitch))
                     rgb, truth = room.render(CAMERA, pose)
                     depth = predictor(rgb, fx=CAMERA.fx)
                     corrected = Anchoring(['floor']).correct(

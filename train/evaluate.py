@@ -14,18 +14,19 @@ import tqdm
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.evaluate_bag import add_arguments
 from hybrid_depth_ros.files import check_writable, result_file
-from hybrid_depth_ros.image_files import save_picture, side_by_side
+from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.metrics import (
-    NAMES,
+    METRIC_NAMES,
     DepthErrors,
     OutlineScores,
     RecordingScores,
-    align,
+    align_depth,
     format_metrics,
 )
 from hybrid_depth_ros.models import hybrid
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
+from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.data import normalise
@@ -77,7 +78,7 @@ class Scores(RecordingScores):
             **self._pooled.metrics(), 'pixels': self._pooled.pixels, 'images': len(self.images),
             'rel_per_image': [metrics['rel'] for metrics in self.images],
             'per_image': {name: float(np.mean([m[name] for m in scored])) if scored else
-                          float('nan') for name in NAMES},
+                          float('nan') for name in METRIC_NAMES},
             'bands': self._bands.report()}
 
 
@@ -150,7 +151,7 @@ def evaluate_whole(predictor, dataset, progress=False):
         known = truth > 0
         scores.add(depth, truth)
         outlines.add(depth, np.where(known, truth, np.nan))
-        fitted = align(depth[known], truth[known], 'median')
+        fitted = align_depth(depth[known], truth[known], 'median')
         aligned.add(fitted, truth[known])
         if dataset.height(i) is not None:
             band = int(np.searchsorted(HEIGHT_EDGES, dataset.height(i)))
@@ -182,7 +183,7 @@ def height_table(report):
 def comparison_table(name, metrics):
     """The paper's Table 1: what networks were reported to reach, and ours below."""
     lines = [f'{"":34}{"RMSE":>7}{"REL":>7}{"log10":>7}{"δ1":>7}{"δ2":>7}{"δ3":>7}']
-    for row in (*PUBLISHED, (f'{name}, measured here', *(metrics[key] for key in NAMES))):
+    for row in (*PUBLISHED, (f'{name}, measured here', *(metrics[key] for key in METRIC_NAMES))):
         cells = ''.join('      –' if value is None else f'{value:7.3f}' for value in row[1:])
         lines.append(f'{row[0]:34}{cells}')
     return '\n'.join(lines)
@@ -200,7 +201,7 @@ def save_gallery(network, dataset, rel_per_image, out):
     out.mkdir(parents=True, exist_ok=True)
     predictor = DepthPredictor(network)
     for name, i in best_median_worst(rel_per_image):
-        save_picture(out / f'{name}.png', draw_pair(predictor, dataset, i))
+        save_image(out / f'{name}.png', draw_pair(predictor, dataset, i))
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
 
@@ -246,8 +247,8 @@ def main(argv=None):
         if args.json:
             with result_file(args.json) as file:
                 file.write_text(json.dumps(
-                    {'metrics': {name: report[name] for name in NAMES},
-                     **{key: value for key, value in report.items() if key not in NAMES},
+                    {'metrics': {name: report[name] for name in METRIC_NAMES},
+                     **{key: value for key, value in report.items() if key not in METRIC_NAMES},
                      'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
                      'data': str(args.data)}, indent=2) + '\n')
         print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '

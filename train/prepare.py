@@ -24,6 +24,7 @@ import numpy as np
 import tqdm
 
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
+from hybrid_depth_ros.encodings import depth_to_millimetres
 from hybrid_depth_ros.errors import explain
 from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
@@ -117,8 +118,7 @@ def _fill(share):
             states[i] = BROKEN
             broken.append(explain(error))
             continue
-        millimetres = np.rint(depth * 1000)
-        rgbs[i], depths[i] = rgb, np.where(millimetres <= 65535, millimetres, 0)
+        rgbs[i], depths[i] = rgb, depth_to_millimetres(depth)
         states[i] = DONE
     for array in (rgbs, depths, states):
         array.flush()

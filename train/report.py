@@ -8,7 +8,7 @@ import tqdm
 from torch.utils.tensorboard import SummaryWriter
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.image_files import save_picture
+from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.weights import save_network
 from train.evaluate import draw_pair, height_table
@@ -126,4 +126,4 @@ def save_samples(predictor, dataset, out):
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [draw_pair(predictor, dataset, i) for i in range(len(dataset))]
     width = min(row.shape[1] for row in rows)
-    save_picture(out, np.vstack([row[::2, :width:2] for row in rows]))
+    save_image(out, np.vstack([row[::2, :width:2] for row in rows]))

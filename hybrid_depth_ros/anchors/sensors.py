@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors.types import Anchors
-from hybrid_depth_ros.encodings import cloud_array
+from hybrid_depth_ros.point_cloud import cloud_to_array
 
 NEAREST = 0.05   # metres along the optical axis; nearer is the robot itself, or the lens
 CELLS = 64       # along the picture's width, in which points hide those behind them
@@ -60,7 +60,7 @@ def cloud_points(message):
 
     Raises ValueError where it has no x, y and z, not the bytes that it tells of, or no metres.
     """
-    cloud = cloud_array(message)
+    cloud = cloud_to_array(message)
     with np.errstate(over='ignore', invalid='ignore'):
         points = np.stack([cloud[axis].ravel().astype(np.float32) for axis in 'xyz'])
     good = np.isfinite(points).all(0)

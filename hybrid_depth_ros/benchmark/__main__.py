@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_depth_ros.arguments import argument_parser, user_path
-from hybrid_depth_ros.benchmark.machine import describe_machine, others_at_work
-from hybrid_depth_ros.benchmark.networks import compare, untrained_resnet50
+from hybrid_depth_ros.benchmark.machine import describe_machine, other_processes_seconds
+from hybrid_depth_ros.benchmark.networks import compare_runtimes, untrained_resnet50
 from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
 from hybrid_depth_ros.benchmark.peers import measure_peers
 from hybrid_depth_ros.benchmark.stages import (
     ANCHOR_STAGES,
-    COUNTS,
+    BATCH_SIZES,
     batch_growth,
     frame_stages,
-    nyu_pictures,
-    room_picture,
+    held_out_images,
+    room_image,
 )
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
@@ -57,8 +57,8 @@ def measure(weights, data, seconds, out, skip_nodes):
     out.mkdir(parents=True, exist_ok=True)
     for name in weights:
         open_model(name)  # one that isn't there is said before anything is measured
-    pictures = nyu_pictures(data) if data else [
-        (room_picture(seconds=4.0 * i)[0], None) for i in range(8)]
+    pictures = held_out_images(data) if data else [
+        (room_image(seconds=4.0 * i)[0], None) for i in range(8)]
     machine = describe_machine(device, PEAK * seconds)
     print(f'{machine["cpu"]}, {machine["cores"]} cores; matrix peak in GFLOP/s: ' + ', '.join(
         f'{where} {precision} {gflops:.0f}' for where, of in machine['peak_gflops'].items()
@@ -67,9 +67,9 @@ def measure(weights, data, seconds, out, skip_nodes):
     results = {'machine': machine, 'rows': [], 'best': None, 'stages': {}, 'batch_ms': {},
                'nodes': []}
     try:
-        others, start = others_at_work(), time.monotonic()
+        others, start = other_processes_seconds(), time.monotonic()
         best = measure_networks(results, weights, pictures, began, seconds * NETWORKS, device)
-        others = (others_at_work() - others) / (time.monotonic() - start)
+        others = (other_processes_seconds() - others) / (time.monotonic() - start)
         machine['others_cores'] = others if np.isfinite(others) else None
         if others > 0.1:
             print(f'Others kept {others:.1f} cores busy meanwhile: ratios will differ on a quiet '
@@ -101,7 +101,7 @@ def measure_networks(results, weights, pictures, began, seconds, device):
         seen = pictures if name else [(rgb, None) for rgb, _ in pictures]
         with contextlib.nullcontext(name) if name else untrained_resnet50() as file:
             end = began + seconds * (i + 1) / len(names)
-            rows, fastest = compare(file, seen, end - time.monotonic(), device,
+            rows, fastest = compare_runtimes(file, seen, end - time.monotonic(), device,
                                     results['machine']['peak_gflops'])
         print(('\n' if i else '') + table(rows), flush=True)
         results['rows'] += rows
@@ -141,8 +141,8 @@ def measure_nodes(results, weights, end):
     results['node_runtime'] = load_runtime(weights)[1]  # the node will find it in the cache
     free_memory()
     print(f'\nThe node over DDS, {RATE:g} Hz of 640×480 in all; {results["node_runtime"]}')
-    share = max((end - time.monotonic() - 6 * len(COUNTS)) / (len(COUNTS) + 1), 1)
-    for count in COUNTS:
+    share = max((end - time.monotonic() - 6 * len(BATCH_SIZES)) / (len(BATCH_SIZES) + 1), 1)
+    for count in BATCH_SIZES:
         names = [f'camera{i}' for i in range(1, count + 1)] if count > 1 else ['']
         try:
             node = measure_node(weights, names, share)

@@ -61,7 +61,7 @@ def describe_machine(device, seconds):
             'peak_gflops': measure_peaks(device, seconds)}
 
 
-def others_at_work():
+def other_processes_seconds():
     """Processor seconds that all but this process have used since the start; NaN if unknown."""
     with contextlib.suppress(OSError):
         user, nice, system, _, _, *interrupts = map(

@@ -17,7 +17,7 @@ from hybrid_depth_ros.runtimes.hardware import NEEDS, RUNTIMES, gpu_is_here, ins
 from hybrid_depth_ros.runtimes.selection import precisions
 from hybrid_depth_ros.weights import load_network, save_network
 
-REST = 0.03                            # seconds: threads of the runtime before still spin
+PAUSE = 0.03                            # seconds: threads of the runtime before still spin
 FX = NYU_FX_PER_WIDTH * 640            # of the pictures
 
 
@@ -49,7 +49,7 @@ class PlainRuntime:
         return counter.get_total_flops() / 1e9
 
 
-def possibilities(weights, device):
+def candidates(weights, device):
     """(runtime, precision, device, '' or why not) of all that could be measured."""
     missing = {name: f'not installed: {how}' for name, (_, how) in NEEDS.items()
                if not installed(name)}
@@ -74,7 +74,7 @@ def make_predictor(weights, runtime, precision, device):
     return predictor
 
 
-def compare(weights, pictures, seconds, device, peaks):
+def compare_runtimes(weights, pictures, seconds, device, peaks):
     """Rows for one network; all that runs takes turns, picture by picture.
 
     pictures: [(uint8 480×640×3, true depth or None)]. Returns (rows, the fastest's predictor
@@ -100,7 +100,7 @@ def compare(weights, pictures, seconds, device, peaks):
 def _prepared(weights, rgb, device):
     """A row for all that there may be, and of what runs (row, predictor, [], [], DepthErrors)."""
     rows, running, slow = [], [], np.inf
-    for runtime, precision, where, absent in possibilities(weights, device):
+    for runtime, precision, where, absent in candidates(weights, device):
         row = {'weights': Path(weights).stem, 'runtime': runtime, 'precision': precision,
                'device': where, 'status': absent or 'ok'}
         rows.append(row)
@@ -128,7 +128,7 @@ def _take_turns(running, plain, pictures, end):
         rgb, truth = pictures[turns % len(pictures)]
         first, depths = turns % len(running), {}  # nobody always follows the same one
         for row, predictor, took, *_ in running[first:] + running[:first]:
-            time.sleep(REST)
+            time.sleep(PAUSE)
             depths[id(row)], stages = predict(predictor, rgb, FX)
             took.append((stages['forward'], sum(stages.values())))
         for row, _, _, differences, errors in running if turns < len(pictures) else ():

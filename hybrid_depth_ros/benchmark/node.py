@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from hybrid_depth_ros.benchmark.stages import milliseconds, room_picture
+from hybrid_depth_ros.benchmark.stages import milliseconds, room_image
 from hybrid_depth_ros.stamps import header_stamp
 
 RATE = 30.0                            # Hz, of all cameras together
@@ -43,7 +43,7 @@ def create_cameras(names, rate=RATE):
     from std_msgs.msg import Header
 
     from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
-    node, (rgb, camera) = rclpy.create_node('benchmark_cameras'), room_picture()
+    node, (rgb, camera) = rclpy.create_node('benchmark_cameras'), room_image()
     image = rgb_to_image(rgb, Header(frame_id='camera'))
     info = camera_info_message(camera, image.header)
     turns = itertools.cycle([(node.create_publisher(CameraInfo, f'{name}/camera_info', 2),
@@ -58,7 +58,7 @@ def create_cameras(names, rate=RATE):
     return node
 
 
-def usage(process):
+def process_usage(process):
     """Processor seconds that a process has used, and its resident memory in MB."""
     folder = Path(f'/proc/{process.pid}')
     fields = (folder / 'stat').read_text().rsplit(')', 1)[1].split()
@@ -95,10 +95,10 @@ def measure_node(weights, names, seconds):
         """Cores that the node keeps busy for `seconds`, and how long these were."""
         depths.clear()
         latencies.clear()
-        before, start = usage(processes[1])[0], time.monotonic()
+        before, start = process_usage(processes[1])[0], time.monotonic()
         listen(seconds)
         took = time.monotonic() - start
-        return (usage(processes[1])[0] - before) / took, took
+        return (process_usage(processes[1])[0] - before) / took, took
     subscriptions = [
         listener.create_subscription(kind, f'{name}/depth/{topic}', take, 5, raw=True)
         for name in names for kind, topic, take in (
@@ -120,7 +120,7 @@ def measure_node(weights, names, seconds):
         cores, took = load()
         result = {'cameras': len(names), 'first_depth_s': first, 'depth_fps': len(depths) / took,
                   'cloud_fps': len(latencies) / took, 'cores': cores,
-                  'resident_mb': usage(processes[1])[1]}
+                  'resident_mb': process_usage(processes[1])[1]}
         if latencies:
             result.update(latency_ms=milliseconds(latencies),
                           latency_p95_ms=milliseconds(latencies, 95))

@@ -7,25 +7,26 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors import Anchors, anchored
-from hybrid_depth_ros.geometry import Intrinsics, organised_cloud
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import read_colour, read_pixels
+from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.weights import HELD_OUT
 
-COUNTS = (1, 2, 4)                     # pictures in a batch, cameras on a node
+BATCH_SIZES = (1, 2, 4)                     # pictures in a batch, cameras on a node
 # What only runs where anchors are set; each from the depth that the network gave.
 ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
 EDGE_FILTER = 0.1                      # the depth node's default
 FOV = 63.3                             # degrees: the camera node's
 
 
-def room_picture(width=640, height=480, seconds=0.0):
+def room_image(width=640, height=480, seconds=0.0):
     """The virtual room: uint8 H×W×3, and the camera that sees it."""
     room, camera = Room(0), Intrinsics.from_horizontal_fov(width, height, FOV)
     return room.render(camera, room.camera_pose(seconds))[0], camera
 
 
-def nyu_pictures(folder):
+def held_out_images(folder):
     """The held-out NYU frames with their true depth, spread so that the first few will do.
 
     Of the "sync" layout, flat or a folder for each scene: ``rgb_NNNNN.jpg``, and depth in
@@ -67,7 +68,7 @@ def frame_stages(predictor, width, height, seconds, messages=None):
 
     messages: the module that makes arrays of messages and messages of arrays, where ROS is.
     """
-    rgb, camera = room_picture(width, height)
+    rgb, camera = room_image(width, height)
     if messages:
         image = messages.rgb_to_image(rgb, None)
     rng = np.random.default_rng(0)
@@ -102,7 +103,7 @@ def frame_stages(predictor, width, height, seconds, messages=None):
 
 def batch_growth(predictor, seconds):
     """Median ms per picture of the whole predictor for each size of a batch; they take turns."""
-    rgb, took, end = room_picture()[0], {n: [] for n in COUNTS}, time.monotonic() + seconds
+    rgb, took, end = room_image()[0], {n: [] for n in BATCH_SIZES}, time.monotonic() + seconds
     while len(took[1]) < 4 or time.monotonic() < end:
         for count, values in took.items():
             start = time.perf_counter()

@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.calibration import camera_of
+from hybrid_depth_ros.calibration import camera_model_from_info
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
@@ -30,16 +30,16 @@ from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
     LIDAR_POSE,
     LIDAR_RANGE,
-    SOURCES,
+    SOURCE_HELP,
     LiveSource,
     open_source,
-    without_password,
+    redact_password,
 )
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
 
 SETTINGS = (
-    Setting('source', 'room', SOURCES, any_type=True),
+    Setting('source', 'room', SOURCE_HELP, any_type=True),
     Setting('rate', 0.0, "frames per second; 0: the source's own", range=(0.0, 1000.0),
             unit='Hz'),
     Setting('loop', True, 'start a video or folder again at its end'),
@@ -93,7 +93,7 @@ class CameraNode(RefusalMessages, Node):
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
         self._transform = self._scan_publisher and publish_static_transform(
             self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
-        self._name, self._asked_rate = without_password(values['source']), values['rate']
+        self._name, self._asked_rate = redact_password(values['source']), values['rate']
         self._told = None  # troubles of a camera since its last frame; None: none came yet
         self._live = isinstance(self._source, LiveSource)
         self._timer = self.create_timer(1 / (self._asked_rate or self._source.rate), self._publish)
@@ -102,8 +102,8 @@ class CameraNode(RefusalMessages, Node):
 
     def _say_source(self, text):
         self.get_logger().info(f'{self._name} {text}')
-        if self._source.remark:
-            self.get_logger().warning(self._source.remark)
+        if self._source.warning:
+            self.get_logger().warning(self._source.warning)
 
     def _say_trouble(self, error):
         """Once of each kind, until there are frames again."""
@@ -133,7 +133,7 @@ class CameraNode(RefusalMessages, Node):
         except OSError as error:
             if self._live:
                 self._say_trouble(error)
-            elif self._source.comes_back:
+            elif self._source.recoverable:
                 self.get_logger().error(explain(error))
             else:
                 self.get_logger().fatal(explain(error))
@@ -180,7 +180,8 @@ class CameraNode(RefusalMessages, Node):
         """Whether the calibration file is for images of this shape; says once where it isn't."""
         if (width, height) not in self._fits:
             try:
-                said, fits = camera_of(self._calibration, width, height, rectify=False).note, True
+                model = camera_model_from_info(self._calibration, width, height, rectify=False)
+                said, fits = model.note, True
             except ValueError as error:
                 said, fits = f'{error}; until then the file is not used', False
             if said:

@@ -16,12 +16,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_writable, expand_user, result_file
-from hybrid_depth_ros.metrics import RecordingScores, unit_doubt
+from hybrid_depth_ros.metrics import RecordingScores, unit_warning
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription, transport_topic
-from hybrid_depth_ros.recordings.pairing import SLOP, StampPairing
 from hybrid_depth_ros.recordings.registration import register_depth
+from hybrid_depth_ros.recordings.time_synchronizer import SLOP, TimeSynchronizer
 from hybrid_depth_ros.stamps import stamp_of
 
 SETTINGS = (
@@ -51,7 +51,7 @@ class EvaluatorNode(RefusalMessages, Node):
         if self._json:
             check_writable(self._json)
         self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
-        self._pairing = StampPairing(round(values['slop'] * 1e6))
+        self._pairing = TimeSynchronizer(round(values['slop'] * 1e6))
         self._inputs = [
             (AdaptiveSubscription(self, Image, topic, partial(self._take, side), QUEUE),
              AdaptiveSubscription(
@@ -104,7 +104,7 @@ class EvaluatorNode(RefusalMessages, Node):
                           f'to be registered to {self._topics[0]} ({depth.shape[1]}×'
                           f'{depth.shape[0]}), and is scaled to it')
             for topic, array in zip(self._topics, (depth, truth)):
-                if doubt := unit_doubt(array):
+                if doubt := unit_warning(array):
                     self._say(topic, f'{topic}: {doubt}')
             self.scores.add(depth, registered)
 

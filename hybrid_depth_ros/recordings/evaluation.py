@@ -1,26 +1,42 @@
-"""Depth of a recording's frames against their true depth: scores, plots, pictures."""
+"""Depth of a recording's frames against their true depth: scores, plots, images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
-from hybrid_depth_ros.image_files import save_picture, side_by_side
-from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_doubt
+from hybrid_depth_ros.image_files import save_image
+from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_warning
+from hybrid_depth_ros.recordings.pairs import Pair, PairedRecording
+from hybrid_depth_ros.recordings.recorded_anchors import RecordedAnchors
+from hybrid_depth_ros.visualization import side_by_side
 
-CORRECTION = (64, 48)  # pixels in which what anchors did to a frame is kept
+CORRECTION_SIZE = (64, 48)  # pixels: the correction by anchors of each frame is kept at this size
 UNIT_RATIO = 3.0  # of true depth to predicted in most frames: no network is so wrong, a unit is
-FINE_EDGES = tuple(np.arange(0, 10.5, 0.5).tolist())  # metres, of the plot
+RATIO_STRIDE = 4  # pixels: every n-th row and column counts for that ratio
+PLOT_EDGES = tuple(np.arange(0, 10.5, 0.5).tolist())  # metres: bands of the plot
 
 
-def best_median_worst(rel):
-    """``[('best', i), ('median', i), ('worst', i)]`` of a list of errors; of none, none."""
+def best_median_worst(rel: Sequence[float]) -> list[tuple[str, int]]:
+    """``[('best', i), ('median', i), ('worst', i)]`` of a list of errors; none of an empty one."""
     order = np.argsort(rel, kind='stable').tolist()
     return [(name, order[place]) for name, place in (
         ('best', 0), ('median', len(order) // 2), ('worst', -1))] if order else []
 
 
-def plot_distances(axes, bands):
-    """Draw REL and the share of pixels against true distance. bands: as BandErrors reports."""
+def plot_distances(axes: Any, bands: Sequence[Mapping[str, Any]]) -> None:
+    """Draw REL and the share of pixels against true distance.
+
+    Args:
+        axes: Of matplotlib.
+        bands: As :meth:`hybrid_depth_ros.metrics.BandErrors.report` gives them.
+    """
     middles = [(band['from'] + band['to']) / 2 for band in bands]
     widths = [band['to'] - band['from'] for band in bands]
     total = max(sum(band['pixels'] for band in bands), 1)
@@ -32,10 +48,10 @@ def plot_distances(axes, bands):
     share.set_ylabel('share of pixels per metre (line)')
 
 
-def _ratio(truth, depth):
-    """The median ratio of the one to the other where both are known, of every fourth pixel."""
+def _median_ratio(truth: npt.NDArray[np.float32], depth: npt.NDArray[np.float32]) -> float:
+    """The median ratio of true to predicted depth where both are known; NaN for none."""
     with np.errstate(divide='ignore', invalid='ignore'):
-        ratios = (truth / depth)[::4, ::4]
+        ratios = (truth / depth)[::RATIO_STRIDE, ::RATIO_STRIDE]
     known = np.isfinite(ratios) & (ratios > 0)
     return float(np.median(ratios[known])) if known.any() else np.nan
 
@@ -43,77 +59,90 @@ def _ratio(truth, depth):
 class Evaluation:
     """Depth of a recording's frames against their true depth, frame by frame.
 
-    pairs: a PairedRecording. predictor: as DepthPredictor; None: what `pairs` sees is depth.
-    anchors: RecordedAnchors that correct it, or None. ``scores``: RecordingScores; ``before``:
-    those without anchors; ``rows``: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
+    Args:
+        pairs: The frames.
+        predictor: As :class:`hybrid_depth_ros.predictor.DepthPredictor`; None where `pairs` holds
+            predicted depth in the images' place.
+        alignments: Of ``metrics.ALIGNMENTS``, to score too.
+        anchors: What corrects the depth.
+
+    Attributes:
+        scores: Of the depth, after anchors where there are some.
+        scores_before: Of the depth before anchors.
+        rows: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
     """
 
-    def __init__(self, pairs, predictor=None, alignments=(), anchors=None):
+    def __init__(self, pairs: PairedRecording, predictor: Any = None,
+                 alignments: Sequence[str] = (), anchors: RecordedAnchors | None = None) -> None:
         self.pairs, self.predictor, self.anchors = pairs, predictor, anchors
-        self.before, self._corrections = RecordingScores(alignments), {}
-        self.scores, self.distances, self.rows = (
-            RecordingScores(alignments), BandErrors(FINE_EDGES), [])
+        self.scores_before = RecordingScores(alignments)
+        self.scores, self._distances = RecordingScores(alignments), BandErrors(PLOT_EDGES)
+        self.rows: list[dict[str, Any]] = []
+        self._corrections: dict[int, npt.NDArray[np.float32]] = {}
         self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
-        self._ratios = []  # of true depth to predicted, of each frame
-        self._doubts = {}  # topic → what is doubted of its first such frame, how many there are
+        self._ratios: list[float] = []  # of true depth to predicted, of each frame
+        # topic → the warning about its first implausible frame, how many there are
+        self._unit_warnings: dict[str, tuple[str, int]] = {}
 
-    def predict(self, pair):
-        """float32 H×W metres."""
+    def predict(self, pair: Pair) -> npt.NDArray[np.float32]:
+        """Depth of a pair's image, float32 H×W metres."""
         if self.predictor is None:
-            return pair.seen
-        return self.predictor(pair.seen, fx=pair.camera.fx if pair.camera else None)
+            return pair.image
+        depth: npt.NDArray[np.float32] = self.predictor(
+            pair.image, fx=pair.camera.fx if pair.camera else None)
+        return depth
 
-    def run(self, row_written=lambda row: None):
+    def run(self, row_written: Callable[[dict[str, Any]], object] = lambda row: None) -> None:
         """Score all frames; row_written is called with each row."""
-        self._recorded = {self.pairs.stamp(i): self.pairs.recorded(i)
-                          for i in range(len(self.pairs))}
+        recorded = {self.pairs.stamp(i): self.pairs.recorded(i) for i in range(len(self.pairs))}
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
             depth = self.predict(pair)
-            self._doubt(self.pairs.truth, pair.truth)
-            self._ratios.append(_ratio(pair.truth, depth))
+            self._check_unit(self.pairs.truth_topic, pair.truth)
+            self._ratios.append(_median_ratio(pair.truth, depth))
             if self.predictor is None:
-                self._doubt(self.pairs.seen, pair.seen)
+                self._check_unit(self.pairs.image_topic, pair.image)
             if self.anchors:
                 if not self._relative:
-                    self.before.add(depth, pair.truth)
-                depth = self._anchored(pair, depth)
+                    self.scores_before.add(depth, pair.truth)
+                depth = self._correct(self.anchors, pair, depth, recorded[pair.stamp])
             # stamps as people read them, exact: a float has no room for nanoseconds
             row = {'stamp': f'{pair.stamp // 10**9}.{pair.stamp % 10**9:09d}',
                    **self.scores.add(depth, pair.truth)}
-            self.distances.add(depth, pair.truth)
+            self._distances.add(depth, pair.truth)
             self.rows.append(row)
             row_written(row)
 
-    def _anchored(self, pair, depth):
-        corrected = self.anchors.correct(depth, pair.stamp, self._recorded[pair.stamp],
-                                         pair.camera, self._relative)
-        # for pictures of it later on: frames can only be gone through once
+    def _correct(self, anchors: RecordedAnchors, pair: Pair, depth: npt.NDArray[np.float32],
+                 recorded: int) -> npt.NDArray[np.float32]:
+        corrected: npt.NDArray[np.float32] = anchors.correct(
+            depth, pair.stamp, recorded, pair.camera, self._relative)
+        # kept for images of it: anchors can only go through the frames once
         with np.errstate(divide='ignore', invalid='ignore'):
-            factor = cv2.resize(corrected, CORRECTION) / cv2.resize(depth, CORRECTION)
+            factor = cv2.resize(corrected, CORRECTION_SIZE) / cv2.resize(depth, CORRECTION_SIZE)
         self._corrections[pair.stamp] = np.nan_to_num(factor, nan=1.0, posinf=1.0)
         return corrected
 
-    def _doubt(self, topic, depth):
-        if doubt := unit_doubt(depth):
-            first, count = self._doubts.get(topic, (f'{topic}: {doubt}', 0))
-            self._doubts[topic] = first, count + 1
+    def _check_unit(self, topic: str, depth: npt.NDArray[np.float32]) -> None:
+        if warning := unit_warning(depth):
+            first, count = self._unit_warnings.get(topic, (f'{topic}: {warning}', 0))
+            self._unit_warnings[topic] = first, count + 1
 
-    def doubts(self):
-        """Sentences about depths that can hardly be those of a room, or of this one."""
+    def warnings(self) -> list[str]:
+        """Sentences about depths that are implausible for a room, or for this one."""
         ratio = np.nanmedian(self._ratios) if np.isfinite(self._ratios).any() else 1.0
         odd = [] if self._relative or 1 / UNIT_RATIO < ratio < UNIT_RATIO else [
-            f'{self.pairs.truth} is {ratio:.2g} times what is predicted: is its unit right? '
+            f'{self.pairs.truth_topic} is {ratio:.2g} times what is predicted: is its unit right? '
             '16UC1 is read as millimetres, and some cameras count in 0.1 or 0.25 mm']
         return odd + [first if count == len(self.rows) else
-                f'{first} ({count} of {len(self.rows)} frames like this)'
-                for first, count in self._doubts.values()]
+                      f'{first} ({count} of {len(self.rows)} frames like this)'
+                      for first, count in self._unit_warnings.values()]
 
-    def plot(self, path):
+    def plot(self, path: Path) -> None:
         """Draw error against distance and error over time on one page."""
         from matplotlib.figure import Figure
         figure = Figure(figsize=(8, 8), layout='constrained')
         distance, time = figure.subplots(2)
-        plot_distances(distance, self.distances.report())
+        plot_distances(distance, self._distances.report())
         stamps = np.array([float(row['stamp']) for row in self.rows])
         time.plot(stamps - stamps[:1], [row['rel'] for row in self.rows], '.-', label='REL')
         time.plot(stamps - stamps[:1], [row['rmse'] for row in self.rows], '.-',
@@ -122,10 +151,13 @@ class Evaluation:
         time.legend()
         figure.savefig(path)
 
-    def save_pictures(self, folder):
+    def save_images(self, folder: Path) -> Iterator[str]:
         """Write RGB | depth (| anchored) | true depth of the best, median and worst frame by REL.
 
-        Yields a sentence about each. Without a colour topic the first panel is black.
+        Without a colour topic the first panel is black.
+
+        Yields:
+            A sentence about each.
         """
         places = {f'{s // 10**9}.{s % 10**9:09d}': i for i, s in enumerate(
             map(self.pairs.stamp, range(len(self.pairs))))}
@@ -133,12 +165,16 @@ class Evaluation:
         for name, i in best_median_worst([row['rel'] for row in rows]):
             row = rows[i]
             pair = self.pairs.read(places[row['stamp']])
-            rgb = (pair.seen if pair.seen.ndim == 3 else
-                   np.zeros((*pair.seen.shape, 3), np.uint8))
-            depth, anchored = self.predict(pair), None
+            rgb = (pair.image if pair.image.ndim == 3 else
+                   np.zeros((*pair.image.shape, 3), np.uint8))
+            depth = self.predict(pair)
+            anchored: npt.NDArray[np.floating] | None = None
             if pair.stamp in self._corrections:
-                anchored = depth * cv2.resize(self._corrections[pair.stamp], depth.shape[::-1])
-            if self._relative:  # is not shown as if it were metres
-                depth, anchored = anchored, None
-            save_picture(folder / f'{name}.png', side_by_side(rgb, depth, pair.truth, anchored))
+                anchored = depth * cv2.resize(self._corrections[pair.stamp],
+                                              (depth.shape[1], depth.shape[0]))
+            # inverse depth is not shown as if it were metres
+            image = (side_by_side(rgb, anchored, pair.truth)
+                     if self._relative and anchored is not None else
+                     side_by_side(rgb, depth, pair.truth, anchored))
+            save_image(folder / f'{name}.png', image)
             yield f'{folder / name}.png: the frame of {row["stamp"]} s, REL {row["rel"]:.3f}'

@@ -19,7 +19,7 @@ WALK_SECONDS = 60.0   # one round
 EYE_HEIGHT = 1.4      # m
 
 
-def looking(eye, yaw, pitch):
+def upright_camera_pose(eye, yaw, pitch):
     """Pose of a camera that is held upright: 4×4 float64, optical frame (REP 103) → world.
 
     eye: x, y, z in metres. yaw, pitch: radians that it looks to the left of x, and up.
@@ -62,7 +62,7 @@ class Room:
         eye = [*(self.size[:2] / 2 + reach * stretch * 0.85 * [np.cos(angle), np.sin(angle)]),
                EYE_HEIGHT + 0.04 * np.sin(5 * phase)]
         yaw = angle + np.pi + 0.35 * np.sin(2 * phase)
-        return looking(eye, yaw, np.deg2rad(-11 + 5 * np.sin(3 * phase + 1)))
+        return upright_camera_pose(eye, yaw, np.deg2rad(-11 + 5 * np.sin(3 * phase + 1)))
 
     def render(self, intrinsics, pose):
         """What a pinhole camera sees: rgb uint8 H×W×3, depth float32 H×W in metres.

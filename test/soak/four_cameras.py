@@ -18,7 +18,7 @@ import rclpy
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-from hybrid_depth_ros.benchmark.node import create_cameras, usage
+from hybrid_depth_ros.benchmark.node import create_cameras, process_usage
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.stamps import header_stamp
 
@@ -27,12 +27,12 @@ NAMES = ('front', 'rear', 'left', 'right')
 
 def megabytes(processes):
     """Resident memory of all processes."""
-    return sum(usage(process)[1] for process in processes)
+    return sum(process_usage(process)[1] for process in processes)
 
 
 def cpu_seconds(processes):
     """Processor time that all processes have used."""
-    return sum(usage(process)[0] for process in processes)
+    return sum(process_usage(process)[0] for process in processes)
 
 
 def start_nodes(count, precision):

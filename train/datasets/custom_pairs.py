@@ -12,8 +12,8 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.image_files import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from hybrid_depth_ros.recordings.pairing import SLOP
 from hybrid_depth_ros.recordings.pairs import PairedRecording
+from hybrid_depth_ros.recordings.time_synchronizer import SLOP
 from train.datasets.depth_files import read_depth
 from train.datasets.pairs import RgbdDataset
 
@@ -143,9 +143,9 @@ class BagPairs(RgbdDataset):
         self._recording = PairedRecording(path, image_topic, depth_topic, slop=slop)
         self._recording.first()
         self.assumptions = self._recording.assumptions()
-        if self._recording.without_camera:
-            self.assumptions.append(f"{self._recording.without_camera}: it is taken to be a camera "
-                                    "like NYU's")
+        if self._recording.missing_camera_reason:
+            self.assumptions.append(f"{self._recording.missing_camera_reason}: it is taken to be "
+                                    "a camera like NYU's")
         self._focals = {}  # of the pairs that were read: a lens may zoom
 
     def __len__(self):
@@ -154,7 +154,7 @@ class BagPairs(RgbdDataset):
     def read(self, i):
         pair = self._recording.read(i)
         self._focals[i] = pair.camera.fx / pair.camera.width if pair.camera else NYU_FX_PER_WIDTH
-        return pair.seen, np.nan_to_num(pair.truth)
+        return pair.image, np.nan_to_num(pair.truth)
 
     def name(self, i):
         return f'{self._recording.path.name} at {self._recording.stamp(i) / 1e9:.3f} s'

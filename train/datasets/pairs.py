@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.geometry import same_shape
-from hybrid_depth_ros.metrics import unit_doubt
+from hybrid_depth_ros.geometry import same_aspect_ratio
+from hybrid_depth_ros.metrics import unit_warning
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
 MIN_FOCAL, MAX_FOCAL = 0.1, 100.0  # focal length / image width: 157° to half a degree
@@ -130,7 +130,7 @@ def read_checked(dataset, i):
         raise OSError(f'{dataset.name(i)} cannot be read ({error}); remove the pair or copy it '
                       'again') from error
     (height, width), (rows, columns) = rgb.shape[:2], depth.shape
-    if not same_shape((width, height), (columns, rows)):
+    if not same_aspect_ratio((width, height), (columns, rows)):
         raise OSError(f'{dataset.name(i)}: colour is {width}×{height}, depth {columns}×{rows}: '
                       'not of one view; remove the pair')
     if not depth.any():
@@ -148,7 +148,7 @@ def unit_warnings(dataset):
             _, depth, _ = read_checked(dataset, i)
         except OSError:  # named when it is wanted
             continue
-        if doubt := unit_doubt(depth):
+        if doubt := unit_warning(depth):
             return [f'{dataset.name(i)}: {doubt} (for a .csv, --depth-scale says how many units '
                     'are a metre)']
     return []

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.files import atomic_write
-from hybrid_depth_ros.image_files import colour_depth, depth_range, save_picture
+from hybrid_depth_ros.image_files import save_image
+from hybrid_depth_ros.visualization import colour_depth, depth_range
 
 COLUMNS = ('image', 'depth', 'fx', 'room', 'room_kind', 'kind', 'height', 'pitch', 'roll')
 MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
@@ -102,7 +103,7 @@ def contact_sheet(out, rows, count=36, columns=6):
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     sheet = np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
     height, width = sheet.shape[:2]
-    save_picture(out / 'contact.png', cv2.resize(sheet, (1800, round(1800 * height / width)),
+    save_image(out / 'contact.png', cv2.resize(sheet, (1800, round(1800 * height / width)),
                                                  interpolation=cv2.INTER_AREA))
 
 

@@ -7,11 +7,11 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, View
-from hybrid_depth_ros.geometry import POINT
-from hybrid_depth_ros.image_files import colour_residuals
 from hybrid_depth_ros.nodes.depth.settings import anchor_settings, check_anchors
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
+from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 from hybrid_depth_ros.stamps import stamp_of
+from hybrid_depth_ros.visualization import residual_colours
 
 MESSAGES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
 GOOD = 50        # frames without trouble before the same trouble is told again
@@ -84,8 +84,7 @@ class AnchorTopics:
         points['x'] = (anchors.u - intrinsics.cx) / intrinsics.fx * anchors.depth
         points['y'] = (anchors.v - intrinsics.cy) / intrinsics.fy * anchors.depth
         points['z'] = anchors.depth
-        red, green, blue = colour_residuals(result.residuals).astype(np.uint32).T
-        points['rgb'] = red << 16 | green << 8 | blue
+        points['rgb'] = pack_rgb(residual_colours(result.residuals))
         return points
 
     def _trouble(self, source):

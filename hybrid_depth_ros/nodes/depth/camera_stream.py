@@ -9,10 +9,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from hybrid_depth_ros.calibration import Calibrations, says_rectified
+from hybrid_depth_ros.calibration import CalibrationHistory, is_rectified_topic
 from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.geometry import Intrinsics, Rectification, organised_cloud, voxel_cloud
+from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
@@ -26,6 +26,7 @@ from hybrid_depth_ros.nodes.shared.subscription import (
     publisher_qos_overrides,
     transport_topic,
 )
+from hybrid_depth_ros.point_cloud import organised_cloud, voxel_downsample
 from hybrid_depth_ros.stamps import stamp_of
 
 WARNING_INTERVAL = 5.0  # seconds between two messages about the same trouble
@@ -77,7 +78,7 @@ class CameraStream:
             AdaptiveSubscription(
                 node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)]
         self.topic = self._inputs[0].topic  # of the images that are listened to
-        self._calibrations = Calibrations(live=True)
+        self._calibrations = CalibrationHistory(live=True)
         self._complaints = {}
         self._anchors = AnchorTopics(node, prefix, settings, transforms, self._complain)
         self._inputs += self._anchors.listeners.values()
@@ -200,7 +201,7 @@ class CameraStream:
                 depth, frame.rgb, frame.intrinsics, settings['cloud_stride'],
                 settings['min_range'], settings['max_range'], settings['edge_filter'])
             if settings['voxel_size']:
-                cloud = voxel_cloud(cloud, settings['voxel_size'])
+                cloud = voxel_downsample(cloud, settings['voxel_size'])
             if wants_cloud:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         self._published += 1
@@ -223,7 +224,7 @@ class CameraStream:
                 self._arrived.wait_for(
                     lambda: self._calibrations.newest() >= stamp, CAMERA_INFO_WAIT)
             self._in_step = self._calibrations.newest() == stamp
-        rectified = says_rectified(self.topic)
+        rectified = is_rectified_topic(self.topic)
         rectify = settings['rectify'] == 'always' or (
             settings['rectify'] == 'auto' and not rectified)
         camera, trouble = None, f'nothing came on {self._info_topic}'

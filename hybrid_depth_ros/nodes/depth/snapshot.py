@@ -6,7 +6,7 @@ from functools import partial
 from rclpy.task import Future
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.image_files import save_snapshot
+from hybrid_depth_ros.image_files import CameraSnapshot, save_snapshot
 
 TIMEOUT = 5.0  # seconds to wait for a frame of each camera
 
@@ -27,7 +27,7 @@ class Snapshot:
             return
         try:
             save_snapshot(self._folder, {
-                name: (frame.rgb, depth, frame.intrinsics, cloud)
+                name: CameraSnapshot(frame.rgb, depth, frame.intrinsics, cloud)
                 for name, (frame, depth, cloud) in self._frames.items()})
             self.done.set_result((True, str(self._folder)))
         except OSError as error:

@@ -12,8 +12,14 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.encodings import DEPTH_TYPES, image_pixels, pixels_to_rgb
-from hybrid_depth_ros.geometry import POINT, Intrinsics
+from hybrid_depth_ros.encodings import (
+    DEPTH_TYPES,
+    depth_to_millimetres,
+    image_pixels,
+    pixels_to_rgb,
+)
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.point_cloud import POINT
 
 
 def image_to_rgb(message: Image) -> npt.NDArray[np.uint8]:
@@ -75,9 +81,7 @@ def depth_to_image(depth: npt.NDArray[np.floating], header: Header, encoding: st
         raise ValueError(f'a depth image is H×W, not {depth.shape}')
     values: npt.NDArray[Any] = depth
     if encoding == '16UC1':
-        millimetres = np.rint(np.multiply(depth, 1000, dtype=np.float32))
-        known = (millimetres >= 1) & (millimetres <= 65535)
-        values = np.where(known, millimetres, 0)
+        values = depth_to_millimetres(depth)
     height, width = depth.shape
     pixels = values.astype('<' + DEPTH_TYPES[encoding], copy=False)
     message = Image(header=header, width=width, height=height, encoding=encoding,
@@ -108,7 +112,7 @@ def cloud_message(cloud: npt.NDArray[np.void], header: Header) -> PointCloud2:
     and RViz read it. The message keeps H and W, and is never marked dense: any point may be NaN.
 
     Args:
-        cloud: Structured H×W of dtype ``geometry.POINT``, or one row of points, in the header's
+        cloud: Structured H×W of dtype ``point_cloud.POINT``, or one row of points, in the header's
             frame, metres.
         header: The message's header.
 

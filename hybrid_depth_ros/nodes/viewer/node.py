@@ -9,15 +9,16 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from hybrid_depth_ros.encodings import cloud_array, image_to_depth
+from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.image_files import colour_depth, depth_range, draw_anchors
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 from hybrid_depth_ros.nodes.viewer.page import Page, is_loopback
+from hybrid_depth_ros.point_cloud import cloud_to_array, unpack_rgb
 from hybrid_depth_ros.stamps import stamp_of
+from hybrid_depth_ros.visualization import colour_depth, depth_range, draw_anchors
 
 SETTINGS = (
     Setting('host', '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that '
@@ -36,9 +37,9 @@ def cloud_points(message, most):
     """sensor_msgs/PointCloud2 → points float32 N×3, metres, and colours uint8 N×3.
 
     Every n-th row and column, so that N is not above `most`; points that are not finite are left
-    out. Without rgb the depth gives the colour. Raises what :func:`cloud_array` raises.
+    out. Without rgb the depth gives the colour. Raises what :func:`cloud_to_array` raises.
     """
-    cloud = cloud_array(message)
+    cloud = cloud_to_array(message)
     height, width = cloud.shape
     step = 1
     while len(range(0, width, step)) * len(range(0, height, step)) > most:
@@ -50,9 +51,7 @@ def cloud_points(message, most):
     seen = np.isfinite(points).all(axis=1)
     points = points[seen]
     if 'rgb' in cloud.dtype.names:
-        packed = cloud['rgb'].reshape(-1)[seen]
-        colours = np.stack([packed >> shift & 255 for shift in (16, 8, 0)], axis=-1)
-        return points, colours.astype(np.uint8)
+        return points, unpack_rgb(cloud['rgb'].reshape(-1)[seen])
     z = points[None, :, 2]
     return points, colour_depth(z, *depth_range(z))[0] if len(points) else np.zeros_like(
         points, np.uint8)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.image_files import colour_depth, depth_range, scale_bar
+from hybrid_depth_ros.visualization import colour_depth, depth_range, scale_bar
 
 PICTURE_WIDTH = 640  # pixels sent at most; the panel shows fewer
 VALUES_WIDTH = 200  # columns of metres under the cursor, sent at most
