@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes of NamedTuples are members too
 napoleon_custom_sections = ['Source']
 autodoc_default_options = {'members': True, 'member-order': 'bysource',
                            'special-members': '__call__', 'show-inheritance': True}

@@ -26,7 +26,7 @@ def image_to_rgb(message: Image) -> npt.NDArray[np.uint8]:
     """Convert a sensor_msgs/Image to RGB.
 
     Args:
-        message: A colour image in one of the encodings of ``encodings.TO_RGB``.
+        message: A colour image in one of the encodings of ``encodings.RGB_CONVERSIONS``.
 
     Returns:
         uint8 H×W×3, C-contiguous. Unpadded rgb8 is not copied: the array is a view of
