@@ -28,6 +28,11 @@ CHART = np.repeat(np.repeat(np.array(
     HEIGHT // 2, axis=0), WIDTH // 4, axis=1)
 
 
+def value(status, key):
+    """A value of a diagnostic_msgs/DiagnosticStatus; None where it has no such key."""
+    return next((entry.value for entry in status.values if entry.key == key), None)
+
+
 class Graph:
     """A depth node in a process, and this process's node that talks to it."""
 

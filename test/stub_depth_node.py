@@ -1,11 +1,13 @@
 """The depth node with a predictor that sees a tilted plane and a sphere, exactly.
 
 ``python stub_depth_node.py SECONDS [SCALE]``: what each prediction takes (below 0: the real
-predictor), and what depth is wrong by; ``relative``: it gives no metres.
+predictor), and what depth is wrong by; ``relative``: it gives no metres; ``loads``: weights are
+loaded as :class:`SlowlyLoaded`.
 """
 
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -45,8 +47,30 @@ class ScenePredictor:
         return depths
 
 
+class SlowlyLoaded(ScenePredictor):
+    """Stands in for DepthPredictor: other weights than lite-nyu take LOAD_SECONDS to load.
+
+    Depth by lite-nyu is right, by paper-nyu it is twice as far; no others can be loaded.
+    """
+
+    LOAD_SECONDS = 3.0
+    model, reason = SimpleNamespace(notes=()), 'of a test'
+
+    def __init__(self, weights, **_):
+        super().__init__(0.0, {'lite-nyu': 1.0}.get(weights, 2.0))
+        if weights != 'lite-nyu':
+            time.sleep(self.LOAD_SECONDS)
+        if weights not in ('lite-nyu', 'paper-nyu'):
+            raise OSError(f'{weights}: the hub does not answer')
+
+    def __call__(self, images, focals=None):
+        return super().__call__(images, focals) if isinstance(images, list) else None
+
+
 if __name__ == '__main__':
-    from hybrid_depth_ros.nodes.depth.node import main
+    from hybrid_depth_ros.nodes.depth import node
     seconds = float(sys.argv[1])
     scale = sys.argv[2] if sys.argv[2:] and sys.argv[2] != '--ros-args' else 1.0
-    sys.exit(main(predictor=ScenePredictor(seconds, scale) if seconds >= 0 else None))
+    if scale == 'loads':
+        node.DepthPredictor, seconds = SlowlyLoaded, -1.0
+    sys.exit(node.main(predictor=ScenePredictor(seconds, scale) if seconds >= 0 else None))

@@ -17,18 +17,18 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
-from graph import CAMERA, CHART
+from graph import CAMERA, CHART, value
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import ScenePredictor
-from test_lifecycle import value
 from test_weights import Answer
 
 from hybrid_depth_ros import weights
 from hybrid_depth_ros.nodes.depth.node import DepthNode
+from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -298,7 +298,7 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
     node = DepthNode(predictor, context=context)
     try:
         sent = []
-        node._predictor, node._sent = predictor, None
+        node._network, node._sent = RunningNetwork(predictor, {}), None
         node._sender = ImmediateSender(sent)
         monkeypatch.setattr(type(node.get_logger()), 'warning', lambda _, text: said.append(text))
         clock = [time.monotonic()]
@@ -324,9 +324,9 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
         node._process(frames, node._settings)
         assert predictor.batches == [4]
         assert len(said) == told
-        node._predictor = SmallGPU(4)  # as new weights make one
+        node._network = RunningNetwork(SmallGPU(4), {})  # as new weights make one
         node._process(frames, node._settings)
-        assert node._predictor.batches == [4]
+        assert node._network.predictor.batches == [4]
         assert len(said) == told
     finally:
         node.destroy_node()

@@ -12,7 +12,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from graph import CAMERA, CHART
+from graph import CAMERA, CHART, value
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
@@ -79,10 +79,6 @@ def test_a_failed_configure_says_why_and_can_be_retried(graph):
     assert graph.change_state('deactivate')
     memory = float(value(graph.diagnosis()['depth'], 'memory (MB)'))
     assert 50 < memory < 5000
-
-
-def value(status, key):
-    return next(v.value for v in status.values if v.key == key)
 
 
 def test_diagnostics_name_what_is_wrong(graph):
@@ -292,7 +288,7 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
         assert one_process.spin(lambda count=count: len(one_process.got['depth/points']) == count)
     assert calls == {**dict.fromkeys((*once_a_frame, 'depth_edges', 'apply'), frames),
                      'rectification_from_camera_info': 1}
-    assert one_process.depth_node._predictor.calls == frames
+    assert one_process.depth_node._network.predictor.calls == frames
 
 
 class TwoAtOnce(ScenePredictor):
@@ -311,7 +307,7 @@ class TwoAtOnce(ScenePredictor):
 
 @pytest.mark.parametrize('one_process', [TwoAtOnce()], indirect=True)
 def test_the_next_image_is_looked_at_while_messages_are_sent(one_process, monkeypatch):
-    predictor, overlapped = one_process.depth_node._predictor, []
+    predictor, overlapped = one_process.depth_node._network.predictor, []
     publish = camera_stream.CameraStream.publish_cloud
 
     def slow_publish(camera, frame, depth, settings):

@@ -10,11 +10,10 @@ pytest.importorskip('transformers')
 
 import small_networks
 from diagnostic_msgs.msg import DiagnosticStatus
-from graph import CHART, Graph
+from graph import CHART, Graph, value
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan
 from test_anchor_graph import LIDAR, off, scene_scan
-from test_lifecycle import value
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
@@ -36,6 +35,12 @@ def started(folders, tmp_path, name, *arguments):
         assert graph.spin(LONG, lambda: 'listening to' in graph.log.read_text()), (
             graph.log.read_text())
     return graph
+
+
+def load(graph, weights):
+    done = graph.set_parameter('weights', str(weights), LONG)
+    assert done.successful, done.reason
+    graph.diagnosis(lambda status: value(status, 'weights') == str(weights), LONG)
 
 
 def memory(graph):
@@ -76,20 +81,20 @@ def test_a_small_depth_anything_at_30_hz_its_lifecycle_and_lite_while_it_runs(fo
 
         depths = []
         for name in ('lite-nyu', 'depth_anything_metric', 'lite-nyu'):
-            done = graph.set_parameter('weights', str(folders.get(name, name)), LONG)
-            assert done.successful, done.reason
+            load(graph, folders.get(name, name))
             answer = graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=60)
             depths.append(image_to_depth(answer))
         assert np.array_equal(depths[0], depths[2]) and not np.allclose(depths[0], depths[1])
         before = memory(graph)
-        assert graph.set_parameter('weights', str(folders['wide']), LONG).successful
+        load(graph, folders['wide'])
         assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=60)
         assert memory(graph) > before + 100
-        assert graph.set_parameter('weights', 'lite-nyu', LONG).successful
+        load(graph, 'lite-nyu')
         assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=60)
         assert memory(graph) < before + 50
-        refused = graph.set_parameter('weights', str(folders['depth_anything']), LONG)
-        assert not refused.successful and 'give it anchors' in refused.reason
+        assert graph.set_parameter('weights', str(folders['depth_anything']), LONG).successful
+        said = graph.diagnosis(lambda s: 'could not be loaded' in s.message, LONG)['depth'].message
+        assert 'give it anchors' in said and said.endswith('lite-nyu goes on')
         assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()), timeout=60)
         for transition in ('deactivate', 'cleanup', 'configure', 'activate'):
             assert graph.change_state(transition, LONG)

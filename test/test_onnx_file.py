@@ -78,6 +78,7 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
 
     from hybrid_depth_ros.geometry import Intrinsics
     from hybrid_depth_ros.nodes.depth.node import DepthNode
+    from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
     from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
     name = told(network(tmp_path / 'red.onnx', shape=(1, 3, 96, 128)),
                 'output: metric\nwhite: 1\ncamera: [500, 640, 480]')
@@ -87,7 +88,8 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
     node = DepthNode(context=context)
     try:
         camera, = node._cameras
-        node._predictor, node._sent, node._sender = predictor, None, NoThread()
+        node._network = RunningNetwork(predictor, {})
+        node._sent, node._sender = None, NoThread()
         for second, fx in enumerate((500.0, 250.0, 1000.0), 1):
             header = Header(frame_id='camera')
             header.stamp.sec = second

@@ -22,7 +22,7 @@ def hub_folder(name, fresh=False):
     against the digests that the hub names. Raises ValueError for another name, OSError in one
     sentence where it can't be had.
     """
-    repository, revision = _parts(name)
+    repository, revision = repository_and_revision(name)
     if not fresh and (folder := kept_folder(name)):
         return folder
     kept = _place(name)
@@ -39,11 +39,11 @@ def hub_folder(name, fresh=False):
 
 def kept_folder(name):
     """The folder of a name on the hub that is here already, or None."""
-    return _whole(_place(name)) or _in_huggingface_cache(*_parts(name))
+    return _whole(_place(name)) or _in_huggingface_cache(*repository_and_revision(name))
 
 
-def _parts(name):
-    """Repository and revision of a name."""
+def repository_and_revision(name):
+    """Repository and revision of ``hf:ORG/NAME[@REVISION]``; ValueError for another name."""
     match = re.fullmatch(r'([\w.-]+/[\w.-]+)(?:@([\w.-]+))?', name.removeprefix(HUB), re.ASCII)
     if not match or '..' in name:
         raise ValueError(f'{name} is no name on the hub; it is written {HUB}ORG/NAME')

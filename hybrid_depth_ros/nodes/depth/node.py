@@ -12,26 +12,29 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream
+from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader
+from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.depth.settings import (
     NETWORK_SETTINGS,
     SETTINGS,
     check_anchors,
     check_cameras,
+    check_network,
     check_ranges,
     gives_metres,
+    network_settings,
 )
 from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.predictor import DepthPredictor, free_memory
-
-MEMORY_PAUSE = 60.0  # seconds until a batch is tried again that memory was too small for
 
 
 def resident_megabytes():
@@ -64,9 +67,11 @@ class DepthNode(RefusalMessages, LifecycleNode):
         check_cameras(self._settings['cameras'])
         check_ranges(self._settings)
         check_anchors(self._settings)
-        self._stand_in, self._predictor = predictor, None
+        self._stand_in, self._network = predictor, None
+        self._loader = NetworkLoader(self._load, self._swap_network, self._keep_network)
+        self._load_failure, self._reverted = '', ()
         self._state, self._reason = 'unconfigured', ''
-        self.add_on_set_parameters_callback(self._change_settings)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
 
         self._arrived = threading.Condition()
         self._worker, self._closing, self._snapshot = None, False, None
@@ -96,14 +101,15 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     def on_configure(self, state):
         try:
-            self._predictor = self._stand_in or self._load(self._settings)
+            self._network = RunningNetwork(self._stand_in or self._load(self._settings),
+                                           network_settings(self._settings))
         except Exception as error:  # rclpy would swallow it
             if not self.context.ok():  # told to end meanwhile
                 return TransitionCallbackReturn.FAILURE
             self._reason = f'cannot configure: {explain(error)}'
             self.get_logger().error(self._reason)
             return TransitionCallbackReturn.FAILURE
-        self._state, self._reason = 'inactive', ''
+        self._state, self._reason, self._load_failure = 'inactive', '', ''
         return TransitionCallbackReturn.SUCCESS
 
     def _load(self, settings):
@@ -150,37 +156,61 @@ class DepthNode(RefusalMessages, LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state):
-        self._predictor, self._state = None, 'unconfigured'
+        self._loader.cancel()
+        self._network, self._state = None, 'unconfigured'
         free_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state):
         self._stop()
-        self._predictor, self._state = None, 'finalized'
+        self._loader.cancel()
+        self._network, self._state = None, 'finalized'
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self):
+        self._loader.cancel()
         self._stop(SHUTDOWN_TIMEOUT)  # a large network may be at work for long
         super().destroy_node()
 
     # --- parameters -------------------------------------------------------------------
 
-    def _change_settings(self, parameters):
+    def _on_set_parameters(self, parameters):
+        """Take new values at once; a network that they name is loaded while the old one goes on."""
         changes = {p.name: p.value for p in parameters if p.name in self._settings}
         settings = {**self._settings, **changes}
         try:
             check_ranges(settings)
-        except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        if self._predictor is not None and any(name in NETWORK_SETTINGS for name in changes):
-            try:
-                self._predictor = self._load(settings)  # frames go on with the old one until here
-                free_memory()
-            except Exception as error:
-                return SetParametersResult(successful=False, reason=explain(error))
+            if any(name in NETWORK_SETTINGS for name in changes):
+                check_network(settings)
+        except (OSError, ValueError) as error:
+            return SetParametersResult(successful=False, reason=explain(error))
         self._settings = settings
         self._transforms.fixed_frame = settings['fixed_frame']
+        if self._network and (self._loader.weights or
+                              network_settings(settings) != self._network.settings):
+            self._load_failure = ''
+            self._loader.request(settings)
         return SetParametersResult(successful=True)
+
+    def _swap_network(self, settings, predictor):
+        """From here on, frames go through this network."""
+        self._network = RunningNetwork(predictor, network_settings(settings))
+        free_memory()
+        self.get_logger().info(f'weights {settings["weights"]} from here on')
+
+    def _keep_network(self, settings, why):
+        """What was asked for could not be loaded: say so, and show the parameters that count."""
+        before = self._network.settings
+        self._load_failure = (f'weights {settings["weights"]} could not be loaded: {why}. '
+                              f'{before["weights"]} goes on')
+        self.get_logger().error(self._load_failure)
+        self._reverted = tuple(Parameter(name, value=value) for name, value in before.items())
+
+    def _show_running_parameters(self):
+        """Set the parameters of a network that could not be loaded back to the running one's."""
+        reverted, self._reverted = self._reverted, ()
+        if reverted and self._network and not self._loader.weights:
+            self.set_parameters(list(reverted))
 
     # --- the network's thread, and the one that sends ---------------------------------
 
@@ -218,23 +248,22 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
         What fails together is tried one by one.
         """
-        predictor, depths = self._predictor, None
-        most, until = getattr(predictor, 'most', (len(frames), 0.0))
-        if len(frames) <= most or time.monotonic() >= until:
-            depths, most = self._predict(predictor, frames, settings)
+        network, depths = self._network, None
+        size = network.batch_size(len(frames))
+        if len(frames) <= size:
+            depths, size = self._predict(network, frames, settings)
         if depths:
-            self._finish(predictor, frames, depths, settings)
+            self._finish(network.predictor, frames, depths, settings)
         elif len(frames) > 1:
-            for first in range(0, len(frames), most):
-                self._process(frames[first:first + most], settings)
+            for first in range(0, len(frames), size):
+                self._process(frames[first:first + size], settings)
 
-    def _predict(self, predictor, frames, settings):
+    def _predict(self, network, frames, settings):
         """Depths; or None, and how many frames are to be tried at once.
 
-        Where memory runs out, batches are halved until they fit, and stay as small for
-        MEMORY_PAUSE: others may have held it.
+        Where memory runs out, batches are halved until they fit.
         """
-        count = len(frames)
+        count, predictor = len(frames), network.predictor
         predictor.fit = settings['fit']
         predictor.focal_correction = settings['focal_correction']
         predictor.sharpen = settings['sharpen']
@@ -249,11 +278,9 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if count == 1 or not short:
             return None, 1
         # out here, where the error's traceback no longer holds memory
-        smaller = count // 2
-        predictor.most = smaller, time.monotonic() + MEMORY_PAUSE
         free_memory()
-        if smaller < getattr(predictor, 'told', count):  # not each minute
-            predictor.told = smaller
+        smaller, news = network.halve(count)
+        if news:  # not each minute
             self.get_logger().warning(
                 f'{predictor.device} has no memory for {count} images at once: at most {smaller} '
                 'from here on; more are tried again each minute')
@@ -315,10 +342,13 @@ class DepthNode(RefusalMessages, LifecycleNode):
         return response
 
     def _report(self):
+        self._show_running_parameters()
+        loading = self._loader.weights
         own = {
             'state': self._state,
-            'weights': self._settings['weights'],
-            'device': str(getattr(self._predictor, 'device', 'none')),
+            'weights': (self._network.settings if self._network else self._settings)['weights'],
+            'device': str(getattr(self._network and self._network.predictor, 'device', 'none')),
+            **({'loading': loading} if loading else {}),
             'memory (MB)': f'{resident_megabytes():.0f}',
         }
         statuses = [camera.status(self._settings) for camera in self._cameras]
@@ -327,6 +357,12 @@ class DepthNode(RefusalMessages, LifecycleNode):
             if self._state != 'active':
                 status.level = DiagnosticStatus.ERROR if self._reason else DiagnosticStatus.STALE
                 status.message = self._reason or self._state
+            elif self._load_failure and status.level == DiagnosticStatus.OK:
+                status.level, status.message = DiagnosticStatus.WARN, self._load_failure
+            elif self._load_failure:
+                status.message += f'; {self._load_failure}'
+            elif loading:
+                status.message += f'; weights {loading} are being loaded meanwhile'
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)

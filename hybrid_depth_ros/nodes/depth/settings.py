@@ -1,12 +1,24 @@
 """The depth node's parameters, and what several of them must be together."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.models.base import HUB
+from hybrid_depth_ros.models.hub import repository_and_revision
+from hybrid_depth_ros.models.registry import HUB_NAMES
 from hybrid_depth_ros.nodes.shared.parameters import Setting
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.predictor import FITS
-from hybrid_depth_ros.runtimes.hardware import PRECISIONS, RUNTIMES
+from hybrid_depth_ros.runtimes.hardware import (
+    PRECISIONS,
+    RUNTIMES,
+    choose_device,
+    gpu_is_here,
+)
+from hybrid_depth_ros.weights import REGISTRY, weights_path
 
 SETTINGS = (
     Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '
@@ -72,6 +84,34 @@ SETTINGS = (
             changeable=True),
 )
 NETWORK_SETTINGS = ('weights', 'device', 'precision', 'runtime')
+
+
+def network_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that make the network, by name."""
+    return {name: settings[name] for name in NETWORK_SETTINGS}
+
+
+def check_network(settings: Mapping[str, Any]) -> None:
+    """Check in no time what names the network; whether it can be loaded shows when it is.
+
+    Args:
+        settings: The node's, by name.
+
+    Raises:
+        OSError: Where `weights` is no registered name and there is no such file or folder.
+        ValueError: Where `weights` is no address on the hub, or there is no such device.
+    """
+    weights, device = settings['weights'], settings['device']
+    if weights.startswith(HUB):
+        repository_and_revision(weights)
+    elif weights not in {**REGISTRY, **HUB_NAMES} and not (
+            weights and expand_user(weights).is_dir()):
+        weights_path(weights)
+    if device.startswith('cuda') and gpu_is_here():
+        if not re.fullmatch(r'cuda(:\d+)?', device, re.ASCII):
+            raise ValueError(f'device {device!r} is none: use auto, cpu, cuda or cuda:N')
+    else:
+        choose_device(device)
 
 
 def check_cameras(names):
