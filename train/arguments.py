@@ -1,16 +1,20 @@
 """Arguments that the commands share: the data, and the configuration they are trained by."""
 
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hybrid_depth_ros.arguments import number, user_path
 from train.datasets import open_dataset
 from train.datasets.nyu_raw import RawScenes
-from train.datasets.pairs import SPLIT_NAMES, unit_warnings
+from train.datasets.pairs import SPLIT_NAMES, RgbdDataset, unit_warnings
 
 
-def add_data_arguments(parser, split, splits=SPLIT_NAMES):
-    """How data are to be read, whatever form they have. split: the default."""
+def add_data_arguments(parser: ArgumentParser, split: str, splits: Sequence[str] = SPLIT_NAMES
+                       ) -> None:
+    """How data are read, whatever form they have. split: the default."""
     parser.add_argument('--split', choices=splits, default=split,
                         help='of data that know the official split: the 795 training images, the '
                         '654 test images, or all; others are taken whole')
@@ -20,21 +24,21 @@ def add_data_arguments(parser, split, splits=SPLIT_NAMES):
     parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
 
 
-def open_data(args, path):
+def open_data(args: Namespace, path: str | Path) -> RgbdDataset:
     """The dataset at a path, read as the arguments say; raises what open_dataset raises.
 
-    Says what is taken for granted of it, and what can hardly be.
+    Prints what is assumed about it, and depths that can hardly be.
     """
     dataset = open_dataset(path, args.split, depth_scale=args.depth_scale,
                            image_topic=args.image_topic, depth_topic=args.depth_topic)
     # raw scenes hold no metres yet: these are made here
-    doubted = [] if isinstance(dataset, RawScenes) else unit_warnings(dataset)
-    for sentence in [*dataset.assumptions, *doubted]:
+    warnings = [] if isinstance(dataset, RawScenes) else unit_warnings(dataset)
+    for sentence in [*dataset.assumptions, *warnings]:
         print(f'{path}: {sentence}', file=sys.stderr)
     return dataset
 
 
-def add_training_arguments(parser, **data):
+def add_training_arguments(parser: ArgumentParser, **data: Any) -> None:
     """Which samples a network is trained on: --config, --set, --data, --shares.
 
     data: options of --data that differ.
@@ -48,7 +52,7 @@ def add_training_arguments(parser, **data):
     parser.add_argument('--shares', nargs='+', type=number(above=0), help='how often each is drawn')
 
 
-def check_shares(parser, args):
+def check_shares(parser: ArgumentParser, args: Namespace) -> None:
     """End with a sentence where there is not one share for each set."""
     if args.shares and len(args.shares) != len(args.data):
         parser.error('--shares needs one number for each --data')

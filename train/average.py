@@ -9,22 +9,26 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import torch
 import tqdm
 from torch.optim.swa_utils import update_bn
 
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import VALIDATION_OPTION, load_config
-from train.data import check_batch, make_loader, make_samples, to_input
+from train.data import LoadedBatch, make_loader, make_samples, require_batch, to_input
 from train.datasets import open_dataset
 
 
-def average(networks):
+def average(networks: Sequence[HybridDepthNet]) -> HybridDepthNet:
     """The first network, with the mean of all networks' parameters; it is changed.
 
-    Raises ValueError where they are not of one kind.
+    Raises:
+        ValueError: They are not of one kind.
     """
     first, *others = networks
     for other in others:
@@ -39,7 +43,8 @@ def average(networks):
     return first
 
 
-def measure_batch_norms(network, batches):
+def measure_batch_norms(network: HybridDepthNet, batches: Iterable[torch.Tensor]
+                        ) -> HybridDepthNet:
     """Set each batch norm's mean and variance to the average over batches (float N×3×H×W)."""
     dropout, network.dropout = network.dropout, torch.nn.Identity()
     update_bn((batch.contiguous(memory_format=torch.channels_last) for batch in batches), network)
@@ -47,14 +52,15 @@ def measure_batch_norms(network, batches):
     return network.eval()
 
 
-def inputs(loader):
+def inputs(loader: Iterable[LoadedBatch]) -> Iterator[torch.Tensor]:
     """The network's input of each batch; OSError where no pair can be read."""
-    for rgb, gain, _, lost in loader:
-        check_batch(rgb, lost)
-        yield to_input(rgb, gain)
+    for loaded in loader:
+        batch = require_batch(loaded)
+        yield to_input(batch.rgb, batch.gain)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argument_parser(__doc__, prog='train.average')
     parser.add_argument('weights', nargs='+', help='registered names or files')
     parser.add_argument('--batches', type=int, default=24, help="of the configuration's size")
@@ -66,11 +72,11 @@ def main(argv=None):
     with exit_on_error('train.average'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
-        if config['validation']:
-            data[0] = data[0].numbered(config['validation'], keep=False, option=VALIDATION_OPTION)
+        if config.validation:
+            data[0] = data[0].numbered(config.validation, keep=False, option=VALIDATION_OPTION)
         network = average([load_network(weights) for weights in args.weights])
         network.to(memory_format=torch.channels_last)
-        size = config['batch']
+        size = config.batch
         samples = make_samples(config, data, args.batches * size, args.shares)
         loader = make_loader(samples, range(len(samples)), size)
         measure_batch_norms(network, inputs(tqdm.tqdm(loader, unit='batch')))

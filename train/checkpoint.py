@@ -1,107 +1,143 @@
 """What a checkpoint holds, saved and loaded as one object."""
 
-import copy
 import math
 import pickle
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
+from torch import nn
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import atomic_write
+from hybrid_depth_ros.network import HybridDepthNet
+from train.configuration import TrainingConfig
+from train.distributed import DistributedContext
 from train.networks import make_trainable
 from train.optimisation import make_optimiser, make_scaler
+from train.split import Split
 
 
 class TrainingState:
-    """All that the next step depends on; saved and loaded, training goes on as if never stopped.
+    """All that the next step depends on: saved and loaded, a training goes on as if never stopped.
 
-    ``network`` trains, in numbers of ``kind`` and ``average`` is the mean of its weights that
-    ships. ``step`` of ``steps`` are done, ``epoch_steps`` make an epoch, and ``recent`` are its
-    (loss, δ1). ``best``: the lowest REL so far. ``lost``: a sentence for each pair left out.
+    Attributes:
+        network: What trains, in numbers of `dtype`.
+        ema: The exponential moving average of its weights. ``ema.module`` is the network to ship.
+        optimiser, scaler: See :mod:`train.optimisation`.
+        step: Steps done, of `steps`. `epoch_steps` make an epoch.
+        best: The lowest REL of a validation so far.
+        recent: (loss, δ1) of the steps of the last epoch.
+        skipped: A sentence for each pair that is left out, in order.
+        settings: The configuration as checkpoints hold it, and the number of training images.
+        log_size: Bytes of log.txt that were written by then.
     """
 
-    def __init__(self, config, network, team, cut):
-        self.kind = torch.float64 if config['precision'] == 'fp64' else torch.float32
-        network.to(self.kind)
-        self.average = copy.deepcopy(network).to(
-            team.device, memory_format=torch.channels_last).eval()
-        self.network = make_trainable(config, network, team.rank, team.world, team.device)
+    def __init__(self, config: TrainingConfig, network: HybridDepthNet,
+                 context: DistributedContext, split: Split) -> None:
+        self.dtype = torch.float64 if config.precision == 'fp64' else torch.float32
+        network.to(self.dtype)
+        self.epoch_steps = max(1, (config.epoch_images or split.training_images) // config.batch)
+        self.steps = config.epochs * self.epoch_steps
+        # until `ema_start` it follows the network exactly; timm counts from one step earlier
+        self.ema = ModelEmaV3(
+            network.to(context.device).to(memory_format=torch.channels_last),
+            decay=config.ema, update_after_step=math.floor(
+                config.ema_start * self.steps + 1e-6) - 1)
+        self.network = make_trainable(config, network, context.rank, context.world_size,
+                                      context.device)
         self.optimiser = make_optimiser(config, self.network)
-        self.scaler = make_scaler(config, team.device)
-        self.epoch_steps = max(1, (config['epoch_images'] or cut.images) // config['batch'])
-        self.steps = config['epochs'] * self.epoch_steps
-        self.step, self.best, self.lost = 0, math.inf, dict.fromkeys(cut.lost)
-        self.recent = deque(maxlen=self.epoch_steps)
-        self.settings = {**config, 'images': cut.images}
-        self.log_size = None  # bytes of log.txt that were written by then
+        self.scaler = make_scaler(config, context.device)
+        self.step, self.best = 0, math.inf
+        self.skipped: dict[str, None] = dict.fromkeys(split.skipped)
+        self.recent: deque[tuple[float, float]] = deque(maxlen=self.epoch_steps)
+        self.settings = {**config.to_keys(), 'images': split.training_images}
+        self.log_size: int | None = None
         self._seconds, self._started = 0.0, time.monotonic()
 
     @property
-    def seconds(self):
-        """How long this training has run, all its starts together."""
+    def seconds(self) -> float:
+        """How long this training has run, s, all its starts together."""
         return self._seconds + time.monotonic() - self._started
 
     @property
-    def epoch_ended(self):
-        """Whether an epoch is at its end."""
+    def epoch_ended(self) -> bool:
+        """Whether the last step was the last of an epoch."""
         return self.step % self.epoch_steps == 0
 
-    def newly_lost(self, sentences):
+    def newly_skipped(self, sentences: Iterable[str]) -> Iterator[str]:
         """Note pairs that are left out; yields those that were not known."""
         for sentence in sentences:
-            if sentence not in self.lost:
-                self.lost[sentence] = None
+            if sentence not in self.skipped:
+                self.skipped[sentence] = None
                 yield sentence
 
-    def save(self, path):
+    def save(self, path: Path) -> None:
         """Write the checkpoint. Raises OSError where there is no room for it."""
         save_checkpoint(path, {
-            'network': self.network.state_dict(), 'average': self.average.state_dict(),
+            'network': self.network.state_dict(), 'average': self.ema.module.state_dict(),
             'optimiser': self.optimiser.state_dict(), 'scaler': self.scaler.state_dict(),
             'step': self.step, 'best': self.best, 'recent': list(self.recent),
-            'lost': list(self.lost), 'settings': self.settings, 'seconds': self.seconds,
+            'lost': list(self.skipped), 'settings': self.settings, 'seconds': self.seconds,
             'log_size': self.log_size})
 
-    def load(self, path, device):
-        """Go on from a checkpoint; returns what is set otherwise now, ``key before → now``.
+    def load(self, path: Path, device: torch.device) -> list[str]:
+        """Go on from a checkpoint.
 
-        Raises OSError where it is not whole, ValueError where it is of another network.
+        Returns:
+            The settings that differ now, ``key before → now``.
+
+        Raises:
+            OSError: The file is not whole.
+            ValueError: It is of another network.
         """
-        held = load_checkpoint(path, device)
+        stored = load_checkpoint(path, device)
         try:
-            self.network.load_state_dict(held['network'])
-            self.average.load_state_dict(held['average'])
-            self.optimiser.load_state_dict(held['optimiser'])
-            self.step, self.best = held['step'], held['best']
+            self.network.load_state_dict(stored['network'])
+            self.ema.module.load_state_dict(stored['average'])
+            self.optimiser.load_state_dict(stored['optimiser'])
+            self.step, self.best = stored['step'], stored['best']
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{path} is not of the network and optimiser of this configuration; '
                              'give the one it was trained with') from error
-        self.scaler.load_state_dict(held.get('scaler', {}) if self.scaler.is_enabled() else {})
-        self.recent.extend(held.get('recent', ()))
-        self._seconds, self.log_size = held.get('seconds', 0.0), held.get('log_size')
-        self.lost.update(dict.fromkeys(held.get('lost', ())))
-        before = held.get('settings', self.settings)
-        return [f'{key} {before.get(key)} → {now}' for key, now in self.settings.items()
-                if before.get(key) != now]
+        self.scaler.load_state_dict(stored.get('scaler', {}) if self.scaler.is_enabled() else {})
+        self.recent.extend(stored.get('recent', ()))
+        self._seconds, self.log_size = stored.get('seconds', 0.0), stored.get('log_size')
+        self.skipped.update(dict.fromkeys(stored.get('lost', ())))
+        return _changes(stored.get('settings', self.settings), self.settings)
 
 
-def save_checkpoint(path, state):
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two stored settings. A default may be written or left out."""
+    default = TrainingConfig().to_keys()
+    written = {**default['augment'], **before.get('augment', {})}
+    before = {**before, 'augment': {
+        key: value for key, value in written.items()
+        if key in now['augment'] or value != default['augment'].get(key)}}
+    return [f'{key} {before.get(key)} → {value}' for key, value in now.items()
+            if before.get(key) != value]
+
+
+def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     """torch.save that leaves either the old file or the new one, whole and on the disk.
 
-    Raises OSError where there is no room for it: the old file stays.
+    Raises:
+        OSError: There is no room for it. The old file stays.
     """
     try:
         with atomic_write(path) as partial:
-            torch.save(state, partial)
+            torch.save(contents, partial)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         cause = error if isinstance(error, OSError) else error.__context__ or error
         raise OSError(f'{path} could not be written ({reason(cause)})'
                       + ('; the one before it is whole' if path.exists() else '')) from error
 
 
-def load_checkpoint(path, device):
+def load_checkpoint(path: Path, device: torch.device | str) -> dict[str, Any]:
     """What :func:`save_checkpoint` wrote; OSError where it is not whole. Nothing is executed."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
@@ -110,18 +146,23 @@ def load_checkpoint(path, device):
                       f'{path.with_name("best.safetensors")}, in another --out') from error
 
 
-def find_checkpoint(out, resume, lead):
-    """OUT/last.pt. Raises OSError where it is missing to go on with, or of another training."""
+def find_checkpoint(out: Path, resume: bool, is_main: bool) -> Path:
+    """OUT/last.pt.
+
+    Raises:
+        OSError: It is missing although the training is to be resumed, or it is of an earlier
+            training.
+    """
     last = out / 'last.pt'
     if resume and not last.is_file():
         raise OSError(f'--resume: {last} is not there; pass the --out of the training to go on '
                       'with, or leave out --resume to start one')
-    if last.exists() and not resume and lead:
+    if last.exists() and not resume and is_main:
         raise OSError(f'{last} is of an earlier training: go on with it by --resume, remove it or '
                       'choose another --out')
     return last
 
 
-def all_finite(network):
-    """Whether all parameters and statistics of a network are numbers."""
+def all_finite(network: nn.Module) -> bool:
+    """Whether all parameters and statistics of a network are finite."""
     return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

@@ -5,23 +5,27 @@ another way. What that brings stands in train/RESULTS.md.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame, pad_same
+from torch import nn
 
 
 class _Depthwise(torch.autograd.Function):
     """conv2d(x, weight, stride=stride, groups=channels), x padded already; same gradients."""
 
     @staticmethod
-    def forward(ctx, x, weight, stride):
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, stride: int  # type: ignore
+                ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         return F.conv2d(x, weight, stride=stride, groups=x.shape[1])
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor  # type: ignore[override]
+                 ) -> tuple[torch.Tensor, torch.Tensor, None]:
         (x, weight), stride = ctx.saved_tensors, ctx.stride
         channels, _, size, _ = weight.shape
         height, width = gradient.shape[-2:]
@@ -48,11 +52,12 @@ class _Depthwise(torch.autograd.Function):
         return F.pad(of_x, rest) if any(rest) else of_x, of_weight, None
 
 
-def _forward(module, x):
+def _forward(module: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     if isinstance(module, Conv2dSame):
-        x = pad_same(x, module.kernel_size, module.stride)
+        x = pad_same(x, list(module.kernel_size), list(module.stride))
     else:
-        (rows, columns) = module.padding
+        assert not isinstance(module.padding, str)  # timm's are numbers
+        rows, columns = module.padding
         x = F.pad(x, (columns, columns, rows, rows))
     weight = module.weight
     if torch.is_autocast_enabled('cpu'):
@@ -61,16 +66,16 @@ def _forward(module, x):
     return _Depthwise.apply(x, weight, module.stride[0])
 
 
-def speed_up_depthwise(network):
+def speed_up_depthwise(network: nn.Module) -> nn.Module:
     """Let a network's slow depthwise convolutions, 5×5 or with a stride, train fast on a CPU.
 
     The forward pass and the parameters stay what they are, the gradients are the same to
     rounding. Returns the network.
     """
     for module in network.modules():
-        if (isinstance(module, torch.nn.Conv2d) and module.groups == module.in_channels > 1
+        if (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
                 and module.weight.requires_grad and module.bias is None
                 and (module.kernel_size == (5, 5)
                      or (module.kernel_size == (3, 3) and module.stride == (2, 2)))):
-            module.forward = partial(_forward, module)
+            module.forward = partial(_forward, module)  # type: ignore[method-assign]
     return network

@@ -5,11 +5,17 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import tqdm
+from torch import nn
 
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.evaluate_bag import add_arguments
@@ -30,18 +36,16 @@ from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.data import normalise
-from train.datasets.pairs import parse_ranges, read_checked
+from train.datasets.pairs import RgbdDataset, parse_ranges, read_checked
 
-# The 320×256 crop of the 352×264 image covers this much of the 640×480 original.
+# pixels of the 640×480 original that the 320×256 crop of the 352×264 image covers
 PAPER_WIDTH, PAPER_HEIGHT = 582, 466
-# Eigen et al. 2014: what of a 640×480 image is scored (rows, columns), and which depths.
-EIGEN_CROP = np.s_[45:471, 41:601]
-EIGEN_RANGE = (1e-3, 10.0)
-BORDER = 12  # pixels at each side of whole pictures that are not scored: NYU's white frame
+EIGEN_CROP = np.s_[45:471, 41:601]  # rows and columns of a 640×480 image that are scored
+EIGEN_RANGE = (1e-3, 10.0)          # m, depths that are scored
+BORDER = 12                         # pixels at each side that are not scored: NYU's white frame
 HEIGHT_EDGES = (0.25, 0.45, 0.8, 1.2)  # m, between the bands of camera heights
+DISTANCE_EDGES = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)  # m, of the bands of true depth
 PROTOCOLS = ('paper', 'eigen', 'whole')
-# Metres; the per-distance errors are those of the true depths in each band.
-DISTANCE_EDGES = (0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10)
 
 # NYU Depth v2, the 654 test images, as each paper reports its own network.
 PUBLISHED = (
@@ -52,51 +56,127 @@ PUBLISHED = (
 )
 
 
-def centre_crop(rgb):
+def centre_crop(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The paper's test-time input: resize to 352×264, centre crop to 320×256; uint8."""
     size = hybrid.NETWORK_WIDTH, hybrid.NETWORK_HEIGHT
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     return hybrid.centre(small, hybrid.CROP_WIDTH, hybrid.CROP_HEIGHT)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors over a dataset; each set of metrics as :meth:`DepthErrors.metrics` has them.
+
+    Attributes:
+        metrics: Pooled over all pixels.
+        pixels: How many were scored.
+        images: How many images there are.
+        rel_per_image: REL of each image; NaN where nothing was scored.
+        per_image: Means of the images' own metrics.
+        bands: For each band of true depth, as :meth:`BandErrors.report` has them.
+    """
+
+    metrics: dict[str, float]
+    pixels: int
+    images: int
+    rel_per_image: list[float]
+    per_image: dict[str, float]
+    bands: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HeightBand:
+    """Errors of the images whose camera was at one height.
+
+    Attributes:
+        lowest, highest: Edges of the band, m; highest is None in the last band.
+        images: How many.
+        metrics: Pooled over their pixels.
+        scaled: δ1 at the right scale of each image.
+        ratio: Median of predicted / true depth, of the median image.
+    """
+
+    lowest: float
+    highest: float | None
+    images: int
+    metrics: dict[str, float]
+    scaled: float
+    ratio: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {'from': self.lowest, 'to': self.highest, 'images': self.images, **self.metrics,
+                'scaled': self.scaled, 'ratio': self.ratio}
+
+
+@dataclass(frozen=True)
+class WholeImageEvaluation(Evaluation):
+    """Also scored on whole images.
+
+    Attributes:
+        outlines: As :meth:`OutlineScores.report` has them.
+        aligned: The metrics at the right scale of each image.
+        heights: Bands of camera heights, where they are known.
+    """
+
+    outlines: dict[str, float]
+    aligned: dict[str, float]
+    heights: list[HeightBand]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {**asdict(self), 'heights': [band.to_json() for band in self.heights]}
+
+
 class Scores(RecordingScores):
-    """Errors over a set: pooled over all pixels, for each image, for each band of distance."""
+    """Errors over a dataset: pooled over all pixels, of each image, of each band of distance."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(edges=DISTANCE_EDGES)
-        self.images = []
+        self._each: list[dict[str, Any]] = []
 
-    def add(self, predicted, truth):
+    def add(self, predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> None:
         """Add one image: float arrays of one shape, metres, truth 0 where there is none."""
-        self.images.append(super().add(predicted, truth))
+        self._each.append(super().add(predicted, truth))
 
-    def report(self):
-        """The six metrics, ``pixels``, ``images``, ``rel_per_image``, ``per_image`` (means of
-        each image's own metrics), ``bands``."""
-        scored = [m for m in self.images if np.isfinite(m['rel'])]
-        return {
-            **self._pooled.metrics(), 'pixels': self._pooled.pixels, 'images': len(self.images),
-            'rel_per_image': [metrics['rel'] for metrics in self.images],
-            'per_image': {name: float(np.mean([m[name] for m in scored])) if scored else
-                          float('nan') for name in METRIC_NAMES},
-            'bands': self._bands.report()}
+    def evaluation(self) -> Evaluation:
+        """What was scored so far."""
+        scored = [each for each in self._each if np.isfinite(each['rel'])]
+        return Evaluation(
+            self._pooled.metrics(), self._pooled.pixels, len(self._each),
+            [each['rel'] for each in self._each],
+            {name: float(np.mean([each[name] for each in scored])) if scored else float('nan')
+             for name in METRIC_NAMES}, self._bands.report())
 
 
 @torch.inference_mode()
-def evaluate_paper(network, dataset, batch=8, progress=False, flip=False):
-    """The paper's protocol (Harsányi et al. 2018, section 4) over a dataset of 640×480 pairs.
+def evaluate_paper(network: nn.Module, dataset: RgbdDataset, batch: int = 8,
+                   progress: bool = False, flip: bool = False) -> Evaluation:
+    """The paper's protocol over a dataset of 640×480 pairs.
 
     Resize to 352×264, centre crop 320×256, predict 160×128, enlarge to 582×466 and compare
-    with the centre-cropped ground truth. flip: the mean of the prediction and that of the
-    mirrored image. A camera unlike NYU's is corrected for. Returns :meth:`Scores.report`.
+    with the centre-cropped ground truth. A camera unlike NYU's is corrected for.
+
+    Args:
+        network: float N×3×256×320 → metres N×1×128×160.
+        dataset: What is scored.
+        batch: Images at once.
+        progress: Whether a bar is shown.
+        flip: Predict the mean of the prediction and that of the mirrored image.
+
+    Source: Harsányi et al. 2018, section 4.
     """
     scores, weight = Scores(), next(network.parameters())
     for first in tqdm.tqdm(range(0, len(dataset), batch), disable=not progress, unit='batch'):
         indices = range(first, min(first + batch, len(dataset)))
         pairs = [dataset.read(i) for i in indices]
-        inputs = np.stack([normalise(centre_crop(rgb).astype(np.float32) / 255)
+        images = np.stack([normalise(centre_crop(rgb).astype(np.float32) / np.float32(255))
                            for rgb, _ in pairs])
-        inputs = torch.from_numpy(inputs).to(weight, memory_format=torch.channels_last)
+        inputs = torch.from_numpy(images).to(weight, memory_format=torch.channels_last)
         predicted = network(inputs).float()
         if flip:
             predicted = (predicted + network(inputs.flip(3)).float().flip(3)) / 2
@@ -105,15 +185,16 @@ def evaluate_paper(network, dataset, batch=8, progress=False, flip=False):
             width, height = round(width * PAPER_WIDTH / 640), round(height * PAPER_HEIGHT / 480)
             scores.add(cv2.resize(depth, (width, height)) * (dataset.focal(i) / NYU_FX_PER_WIDTH),
                        hybrid.centre(truth, width, height))
-    return scores.report()
+    return scores.evaluation()
 
 
-def evaluate_eigen(network, dataset, progress=False, flip=False):
+def evaluate_eigen(network: nn.Module, dataset: RgbdDataset, progress: bool = False,
+                   flip: bool = False) -> Evaluation:
     """The protocol of Eigen et al. 2014 as today's literature uses it, over 640×480 pairs.
 
-    The whole picture through :class:`DepthPredictor`, depth clipped to 1e-3…10 m; scored where
-    the truth is in that range, rows 45–471 and columns 41–601. Other sizes are scored in the
-    same share of the picture. Returns :meth:`Scores.report`.
+    The whole image through :class:`DepthPredictor`, depth clipped to EIGEN_RANGE; scored where
+    the truth is in that range, inside EIGEN_CROP. Other sizes are scored in the same share of
+    the image. Arguments as for :func:`evaluate_paper`.
     """
     scores, predictor = Scores(), DepthPredictor(network)
     for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
@@ -130,19 +211,20 @@ def evaluate_eigen(network, dataset, progress=False, flip=False):
         cropped[rows, columns] = truth[rows, columns]
         cropped[(cropped <= EIGEN_RANGE[0]) | (cropped > EIGEN_RANGE[1])] = 0
         scores.add(np.clip(depth, *EIGEN_RANGE), cropped)
-    return scores.report()
+    return scores.evaluation()
 
 
-def evaluate_whole(predictor, dataset, progress=False):
-    """Whole pictures as a user's, through a :class:`DepthPredictor`, for any camera and size.
+def evaluate_whole(predictor: Callable[..., npt.NDArray[np.float32]], dataset: RgbdDataset,
+                   progress: bool = False) -> WholeImageEvaluation:
+    """Whole images as a user has them, of any camera and size.
 
-    Returns :meth:`Scores.report`, and ``outlines`` (:class:`OutlineScores`), ``aligned`` (the six
-    metrics at each picture's right scale) and, where cameras' heights are known, ``heights``: for
-    each band ``from``, ``to``, ``images``, the six metrics, ``scaled`` (δ1 at the right scale) and
-    ``ratio`` (median of predicted / true depth).
+    Args:
+        predictor: A :class:`DepthPredictor`, or what is called as one.
+        dataset: What is scored.
+        progress: Whether a bar is shown.
     """
     scores, outlines, aligned = Scores(), OutlineScores(), DepthErrors()
-    heights: dict[int, tuple] = {}
+    heights: dict[int, _HeightErrors] = {}
     for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
         rgb, truth, focal = read_checked(dataset, i)
         depth = predictor(rgb, fx=focal * rgb.shape[1])
@@ -153,34 +235,45 @@ def evaluate_whole(predictor, dataset, progress=False):
         outlines.add(depth, np.where(known, truth, np.nan))
         fitted = align_depth(depth[known], truth[known], 'median')
         aligned.add(fitted, truth[known])
-        if dataset.height(i) is not None:
-            band = int(np.searchsorted(HEIGHT_EDGES, dataset.height(i)))
-            errors, scaled, ratios = heights.setdefault(band, (DepthErrors(), DepthErrors(), []))
-            errors.add(depth, truth)
-            scaled.add(fitted, truth[known])
-            ratios.append(float(np.median(depth[known] / truth[known])))
-    return {**scores.report(), 'outlines': outlines.report(), 'aligned': aligned.metrics(),
-            'heights': [{'from': (0, *HEIGHT_EDGES)[band], 'to': (*HEIGHT_EDGES, None)[band],
-                         'images': len(ratios), **errors.metrics(),
-                         'scaled': scaled.metrics()['delta1'], 'ratio': float(np.median(ratios))}
-                        for band, (errors, scaled, ratios) in sorted(heights.items())]}
+        height = dataset.height(i)
+        if height is not None:
+            errors = heights.setdefault(int(np.searchsorted(HEIGHT_EDGES, height)),
+                                        _HeightErrors())
+            errors.plain.add(depth, truth)
+            errors.scaled.add(fitted, truth[known])
+            errors.ratios.append(float(np.median(depth[known] / truth[known])))
+    return WholeImageEvaluation(
+        **vars(scores.evaluation()), outlines=outlines.report(), aligned=aligned.metrics(),
+        heights=[HeightBand((0, *HEIGHT_EDGES)[band], (*HEIGHT_EDGES, None)[band],
+                            len(errors.ratios), errors.plain.metrics(),
+                            errors.scaled.metrics()['delta1'], float(np.median(errors.ratios)))
+                 for band, errors in sorted(heights.items())])
 
 
-def height_table(report):
+class _HeightErrors:
+    """Errors of the images of one band of heights: as they are, at the right scale, the scales."""
+
+    def __init__(self) -> None:
+        self.plain, self.scaled = DepthErrors(), DepthErrors()
+        self.ratios: list[float] = []
+
+
+def height_table(evaluation: WholeImageEvaluation) -> str:
     """What :func:`evaluate_whole` adds: outlines, the right scale, a line for each height."""
-    lines = [f'at the right scale: {format_metrics(report["aligned"])}',
+    lines = [f'at the right scale: {format_metrics(evaluation.aligned)}',
              'outlines: {found:.3f} of the true ones found, {right:.3f} of those found are '
-             'true'.format(**report['outlines'])]
-    if report['heights']:
+             'true'.format(**evaluation.outlines)]
+    if evaluation.heights:
         lines.append(f'{"camera height":16}{"images":>7}{"δ1":>8}{"REL":>8}{"RMSE":>8}'
                      f'{"δ1 scaled":>11}{"ratio":>8}')
-    lines += [f'{band["from"]:5.2f} to {band["to"] or 9:4.2f} m {band["images"]:7}'
-              f'{band["delta1"]:8.3f}{band["rel"]:8.3f}{band["rmse"]:8.3f}{band["scaled"]:11.3f}'
-              f'{band["ratio"]:8.2f}' for band in report['heights']]
+    lines += [f'{band.lowest:5.2f} to {band.highest or 9:4.2f} m {band.images:7}'
+              f'{band.metrics["delta1"]:8.3f}{band.metrics["rel"]:8.3f}'
+              f'{band.metrics["rmse"]:8.3f}{band.scaled:11.3f}{band.ratio:8.2f}'
+              for band in evaluation.heights]
     return '\n'.join(lines)
 
 
-def comparison_table(name, metrics):
+def comparison_table(name: str, metrics: Mapping[str, float]) -> str:
     """The paper's Table 1: what networks were reported to reach, and ours below."""
     lines = [f'{"":34}{"RMSE":>7}{"REL":>7}{"log10":>7}{"δ1":>7}{"δ2":>7}{"δ3":>7}']
     for row in (*PUBLISHED, (f'{name}, measured here', *(metrics[key] for key in METRIC_NAMES))):
@@ -189,14 +282,15 @@ def comparison_table(name, metrics):
     return '\n'.join(lines)
 
 
-def draw_pair(predictor, dataset, i):
+def draw_pair(predictor: DepthPredictor, dataset: RgbdDataset, i: int) -> npt.NDArray[np.uint8]:
     """Colour | depth | true depth of pair i, RGB uint8."""
     rgb, truth = dataset.read(i)
     depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
     return side_by_side(rgb, depth, np.where(truth > 0, truth, np.nan))
 
 
-def save_gallery(network, dataset, rel_per_image, out):
+def save_gallery(network: nn.Module, dataset: RgbdDataset, rel_per_image: Sequence[float],
+                 out: Path) -> None:
     """Write RGB | depth | true depth of the best, median and worst image into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     predictor = DepthPredictor(network)
@@ -205,15 +299,23 @@ def save_gallery(network, dataset, rel_per_image, out):
         print(f'{out / name}.png: {dataset.name(i)}, REL {rel_per_image[i]:.3f}')
 
 
-def save_plot(bands, out, form=None):
-    """Draw REL and the share of pixels against true distance. form: png, pdf …; by the name."""
+def save_plot(bands: Sequence[Mapping[str, Any]], out: Path, file_format: str | None = None
+              ) -> None:
+    """Draw REL and the share of pixels against true distance.
+
+    Args:
+        bands: As :meth:`BandErrors.report` has them.
+        out: A file.
+        file_format: png, pdf …; by default what the name ends with.
+    """
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 4), layout='constrained')
     plot_distances(figure.add_subplot(), bands)
-    figure.savefig(out, format=form)
+    figure.savefig(out, format=file_format)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argument_parser(__doc__, prog='train.evaluate')
     add_arguments(parser)
     parser.add_argument('--data', required=True, help='RGB-D data in any form that training takes')
@@ -221,7 +323,7 @@ def main(argv=None):
     parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
-                        help='whole: whole pictures, by camera height too')
+                        help='whole: whole images, by camera height too')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
     parser.add_argument('--plot', type=user_path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=user_path, metavar='FOLDER',
@@ -240,31 +342,30 @@ def main(argv=None):
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
         if args.protocol == 'whole':
-            report = evaluate_whole(DepthPredictor(network), dataset, progress=True)
+            evaluation: Evaluation = evaluate_whole(DepthPredictor(network), dataset,
+                                                    progress=True)
         else:
             protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
-            report = protocol(network, dataset, progress=True, flip=args.flip)
+            evaluation = protocol(network, dataset, progress=True, flip=args.flip)
         if args.json:
             with result_file(args.json) as file:
                 file.write_text(json.dumps(
-                    {'metrics': {name: report[name] for name in METRIC_NAMES},
-                     **{key: value for key, value in report.items() if key not in METRIC_NAMES},
-                     'protocol': args.protocol, 'flip': args.flip, 'weights': args.weights,
-                     'data': str(args.data)}, indent=2) + '\n')
-        print(f'{args.weights} on {report["images"]} images, {args.protocol} protocol, pooled over '
-              f'pixels: {format_metrics(report)}')
-        print(f'mean over images: {format_metrics(report["per_image"])}')
-        if args.protocol == 'whole':
-            print(height_table(report))
+                    {**evaluation.to_json(), 'protocol': args.protocol, 'flip': args.flip,
+                     'weights': args.weights, 'data': str(args.data)}, indent=2) + '\n')
+        print(f'{args.weights} on {evaluation.images} images, {args.protocol} protocol, pooled '
+              f'over pixels: {format_metrics(evaluation.metrics)}')
+        print(f'mean over images: {format_metrics(evaluation.per_image)}')
+        if isinstance(evaluation, WholeImageEvaluation):
+            print(height_table(evaluation))
         else:
-            print(comparison_table(args.weights, report))
-            if args.protocol != 'paper' or args.split != 'test' or report['images'] != 654:
+            print(comparison_table(args.weights, evaluation.metrics))
+            if args.protocol != 'paper' or args.split != 'test' or evaluation.images != 654:
                 print('(The published rows are of the 654 test images and their own protocols.)')
         if args.plot:
             with result_file(args.plot) as file:
-                save_plot(report['bands'], file, args.plot.suffix[1:] or None)
+                save_plot(evaluation.bands, file, args.plot.suffix[1:] or None)
         if args.pictures:
-            save_gallery(network, dataset, report['rel_per_image'], args.pictures)
+            save_gallery(network, dataset, evaluation.rel_per_image, args.pictures)
 
 
 if __name__ == '__main__':

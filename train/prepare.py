@@ -15,12 +15,15 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
@@ -30,19 +33,23 @@ from train.arguments import add_data_arguments, open_data
 from train.datasets import open_dataset
 from train.datasets.nyu import LabeledMat
 from train.datasets.nyu_raw import RawScenes
-from train.datasets.pairs import Subset, equally_spaced, read_checked
+from train.datasets.pairs import RgbdDataset, RgbdPair, Subset, equally_spaced, read_checked
 
 PAPER_COUNT = 48_000  # equally spaced training pairs (Harsányi et al. 2018, section 4)
-WIDTH, HEIGHT = 352, 264  # what the paper resizes to before anything else
-SQUASHED = 0.03           # of a side, which nobody sees
-TODO, DONE, BROKEN = 0, 1, 2
+WIDTH, HEIGHT = 352, 264  # pixels; what the paper resizes to before anything else
+MAX_SQUEEZE = 0.03        # of a side, which nobody sees
+PAIRS_PER_TASK = 32       # of one process
+TODO, DONE, UNREADABLE = 0, 1, 2  # states of a pair in state.npy
 
 
-def without_test_scenes(path, labeled):
+def without_test_scenes(path: str | Path, labeled: str | Path) -> RawScenes:
     """The raw scenes at a path, less every scene that one of the 654 test images shows.
 
-    labeled: ``nyu_depth_v2_labeled.mat``, with ``splits.mat`` beside it. Recordings of one
-    scene differ by a letter (``office_0001a``), and all of them are left out.
+    Recordings of one scene differ by a letter (``office_0001a``), and all of them are left out.
+
+    Args:
+        path: A folder of raw scenes.
+        labeled: ``nyu_depth_v2_labeled.mat``, with ``splits.mat`` beside it.
     """
     tested = {re.sub(r'[a-z]$', '', scene) for scene in LabeledMat(labeled, 'test').scenes()}
     folders = [folder.name for folder in Path(path).iterdir() if folder.is_dir()]
@@ -50,34 +57,36 @@ def without_test_scenes(path, labeled):
                             if re.sub(r'[a-z]$', '', name.split('_part')[0]) in tested])
 
 
-def resize_pair(rgb, depth, width, height):
+def resize_pair(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32], width: int,
+                height: int) -> RgbdPair:
     """Colour by area, depth by nearest neighbour: no depth between two surfaces is invented."""
     if rgb.shape[:2] != (height, width):
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     if depth.shape != (height, width):
         depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-    return rgb, depth
+    return RgbdPair(rgb, depth)
 
 
-def fits(rgb, width, height):
-    """Whether a picture becomes width×height by being shrunk, not squashed."""
-    return abs(rgb.shape[1] * height / (rgb.shape[0] * width) - 1) < SQUASHED
+def has_aspect(rgb: npt.NDArray[np.uint8], width: int, height: int) -> bool:
+    """Whether an image becomes width×height without being squeezed."""
+    return abs(rgb.shape[1] * height / (rgb.shape[0] * width) - 1) < MAX_SQUEEZE
 
 
-def own_size(dataset):
-    """(WIDTH, height) of the same shape as the first picture that can be read."""
+def default_size(dataset: RgbdDataset) -> tuple[int, int]:
+    """(WIDTH, height) with the aspect of the first image that can be read."""
     for i in range(len(dataset)):
         with suppress(OSError):
-            rgb, _, _ = read_checked(dataset, i)
+            rgb = read_checked(dataset, i).rgb
             return WIDTH, max(1, round(WIDTH * rgb.shape[0] / rgb.shape[1]))
     return WIDTH, HEIGHT
 
 
-def _arrays(folder, mode='r+'):
+def _arrays(folder: Path, mode: Literal['r', 'r+'] = 'r+') -> Iterator[np.memmap]:
+    """rgb, depth and state of a store that is being written, memory-mapped."""
     return (np.load(folder / f'{name}.npy', mmap_mode=mode) for name in ('rgb', 'depth', 'state'))
 
 
-def _begin(dataset, folder, width, height):
+def _begin(dataset: RgbdDataset, folder: Path, width: int, height: int) -> None:
     """Make the arrays, or find those of an earlier run with the same pairs and size."""
     plan = {'size': [width, height], 'names': [dataset.name(i) for i in range(len(dataset))]}
     if (folder / 'plan.json').is_file():
@@ -95,59 +104,79 @@ def _begin(dataset, folder, width, height):
     (folder / 'plan.json').write_text(json.dumps(plan))  # last: the arrays are there
 
 
-def _start_worker(dataset, folder):
+_job: tuple[RgbdDataset, Path]  # of a process
+
+
+def _start_worker(dataset: RgbdDataset, folder: Path) -> None:
+    """What each process keeps: the dataset and the folder of the store."""
     global _job
     cv2.setNumThreads(1)
     _job = dataset, folder
 
 
-def _fill(share):
-    """Read and write one share of the pairs; returns its size and what could not be read."""
+def _fill(indices: list[int]) -> tuple[int, list[str]]:
+    """Read and write some of the pairs.
+
+    Returns:
+        How many they were; a sentence for each that could not be read.
+    """
     dataset, folder = _job
     rgbs, depths, states = _arrays(folder)
     height, width = depths.shape[1:]
-    broken = []
-    for i in share:
+    unreadable = []
+    for i in indices:
         try:
             rgb, depth, _ = read_checked(dataset, i)
-            if not fits(rgb, width, height):
+            if not has_aspect(rgb, width, height):
                 raise OSError(f'{dataset.name(i)} is {rgb.shape[1]}×{rgb.shape[0]}, the store '
                               f'{width}×{height}: --size of its shape, in a store of its own')
             rgb, depth = resize_pair(rgb, depth, width, height)
         except OSError as error:
-            states[i] = BROKEN
-            broken.append(explain(error))
+            states[i] = UNREADABLE
+            unreadable.append(explain(error))
             continue
         rgbs[i], depths[i] = rgb, depth_to_millimetres(depth)
         states[i] = DONE
     for array in (rgbs, depths, states):
         array.flush()
-    return len(share), broken
+    return len(indices), unreadable
 
 
 @contextmanager
-def _interrupts_for_us_alone():
-    """Processes that are started inside stay deaf to Ctrl-C; here it is raised at the end."""
-    asked = []
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Processes that are started inside ignore Ctrl-C; here it is raised at the end."""
+    received: list[int] = []
     resource_tracker.ensure_running()  # which would let it through again
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         signal.signal(signal.SIGINT, before)
-    if asked:
+    if received:
         raise KeyboardInterrupt
 
 
-def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
-    """Write a dataset as a store; returns how many pairs could not be read (left out, named).
+def prepare(dataset: RgbdDataset, out: str | Path, width: int = WIDTH, height: int = HEIGHT,
+            workers: int | None = None) -> int:
+    """Write a dataset as a store.
 
-    So are pairs of another shape: squashed, they would be seen through a lens that is none. The
-    store appears at `out` when it is whole; until then its parts lie in ``OUT.partial``, and
-    another call goes on there.
-    Raises OSError where `out` exists or nothing could be read.
+    Pairs of another aspect are left out too: squeezed, they would have a focal length of their
+    own in each direction. The store appears at `out` when it is whole. Until then its parts lie
+    in ``OUT.partial``, and another call goes on there.
+
+    Args:
+        dataset: Any form of RGB-D data.
+        out: The store, a new folder.
+        width, height: Pixels.
+        workers: Processes; by default one for each core.
+
+    Returns:
+        How many pairs were left out; each is named.
+
+    Raises:
+        OSError: `out` exists, or nothing could be read.
     """
     out = Path(out)
     if out.exists():
@@ -156,21 +185,21 @@ def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
     _begin(dataset, folder, width, height)
     *_, states = _arrays(folder)
     todo = np.flatnonzero(states == TODO)
-    shares = [share.tolist()
-              for share in np.array_split(todo, max(1, len(todo) // 32)) if share.size]
+    tasks = [task.tolist() for task in np.array_split(
+        todo, max(1, len(todo) // PAIRS_PER_TASK)) if task.size]
     context = multiprocessing.get_context('spawn')  # forked HDF5 and OpenCV threads hang
     workers = workers or os.cpu_count() or 1
     with tqdm.tqdm(total=len(dataset), initial=len(dataset) - len(todo), unit='pair') as bar:
         pool = None
         try:
-            if workers > 1 and len(shares) > 1:
-                with _interrupts_for_us_alone():
+            if workers > 1 and len(tasks) > 1:
+                with _children_ignore_interrupts():
                     pool = context.Pool(workers, _start_worker, (dataset, folder))
             else:
                 _start_worker(dataset, folder)
-            for count, broken in (pool.imap_unordered if pool else map)(_fill, shares):
+            for count, unreadable in (pool.imap_unordered if pool else map)(_fill, tasks):
                 bar.update(count)
-                for line in broken:
+                for line in unreadable:
                     bar.write(f'left out: {line}', file=sys.stderr)
         finally:
             if pool:
@@ -178,7 +207,8 @@ def prepare(dataset, out, width=WIDTH, height=HEIGHT, workers=None):
     return _finish(dataset, folder, out)
 
 
-def _finish(dataset, folder, out):
+def _finish(dataset: RgbdDataset, folder: Path, out: Path) -> int:
+    """Move the store to `out`, without the pairs that could not be read; how many these are."""
     rgbs, depths, states = _arrays(folder, 'r')
     good = np.flatnonzero(states == DONE)
     if not good.size:
@@ -208,7 +238,8 @@ def _finish(dataset, folder, out):
     return len(dataset) - good.size
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argument_parser(__doc__, prog='train.prepare')
     parser.add_argument('--data', type=user_path, required=True, help='any form of RGB-D data')
     parser.add_argument('--out', type=user_path, required=True, help='the store, a new folder')
@@ -216,14 +247,15 @@ def main(argv=None):
     parser.add_argument('--count', type=int, help='keep this many, equally spaced '
                         f'(raw NYU: {PAPER_COUNT:,}, the paper\'s; others: all)')
     parser.add_argument('--size', metavar='WxH', help=f'default: {WIDTH} pixels wide, in the shape '
-                        'of the first picture; others are left out')
+                        'of the first image; others are left out')
     parser.add_argument('--workers', type=int, help='processes; default: one for each core')
     parser.add_argument('--labeled', type=user_path, metavar='MAT',
                         help='nyu_depth_v2_labeled.mat: leave out raw scenes that a test image '
                         'shows')
     args = parser.parse_args(argv)
     size = re.fullmatch(r'(\d+)[x×](\d+)', args.size or f'{WIDTH}x{HEIGHT}')
-    if not size or not all(int(side) for side in size.groups()):
+    width, height = map(int, size.groups()) if size else (0, 0)
+    if not width or not height:
         parser.error(f'--size is {args.size!r}; it must be like {WIDTH}x{HEIGHT}')
     check_minimum(parser, args, count=1, workers=1)
     with exit_on_error('train.prepare', 'stopped; the same command goes on from here'):
@@ -238,8 +270,8 @@ def main(argv=None):
         elif args.labeled:
             raise ValueError(f'--labeled is for raw scenes, which {args.data} is not; leave it out')
         chosen = equally_spaced(dataset, count)
-        width, height = (own_size(chosen) if not args.size and not isinstance(dataset, RawScenes)
-                         else map(int, size.groups()))
+        if not args.size and not isinstance(dataset, RawScenes):
+            width, height = default_size(chosen)
         lost = prepare(chosen, args.out, width, height, args.workers)
     print(f'{args.out}: {len(open_dataset(args.out))} pairs'
           + (f', {lost} left out' if lost else ''))

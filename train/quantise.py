@@ -1,9 +1,9 @@
 """Quantise a network's graph to int8: ``python -m train.quantise --data NYU --weights lite-nyu``.
 
-Post-training: NNCF watches the activations of training pictures in the OpenVINO graph, and
+Post-training: NNCF watches the activations of training images in the OpenVINO graph, and
 chooses a scale for each. The first two layers stay in floating point. The result lies beside the
 weights, and `runtime: openvino` with `precision: int8` (or auto) takes it. It is kept only where δ1
-and REL on held-out pictures of every kind stay; where they don't, more of the first layers are
+and REL on held-out images of every kind stay; where they don't, more of the first layers are
 left.
 """
 
@@ -13,6 +13,11 @@ if __name__ == '__main__':  # before imports that take seconds
 
 import io
 import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
 from hybrid_depth_ros.files import file_digest, write_bytes_atomically
@@ -23,28 +28,34 @@ from hybrid_depth_ros.runtimes.export import openvino_model, pack_model, read_gr
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
-from train.datasets.pairs import equally_spaced, parse_ranges
+from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges
 from train.split import hold_out
 
 HELD_OUT_OPTION = '--held-out [[A,B]]'
-MOST_LOSS, MOST_RISE = 0.005, 0.01  # of δ1 and of REL that int8 may cost, on each set
-# How many of the first convolutions stay in floating point. The first two see the picture itself by
-# few weights: their rounding costs more than that of all others, and leaving them hardly any time.
-LEFT = (2, 10, 30)
-OUTLIERS = 1e-3  # share of a layer's numbers in a picture that may lie outside of its range
+# what int8 may cost on each set
+MAX_DELTA1_LOSS = 0.005
+MAX_REL_RISE = 0.01
+# How many of the first convolutions stay in floating point; more are tried where fewer cost too
+# much. The first two see the image itself by few weights: their rounding costs more than that of
+# all others, and hardly any time is lost by leaving them.
+FLOAT_CONVOLUTIONS = (2, 10, 30)
+OUTLIERS = 1e-3  # share of a layer's numbers in an image that may lie outside of its range
 
 
-def quantise(model, views, left=0):
+def quantise(model: Any, views: Sequence[npt.NDArray[np.uint8]], float_convolutions: int = 0
+             ) -> Any:
     """An OpenVINO model in int8.
 
-    model: the float32 one; it is changed. views: uint8 1×H×W×3 pictures as the predictor shows them
-    to the network. left: how many of the first convolutions stay in floating point.
+    Args:
+        model: The float32 model; it is changed.
+        views: uint8 1×H×W×3 images as the predictor shows them to the network.
+        float_convolutions: How many of the first convolutions stay in floating point.
     """
     library()  # NNCF telephones home too, by the same package
     import nncf
     convolutions = [operation.get_friendly_name() for operation in model.get_ordered_ops()
                     if operation.get_type_name() in ('Convolution', 'GroupConvolution')]
-    # the widest range that any picture has, but for OUTLIERS of its numbers: a mean of ranges cuts
+    # the widest range that any image has, but for OUTLIERS of its numbers: a mean of ranges cuts
     # off what is rare, such as a thing close to the camera, and its depth trebles
     of = nncf.quantization.range_estimator
     ends = [of.StatisticsCollectorParameters(statistics_type=of.StatisticsType.QUANTILE,
@@ -53,30 +64,31 @@ def quantise(model, views, left=0):
     # activations after a ReLU start at 0, those after a batch norm don't: MIXED has both
     return nncf.quantize(model, nncf.Dataset(views, lambda view: [view]),
                          subset_size=len(views), preset=nncf.QuantizationPreset.MIXED,
-                         ignored_scope=nncf.IgnoredScope(names=convolutions[:left],
+                         ignored_scope=nncf.IgnoredScope(names=convolutions[:float_convolutions],
                                                          validate=False),
                          advanced_parameters=nncf.AdvancedQuantizationParameters(
                              activations_range_estimator_params=of.RangeEstimatorParameters(*ends)))
 
 
-def equal_shares(sets, count):
-    """At most `count` pictures, the same number from all over each set."""
+def equal_shares(sets: Sequence[RgbdDataset], count: int) -> list[npt.NDArray[np.uint8]]:
+    """At most `count` colour images, the same number from all over each set."""
     each = -(-count // len(sets))
-    return [pairs.read(i)[0] for dataset in sets for pairs in (equally_spaced(dataset, each),)
+    return [pairs.read(i).rgb for dataset in sets for pairs in (equally_spaced(dataset, each),)
             for i in range(len(pairs))]
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = argument_parser(__doc__, prog='train.quantise')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--data', nargs='+', required=True, metavar='PATH',
-                        help='training pictures; those to compare on are cut from the first')
+                        help='training images; those to compare on are cut from the first')
     parser.add_argument('--held-out', type=parse_ranges, default=HELD_OUT,
                         metavar='[[A,B],…]', help='frames that δ1 is compared on; the others '
                         'calibrate')
     parser.add_argument('--compare', nargs='*', default=[], metavar='PATH',
                         help='other data that δ1 is compared on too')
-    parser.add_argument('--count', type=int, default=300, help='pictures to calibrate with')
+    parser.add_argument('--count', type=int, default=300, help='images to calibrate with')
     parser.add_argument('--out', type=user_path, help='default: beside the weights')
     args = parser.parse_args(argv)
     check_minimum(parser, args, count=1)
@@ -85,33 +97,35 @@ def main(argv=None):
             from train.evaluate import evaluate_whole
             path = weights_path(args.weights)
             out, digest = args.out or path.with_name(path.stem + INT8), file_digest(path)
-            sets, held = hold_out([open_dataset(data, 'train') for data in args.data],
-                                  args.held_out, HELD_OUT_OPTION)
-            compared = {args.data[0]: held, **{data: open_dataset(data) for data in args.compare}}
+            sets, held_out = hold_out([open_dataset(data, 'train') for data in args.data],
+                                      args.held_out, HELD_OUT_OPTION)
+            compared = {args.data[0]: held_out,
+                        **{data: open_dataset(data) for data in args.compare}}
             exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
-            views = [exact.view(picture).pixels[None]
-                     for picture in equal_shares(sets, args.count)]
-            before = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
+            views = [exact.view(image).pixels[None] for image in equal_shares(sets, args.count)]
+            before = {name: evaluate_whole(exact, dataset).metrics
+                      for name, dataset in compared.items()}
             for name, metrics in before.items():
                 print(f'fp32 on {name}: {format_metrics(metrics)}')
-            for left in LEFT:
-                graph = pack_model(quantise(openvino_model(exact.model, fuse=True), views, left),
-                                   digest, halved=True)
+            for kept in FLOAT_CONVOLUTIONS:
+                model = quantise(openvino_model(exact.model, fuse=True), views, kept)
+                graph = pack_model(model, digest, halved=True)
                 exact.runtime = OpenVinoRuntime(
                     lambda _, graph=graph: read_graph(io.BytesIO(graph), digest), 'int8')
-                after = {name: evaluate_whole(exact, dataset) for name, dataset in compared.items()}
+                after = {name: evaluate_whole(exact, dataset).metrics
+                         for name, dataset in compared.items()}
                 for name, metrics in after.items():
-                    print(f'int8 on {name}, the first {left} convolutions left in floating point: '
+                    print(f'int8 on {name}, the first {kept} convolutions left in floating point: '
                           f'{format_metrics(metrics)}')
-                if all(after[name]['delta1'] >= metrics['delta1'] - MOST_LOSS
-                       and after[name]['rel'] <= metrics['rel'] + MOST_RISE
+                if all(after[name]['delta1'] >= metrics['delta1'] - MAX_DELTA1_LOSS
+                       and after[name]['rel'] <= metrics['rel'] + MAX_REL_RISE
                        for name, metrics in before.items()):
                     break
             else:
                 raise ValueError(
-                    f'δ1 falls by more than {MOST_LOSS}, or REL rises by more than {MOST_RISE}: '
-                    'not kept; calibrate with more pictures (--count), or of all kinds that are '
-                    'compared (--data)')
+                    f'δ1 falls by more than {MAX_DELTA1_LOSS}, or REL rises by more than '
+                    f'{MAX_REL_RISE}: not kept; calibrate with more images (--count), or of all '
+                    'kinds that are compared (--data)')
             write_bytes_atomically(out, graph)
     except ModuleNotFoundError as error:
         sys.exit(f"train.quantise: {error.name} is not installed: pip install -e '.[quantise]'")

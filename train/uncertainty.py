@@ -13,7 +13,6 @@ if __name__ == '__main__':  # before imports that take seconds
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import HELD_OUT, load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
-from train.data import check_batch, make_loader, make_samples, to_input
+from train.data import LoadedBatch, make_loader, make_samples, require_batch, to_input
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
 from train.evaluate import BORDER
@@ -63,7 +62,8 @@ def laplace_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (loss * valid).sum() / valid.sum().clamp_min(1)
 
 
-def train_head(network: HybridDepthNet, loader: Iterable[Any], steps: int, rate: float) -> float:
+def train_head(network: HybridDepthNet, loader: Iterable[LoadedBatch], steps: int, rate: float
+               ) -> float:
     """Train the head alone; returns the mean loss of the last tenth of the steps."""
     network.eval().requires_grad_(False).train_fused()
     head = network.uncertainty
@@ -73,10 +73,10 @@ def train_head(network: HybridDepthNet, loader: Iterable[Any], steps: int, rate:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps,
                                                    pct_start=0.1)
     losses = []
-    for rgb, gain, depth, lost in tqdm.tqdm(loader, total=steps, unit='step'):
-        check_batch(rgb, lost)
-        inputs = to_input(rgb, gain).contiguous(memory_format=torch.channels_last)
-        loss = laplace_loss(network(inputs), depth)
+    for loaded in tqdm.tqdm(loader, total=steps, unit='step'):
+        batch = require_batch(loaded)
+        inputs = to_input(batch.rgb, batch.gain).contiguous(memory_format=torch.channels_last)
+        loss = laplace_loss(network(inputs), batch.depth)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -155,13 +155,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         held = {args.data[0]: data[0].numbered(args.held_out, option='--held-out [[A,B]]'),
                 **{path: open_dataset(path) for path in args.calibrate}}
         data[0] = data[0].numbered(args.held_out, keep=False, option='--held-out [[A,B]]')
-        torch.manual_seed(config['seed'])
+        torch.manual_seed(config.seed)
         network = with_uncertainty(load_network(args.weights))
         if args.steps:
             network.to(memory_format=torch.channels_last)
-            samples = make_samples(config, data, args.steps * config['batch'], args.shares)
-            loader = make_loader(samples, range(len(samples)), config['batch'],
-                                 config['workers'])
+            samples = make_samples(config, data, args.steps * config.batch, args.shares)
+            loader = make_loader(samples, range(len(samples)), config.batch, config.workers)
             loss = train_head(network, loader, args.steps, args.lr)
             print(f'loss at the end: {loss:.4f}')
         print(calibrate(network, {name: equally_spaced(dataset, args.count)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from train.throughput import Walk
+from train.throughput import RoomWalk
 
 EPOCHS, STEPS = 12, 96
 CONFIG = '''
@@ -49,7 +49,7 @@ augment: {gamma: 0.3, saturation: 0.5, noise: 0.5, blur: 0.5, tilt: 5.0}
 def write_data(folder):
     """Ten pairs of the virtual room in the sync layout."""
     folder.mkdir()
-    walk = Walk(10)
+    walk = RoomWalk(10)
     for i in range(len(walk)):
         rgb, depth = walk.read(i)
         cv2.imwrite(str(folder / f'rgb_{i:05d}.jpg'), rgb[..., ::-1])

@@ -5,39 +5,55 @@
 :class:`~train.datasets.memmap_store.MemmapStore`, which training reads fastest.
 """
 
+from pathlib import Path
+
 from hybrid_depth_ros.files import expand_user
 from train.datasets.custom_pairs import BagPairs, PairList
 from train.datasets.memmap_store import MemmapStore
 from train.datasets.nyu import MAT, H5Tree, LabeledMat, SyncTree
 from train.datasets.nyu_raw import RawScenes
-from train.datasets.raycast_rooms import PREFIX, VirtualRooms
+from train.datasets.pairs import RgbdDataset
+from train.datasets.raycast_rooms import PREFIX as ROOM_PREFIX
+from train.datasets.raycast_rooms import VirtualRooms
 from train.datasets.rendered_rooms import INDEX, RenderedRooms
-from train.datasets.reprojected_views import NEARER, NearerViews, ReprojectedViews
-from train.datasets.reprojected_views import PREFIX as MOVED
+from train.datasets.reprojected_views import (
+    MOVED_PREFIX,
+    NEARER_PREFIX,
+    NearerViews,
+    ReprojectedViews,
+)
 
 # Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
 
 
-def open_dataset(path, split='train', *, depth_scale=1000.0, image_topic=None, depth_topic=None):
+def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float = 1000.0,
+                 image_topic: str | None = None, depth_topic: str | None = None) -> RgbdDataset:
     """The dataset at a path, whichever form it has.
 
-    split: ``train``, ``test`` or ``all``, where the form knows the official split (the labelled
-    .mat, the HDF5 tree); the other forms are taken whole. depth_scale: a CSV's depth units per
-    metre. image_topic, depth_topic: a bag's.
-    Raises OSError saying what was looked for where nothing is recognised.
+    Args:
+        path: A folder or file, ``room:FIRST-LAST``, or ``moved:PATH`` or ``nearer:PATH`` of
+            any of these.
+        split: ``train``, ``test`` or ``all``, where the form knows the official split (the
+            labelled .mat, the HDF5 tree); the other forms are taken whole.
+        depth_scale: A CSV's depth units in a metre.
+        image_topic, depth_topic: Of a recording, where it has several.
+
+    Raises:
+        OSError: Nothing is recognised. The message says what was looked for.
     """
-    if str(path).startswith(PREFIX):
+    if str(path).startswith(ROOM_PREFIX):
         return VirtualRooms(str(path))
-    for prefix, views in ((MOVED, ReprojectedViews), (NEARER, NearerViews)):
+    for prefix, views in ((MOVED_PREFIX, ReprojectedViews), (NEARER_PREFIX, NearerViews)):
         if str(path).startswith(prefix):
-            return views(open_dataset(str(path)[len(prefix):], split, depth_scale=depth_scale,
-                                      image_topic=image_topic, depth_topic=depth_topic))
-    path = expand_user(path)
+            return views(open_dataset(
+                str(path)[len(prefix):], split, depth_scale=depth_scale,
+                image_topic=image_topic, depth_topic=depth_topic))
+    path = Path(expand_user(path))
     if not path.exists():
         raise OSError(f'{path} does not exist; check the path given by --data')
 
-    def holds(*patterns):
+    def holds(*patterns: str) -> bool:
         return any(True for pattern in patterns for _ in path.glob(pattern))
     if path.suffix == '.mat':
         return LabeledMat(path, split)

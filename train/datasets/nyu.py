@@ -4,13 +4,15 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.image_files import read_colour
 from train.datasets.depth_files import read_depth, to_metres
-from train.datasets.pairs import FilePairs, RgbdDataset
+from train.datasets.pairs import FilePairs, RgbdDataset, RgbdPair
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
 
@@ -21,10 +23,10 @@ class SyncTree(FilePairs):
     Flat, or a folder for each scene.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         path = Path(path)
 
-        def files(pattern):
+        def files(pattern: str) -> list[Path]:
             return sorted(path.glob(pattern)) + sorted(path.glob(f'*/{pattern}'))
         colours = files('rgb_*.jpg') + files('rgb_*.png')
         there = set(colours)
@@ -40,17 +42,17 @@ class SyncTree(FilePairs):
             raise OSError(f'{path}: no rgb_NNNNN.jpg with a sync_depth_NNNNN.png beside it, '
                           'here or one folder down')
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         rgb, depth = self.pairs[i]
-        return read_colour(rgb), read_depth(depth, 1000, ('uint16',))
+        return RgbdPair(read_colour(rgb), read_depth(depth, 1000, ('uint16',)))
 
-    def number(self, i):
+    def number(self, i: int) -> int:
         digits = re.sub(r'\D', '', self.pairs[i][0].stem)
         return int(digits) if digits else i
 
 
 @lru_cache(maxsize=8)
-def _hdf5(path, process):
+def _hdf5(path: Path, process: int) -> Any:
     """An open HDF5 file; a handle must not cross into a worker process."""
     import h5py
     try:
@@ -60,8 +62,8 @@ def _hdf5(path, process):
                       'again') from error
 
 
-def _rgbd(name, rgb, depth):
-    """Arrays as a file held them → uint8 H×W×3, float32 H×W; OSError where they are others."""
+def _rgbd(name: str | Path, rgb: npt.ArrayLike, depth: npt.ArrayLike) -> RgbdPair:
+    """Arrays as a file held them → a pair; OSError where they are of another kind or shape."""
     rgb, depth = np.asarray(rgb), np.asarray(depth)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise OSError(f'{name}: rgb is {rgb.dtype} of shape {rgb.shape}; uint8 of three channels '
@@ -69,7 +71,7 @@ def _rgbd(name, rgb, depth):
     if depth.dtype.kind not in 'uif' or depth.ndim != 2:
         raise OSError(f'{name}: depth is {depth.dtype} of shape {depth.shape}; metres of one '
                       'channel are wanted; remove it')
-    return np.ascontiguousarray(rgb), to_metres(np.ascontiguousarray(depth))
+    return RgbdPair(np.ascontiguousarray(rgb), to_metres(np.ascontiguousarray(depth)))
 
 
 class LabeledMat(RgbdDataset):
@@ -80,7 +82,7 @@ class LabeledMat(RgbdDataset):
     index in the file.
     """
 
-    def __init__(self, path, split='train'):
+    def __init__(self, path: str | Path, split: str = 'train') -> None:
         self.path = Path(path)
         file = self._open()
         absent = [key for key in ('images', 'depths') if key not in file]
@@ -91,13 +93,13 @@ class LabeledMat(RgbdDataset):
         if split != 'all':
             self.indices = official_split(self.path.with_name(SPLITS), split)
 
-    def _open(self):
+    def _open(self) -> Any:
         return _hdf5(self.path, os.getpid())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         file, index = self._open(), self.indices[i]
         try:
             rgb, depth = file['images'][index], file['depths'][index]
@@ -107,20 +109,20 @@ class LabeledMat(RgbdDataset):
         # MATLAB's column-major H×W×3 arrives as 3×W×H
         return _rgbd(self.name(i), rgb.transpose(2, 1, 0), depth.T)
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         return f'{self.path.name}[{self.indices[i]}]'
 
-    def number(self, i):
+    def number(self, i: int) -> int:
         return int(self.indices[i])
 
-    def scenes(self):
+    def scenes(self) -> list[str]:
         """The scene that each pair shows, as NYU names it (``kitchen_0004``)."""
         file = self._open()
         references = file['scenes'][()].ravel()[self.indices]
         return [''.join(map(chr, file[reference][()].ravel())) for reference in references]
 
 
-def official_split(path, split):
+def official_split(path: Path, split: str) -> npt.NDArray[np.int64]:
     """0-based indices of ``train`` or ``test`` from NYU's ``splits.mat``; OSError if absent."""
     import scipy.io
     if not path.exists():
@@ -142,7 +144,7 @@ class H5Tree(RgbdDataset):
     that came with *Sparse-to-Dense* (Ma and Karaman, 2018); or any folder of such files.
     """
 
-    def __init__(self, path, split='train'):
+    def __init__(self, path: str | Path, split: str = 'train') -> None:
         path = Path(path)
         inside = {'train': path / 'train', 'test': path / 'val', 'all': path}[split]
         self.pairs = sorted(file for file in (inside if inside.is_dir() else path).glob('**/*.h5')
@@ -150,7 +152,7 @@ class H5Tree(RgbdDataset):
         if not self.pairs:
             raise OSError(f'{path} holds no .h5 file; check the path')
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         import h5py
         try:
             with h5py.File(self.pairs[i], 'r') as file:
@@ -162,5 +164,5 @@ class H5Tree(RgbdDataset):
         return _rgbd(self.pairs[i], rgb if last or np.ndim(rgb) != 3 else np.moveaxis(rgb, 0, -1),
                      depth)
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         return f'{self.pairs[i].parent.name}/{self.pairs[i].name}'

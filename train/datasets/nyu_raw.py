@@ -6,19 +6,21 @@ What the NYU toolbox (Silberman et al. 2012, http://cs.nyu.edu/~silberman) does 
 
 import bisect
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.image_files import read_colour
-from train.datasets.pairs import FilePairs
+from train.datasets.pairs import FilePairs, RgbdPair
 
 WIDTH, HEIGHT = 640, 480
 NO_READING = 2047   # of the 11-bit disparity
 MAX_DEPTH = 10.0    # metres: what lies farther is noise
-MAX_APART = 0.1     # seconds between the two pictures of a pair
+MAX_APART = 0.1     # seconds between the two images of a pair
 
 COLOUR_MATRIX = np.array([[518.85790117450188, 0, 325.58244941119034],
                           [0, 519.46961112127485, 253.73616633400465], [0, 0, 1]])
@@ -38,7 +40,7 @@ TRANSLATION = -np.array([0.025031875059141302, -0.00029342312935846411, 0.000662
 DISPARITY_SCALE, DISPARITY_OFFSET = 351.3, 1092.5
 
 
-def disparity_to_metres(disparity):
+def disparity_to_metres(disparity: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """11-bit Kinect disparity, any shape → float32 metres, 0 where there is no reading.
 
     z = 351.3 / (1092.5 − disparity), the toolbox's ``depth_rel2depth_abs``.
@@ -50,7 +52,7 @@ def disparity_to_metres(disparity):
     return np.where(known, metres, np.float32(0))
 
 
-def read_disparity(path):
+def read_disparity(path: str | Path) -> npt.NDArray[np.uint16]:
     """A 16-bit PGM, big-endian as the format says → uint16 H×W.
 
     Read here because some image libraries swap its bytes. Raises OSError for another file.
@@ -58,7 +60,7 @@ def read_disparity(path):
     data = Path(path).read_bytes()
     header = re.match(rb'P5\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+(\d+)\s', data)
     if not header:
-        raise OSError(f'{path} is not a PGM picture; remove it or copy it again')
+        raise OSError(f'{path} is not a PGM image; remove it or copy it again')
     width, height, most = (int(number) for number in header.groups())
     body = data[header.end():]
     if most < 256 or len(body) < 2 * width * height:
@@ -70,7 +72,7 @@ def read_disparity(path):
 
 
 @lru_cache(maxsize=1)
-def _depth_rays():
+def _depth_rays() -> npt.NDArray[np.float64]:
     """Directions (z = 1) of the depth camera's pixels in its own frame, 3×307200, no lens."""
     v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
     pixels = np.stack((u.ravel(), v.ravel()), axis=1)[:, None]
@@ -79,17 +81,18 @@ def _depth_rays():
 
 
 @lru_cache(maxsize=1)
-def _colour_maps():
+def _colour_maps() -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the undistorted colour image is sampled, for cv2.remap."""
     return cv2.initUndistortRectifyMap(COLOUR_MATRIX, COLOUR_DISTORTION, None, COLOUR_MATRIX,
                                        (WIDTH, HEIGHT), cv2.CV_32FC1)
 
 
-def undistort_colour(rgb):
+def undistort_colour(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """uint8 480×640×3 as the colour camera saw it → without its lens, black beyond its edge."""
     return cv2.remap(rgb, *_colour_maps(), cv2.INTER_LINEAR)
 
 
-def register(depth):
+def register(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Depth of the depth camera → depth of the undistorted colour camera.
 
     depth: float32 480×640 metres, 0: none. Each reading is carried as a point into the colour
@@ -107,17 +110,17 @@ def register(depth):
     return registered
 
 
-def time_of(path):
+def time_of(path: str | Path) -> float:
     """Seconds, from a name like ``d-1294886362.665769-3143255701.pgm``."""
     return float(Path(path).name.split('-')[1])
 
 
-def synchronise(folder):
+def synchronise(folder: str | Path) -> list[tuple[Path, Path]]:
     """(colour, depth) file pairs of one scene: for each depth the colour nearest in time.
 
     At most MAX_APART seconds apart; ``a-*.dump`` (the accelerometer) is not needed.
     """
-    def timed(pattern):
+    def timed(pattern: str) -> list[tuple[float, Path]]:
         return sorted((time_of(file), file) for file in Path(folder).glob(pattern)
                       if re.match(r'[rd]-\d+(\.\d+)?-', file.name))
     colours, pairs = timed('r-*.ppm'), []
@@ -134,7 +137,7 @@ def synchronise(folder):
 class RawScenes(FilePairs):
     """Scene folders of ``r-*.ppm`` and ``d-*.pgm`` as recorded, or one such folder."""
 
-    def __init__(self, path, without=()):
+    def __init__(self, path: str | Path, without: Collection[str] = ()) -> None:
         path = Path(path)
         folders = [path] if any(path.glob('d-*.pgm')) else sorted(
             folder for folder in path.iterdir() if folder.is_dir())
@@ -144,11 +147,11 @@ class RawScenes(FilePairs):
             raise OSError(f'{path}: no r-*.ppm within {MAX_APART} s of a d-*.pgm, here or one '
                           'folder down')
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         colour, depth = self.pairs[i]
         rgb, disparity = read_colour(colour), read_disparity(depth)
-        for file, picture in ((colour, rgb), (depth, disparity)):
-            if picture.shape[:2] != (HEIGHT, WIDTH):
-                raise OSError(f'{file} is {picture.shape[1]}×{picture.shape[0]}; NYU\'s raw '
-                              f'pictures are {WIDTH}×{HEIGHT}')
-        return undistort_colour(rgb), register(disparity_to_metres(disparity))
+        for file, image in ((colour, rgb), (depth, disparity)):
+            if image.shape[:2] != (HEIGHT, WIDTH):
+                raise OSError(f'{file} is {image.shape[1]}×{image.shape[0]}; NYU\'s raw '
+                              f'images are {WIDTH}×{HEIGHT}')
+        return RgbdPair(undistort_colour(rgb), register(disparity_to_metres(disparity)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import same_aspect_ratio
@@ -15,43 +17,63 @@ from hybrid_depth_ros.metrics import unit_warning
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 
 MIN_FOCAL, MAX_FOCAL = 0.1, 100.0  # focal length / image width: 157° to half a degree
+PROBED_PAIRS = 4  # of a dataset, for :func:`unit_warnings`
 SPLIT_NAMES = ('train', 'test', 'all')
 
 
-class RgbdDataset:
-    """Pairs of colour and depth: ``len``, :meth:`read`, :meth:`name`, :meth:`number`.
+class RgbdPair(NamedTuple):
+    """Colour and depth of one view.
 
-    pairs: an entry for each, where they are listed.
-    left_out: a sentence for each pair that was found, but whose other half is not there.
-    assumptions: a sentence for each thing that is taken for granted of them all.
+    Attributes:
+        rgb: uint8 H×W×3.
+        depth: float32 h×w, metres, 0 where there is none.
     """
 
-    pairs: Sequence = ()
-    left_out = assumptions = ()
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
 
-    def __len__(self):
+
+class CheckedPair(NamedTuple):
+    """An :class:`RgbdPair` that is fit for use, and the focal length / image width."""
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
+    focal: float
+
+
+class RgbdDataset:
+    """Pairs of colour and depth, by index.
+
+    Attributes:
+        pairs: An entry for each pair, where they are listed.
+        left_out: A sentence for each pair that was found, but whose other half is not there.
+        assumptions: A sentence for each thing that is assumed about all pairs.
+    """
+
+    pairs: Sequence[Any] = ()
+    left_out: Sequence[str] = ()
+    assumptions: Sequence[str] = ()
+
+    def __len__(self) -> int:
         return len(self.pairs)
 
-    def read(self, i):
-        """Colour uint8 H×W×3 RGB; depth float32 H×W, metres, 0 where there is none.
-
-        Raises OSError naming the file that can't be read.
-        """
+    def read(self, i: int) -> RgbdPair:
+        """Pair i. Raises OSError naming the file that cannot be read."""
         raise NotImplementedError
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         """What people call pair i: a file or a frame."""
         raise NotImplementedError
 
-    def number(self, i):
+    def number(self, i: int) -> int:
         """The frame number that index ranges count by; where files have none, i."""
         return i
 
-    def focal(self, i):
+    def focal(self, i: int) -> float:
         """Focal length / image width of pair i's camera; NYU's where nothing else is known."""
         return NYU_FX_PER_WIDTH
 
-    def height(self, i):
+    def height(self, i: int) -> float | None:
         """Height of pair i's camera above the floor, m; None where it is not known."""
         return None
 
@@ -59,11 +81,19 @@ class RgbdDataset:
         """What kind of view pair i is (near, plain, hall …); None where it is not known."""
         return None
 
-    def numbered(self, ranges, keep=True, option='--ranges [[A,B]]'):
-        """The pairs in ``[[first, last], …]`` (both inclusive), or with keep=False the others.
+    def numbered(self, ranges: Iterable[Sequence[int]], keep: bool = True,
+                 option: str = '--ranges [[A,B]]') -> Subset:
+        """The pairs in ``[[first, last], …]`` (both inclusive), or the others.
 
-        option: how people choose others. Raises OSError where none is left.
+        Args:
+            ranges: Frame numbers.
+            keep: Whether the pairs inside are meant, or those outside.
+            option: How people choose other ranges.
+
+        Raises:
+            OSError: None is left.
         """
+        ranges = [list(pair) for pair in ranges]
         chosen = [i for i in range(len(self)) if keep == any(
             first <= self.number(i) <= last for first, last in ranges)]
         if not chosen:
@@ -76,7 +106,7 @@ class RgbdDataset:
 class FilePairs(RgbdDataset):
     """Pairs of a colour file and a depth file each."""
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         colour, _ = self.pairs[i]
         return f'{colour.parent.name}/{colour.name}'
 
@@ -84,33 +114,33 @@ class FilePairs(RgbdDataset):
 class Subset(RgbdDataset):
     """Some pairs of another dataset."""
 
-    def __init__(self, dataset, chosen):
+    def __init__(self, dataset: RgbdDataset, chosen: Iterable[int]) -> None:
         self.dataset, self.chosen, self.left_out = dataset, list(chosen), dataset.left_out
         self.assumptions = dataset.assumptions
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.chosen)
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         return self.dataset.read(self.chosen[i])
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         return self.dataset.name(self.chosen[i])
 
-    def number(self, i):
+    def number(self, i: int) -> int:
         return self.dataset.number(self.chosen[i])
 
-    def focal(self, i):
+    def focal(self, i: int) -> float:
         return self.dataset.focal(self.chosen[i])
 
-    def height(self, i):
+    def height(self, i: int) -> float | None:
         return self.dataset.height(self.chosen[i])
 
     def kind(self, i: int) -> str | None:
         return self.dataset.kind(self.chosen[i])
 
 
-def parse_ranges(text):
+def parse_ranges(text: str) -> list[list[int]]:
     """``[[0,9],[20,29]]`` → lists of whole numbers; ArgumentTypeError for anything else."""
     try:
         found = json.loads(text)
@@ -121,8 +151,8 @@ def parse_ranges(text):
     raise ArgumentTypeError(f'{text!r} is no list of ranges; write it like [[0,9],[20,29]]')
 
 
-def read_checked(dataset, i):
-    """Colour, depth and focal length of pair i, if it is fit for use; OSError names it if not."""
+def read_checked(dataset: RgbdDataset, i: int) -> CheckedPair:
+    """Pair i, if it is fit for use. Raises OSError naming it if not."""
     try:
         rgb, depth = dataset.read(i)
         focal = dataset.focal(i)
@@ -137,15 +167,15 @@ def read_checked(dataset, i):
         raise OSError(f'{dataset.name(i)} has no depth anywhere; remove the pair')
     if not MIN_FOCAL < focal < MAX_FOCAL:
         raise OSError(f'{dataset.name(i)}: its focal length is {focal:.4g} of its width; no lens '
-                      'sees like that; write fx in pixels of the picture, or remove the pair')
-    return rgb, depth, focal
+                      'sees like that; write fx in pixels of the image, or remove the pair')
+    return CheckedPair(rgb, depth, focal)
 
 
-def unit_warnings(dataset):
-    """Sentences about depths that can hardly be those of rooms, from up to four pairs."""
-    for i in np.unique(np.linspace(0, len(dataset) - 1, 4).astype(int)).tolist():
+def unit_warnings(dataset: RgbdDataset) -> list[str]:
+    """Sentences about depths that can hardly be those of rooms, from PROBED_PAIRS pairs."""
+    for i in np.unique(np.linspace(0, len(dataset) - 1, PROBED_PAIRS).astype(int)).tolist():
         try:
-            _, depth, _ = read_checked(dataset, i)
+            depth = read_checked(dataset, i).depth
         except OSError:  # named when it is wanted
             continue
         if doubt := unit_warning(depth):
@@ -154,19 +184,19 @@ def unit_warnings(dataset):
     return []
 
 
-def split_readable(dataset):
-    """Those pairs that :func:`read_checked` can read, and a sentence for each of the others."""
-    chosen, lost = [], []
+def split_readable(dataset: RgbdDataset) -> tuple[Subset, list[str]]:
+    """The pairs that :func:`read_checked` can read, and a sentence for each of the others."""
+    chosen, unreadable = [], []
     for i in range(len(dataset)):
         try:
             read_checked(dataset, i)
             chosen.append(i)
         except OSError as error:
-            lost.append(explain(error))
-    return Subset(dataset, chosen), lost
+            unreadable.append(explain(error))
+    return Subset(dataset, chosen), unreadable
 
 
-def equally_spaced(dataset, count=None):
+def equally_spaced(dataset: RgbdDataset, count: int | None = None) -> RgbdDataset:
     """At most `count` pairs, equally spaced over the whole dataset; None: all of it."""
     if count is None or len(dataset) <= count:
         return dataset

@@ -1,13 +1,20 @@
 """Rooms that ``python -m train.synthetic`` rendered."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 from train.datasets.custom_pairs import PairList
 
 INDEX = 'frames.csv'
+
+
+class RenderedFrame(NamedTuple):
+    """A row of INDEX: the room's number, the camera's height (m), the kind of view."""
+
+    room: int
+    height: float
+    kind: str | None
 
 
 class RenderedRooms(PairList):
@@ -16,19 +23,20 @@ class RenderedRooms(PairList):
     ``number`` is the room's, so that ranges cut whole rooms.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         path = Path(path)
         super().__init__(path / INDEX)
         with open(path / INDEX, newline='') as file:
-            about = {path / row['image']: (int(row['room']), float(row['height']), row['kind'])
-                     for row in csv.DictReader(file)}
-        self._about = [about[row[0]] for row in self.pairs]
+            frames = {path / row['image']: RenderedFrame(
+                int(row['room']), float(row['height']), row.get('kind'))
+                for row in csv.DictReader(file)}
+        self._frames = [frames[pair.image] for pair in self.pairs]
 
-    def number(self, i):
-        return self._about[i][0]
+    def number(self, i: int) -> int:
+        return self._frames[i].room
 
-    def height(self, i):
-        return self._about[i][1]
+    def height(self, i: int) -> float | None:
+        return self._frames[i].height
 
     def kind(self, i: int) -> str | None:
-        return self._about[i][2]
+        return self._frames[i].kind
