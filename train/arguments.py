@@ -11,6 +11,8 @@ from train.datasets import open_dataset
 from train.datasets.nyu_raw import RawScenes
 from train.datasets.pairs import SPLIT_NAMES, RgbdDataset, unit_warnings
 
+RECIPES = Path(__file__).parent.parent / 'config' / 'training'
+
 
 def add_data_arguments(parser: ArgumentParser, split: str, splits: Sequence[str] = SPLIT_NAMES
                        ) -> None:
@@ -38,12 +40,20 @@ def open_data(args: Namespace, path: str | Path) -> RgbdDataset:
     return dataset
 
 
+def config_path(text: str) -> Path:
+    """``lite`` → that of RECIPES; any other text is the path of a file."""
+    recipe = RECIPES / f'{text}.yaml'
+    return recipe if recipe.is_file() else user_path(text)
+
+
 def add_training_arguments(parser: ArgumentParser, **data: Any) -> None:
     """Which samples a network is trained on: --config, --set, --data, --shares.
 
     data: options of --data that differ.
     """
-    parser.add_argument('--config', type=user_path, default=Path('config/training/lite.yaml'))
+    parser.add_argument('--config', type=config_path, default='lite', metavar='RECIPE',
+                        help='a YAML file, or the name of one of config/training: lite (the '
+                        'default), paper')
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='change keys of the configuration')
     parser.add_argument('--data', nargs='+', metavar='PATH', **{

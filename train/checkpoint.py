@@ -1,5 +1,6 @@
 """What a checkpoint holds, saved and loaded as one object."""
 
+import contextlib
 import math
 import pickle
 import time
@@ -15,7 +16,7 @@ from torch import nn
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import atomic_write
 from hybrid_depth_ros.network import HybridDepthNet
-from train.configuration import TrainingConfig
+from train.configuration import AugmentationConfig, TrainingConfig
 from train.distributed import DistributedContext
 from train.networks import make_trainable
 from train.optimisation import make_optimiser, make_scaler
@@ -113,11 +114,8 @@ class TrainingState:
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two stored settings. A default may be written or left out."""
-    default = TrainingConfig().to_keys()
-    written = {**default['augment'], **before.get('augment', {})}
-    before = {**before, 'augment': {
-        key: value for key, value in written.items()
-        if key in now['augment'] or value != default['augment'].get(key)}}
+    with contextlib.suppress(KeyError, TypeError):  # a key that is not known any more
+        before = {**before, 'augment': AugmentationConfig.from_keys(before['augment']).to_keys()}
     return [f'{key} {before.get(key)} → {value}' for key, value in now.items()
             if before.get(key) != value]
 

@@ -70,6 +70,11 @@ class AugmentationConfig:
         """The keys of a YAML file; those left out have their defaults."""
         return cls(**{key: _tuples(value) for key, value in keys.items()})
 
+    def to_keys(self) -> dict[str, Any]:
+        """As YAML and checkpoints hold it: lists for tuples, what is no default."""
+        return {key: _lists(value) for key, value in asdict(self).items()
+                if value != getattr(AugmentationConfig, key)}
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -152,10 +157,8 @@ class TrainingConfig:
 
     def to_keys(self) -> dict[str, Any]:
         """As YAML and checkpoints hold it: lists for tuples, of `augment` what is no default."""
-        keys = {key: _lists(value) for key, value in asdict(self).items()}
-        keys['augment'] = {key: _lists(value) for key, value in keys['augment'].items()
-                           if value != getattr(AugmentationConfig, key)}
-        return keys
+        return {**{key: _lists(value) for key, value in asdict(self).items()},
+                'augment': self.augment.to_keys()}
 
 
 DEFAULTS = TrainingConfig().to_keys()

@@ -1,0 +1,74 @@
+"""A training that is killed, and goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from train import nyu
+
+TINY = ('epochs: 2\nepoch_images: 6\nbatch: 2\nmix: 0.5\ndropout: 0.3\ndrop_path: 0.3\n'
+        'validation: [[0, 1]]\nvalidate_every: 1\nema: 0.9\nema_start: 0.2\nlog_l1: 1.0\n'
+        'head_bias: 2.5\nprecision: bf16\nfused: true\n')
+
+
+def until(true, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_killed_and_resumed_is_bit_identical(tree, tmp_path):
+    config = tmp_path / 'tiny.yaml'
+    config.write_text(TINY)
+
+    def start(out, *more):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'train.nyu', '--config', str(config), '--data', str(tree),
+             '--out', str(tmp_path / out), '--from-scratch', '--checkpoint-every', '1', *more],
+            env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+    whole = start('whole')
+    last = tmp_path / 'cut' / 'last.pt'
+
+    cut = start('cut')
+    until(last.exists, cut)
+    with pytest.raises(SystemExit, match=r'another training writes to .*cut'):
+        nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut'),
+                  '--from-scratch'])
+    cut.kill()
+    cut.communicate()
+    with pytest.raises(SystemExit, match=r'last\.pt is of an earlier training.*--resume'):
+        nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut')])
+
+    before = last.stat().st_mtime_ns
+    cut = start('cut', '--resume')  # at once: loading processes that live on hold no lock
+    until(lambda: last.stat().st_mtime_ns != before, cut)
+    cut.send_signal(signal.SIGTERM)
+    _, said = cut.communicate(timeout=60)
+    assert cut.returncode == 128 + signal.SIGTERM, said
+    assert re.search(r'stopped after step \d of 6; .*--resume', said)
+    assert 'Traceback' not in said
+
+    cut = start('cut', '--resume')
+    _, said = cut.communicate(timeout=120)
+    assert cut.returncode == 0, said
+    _, said = whole.communicate(timeout=120)
+    assert whole.returncode == 0, said
+    one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)
+                for out in ('whole', 'cut'))
+    assert two['step'] == 6
+    for part in ('network', 'average'):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    assert one['recent'] == two['recent']
+    epochs = [re.sub(r'\d+s', '', (tmp_path / out / 'log.txt').read_text())
+              for out in ('whole', 'cut')]
+    assert epochs[0] == epochs[1]

@@ -1,0 +1,40 @@
+"""Training losses by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from train.loss import berhu, log_gradient, log_l1, scale_free
+
+
+def test_losses_by_hand():
+    predicted = torch.tensor([[[[1.0, 2.0], [3.0, 9.0]]]])
+    target = torch.tensor([[[[1.5, 2.0], [8.0, 0.0]]]])
+    valid = target > 0
+    # errors 0.5, 0, 5 → c = 1
+    assert berhu(predicted, target, valid).item() == pytest.approx((0.5 + 0 + (25 + 1) / 2) / 3)
+    logs = [abs(np.log(1 / 1.5)), 0, abs(np.log(3 / 8))]
+    assert log_l1(predicted, target, valid).item() == pytest.approx(sum(logs) / 3)
+    # same shape at another scale: no gradient error
+    wall = torch.rand(1, 1, 16, 16) + 1
+    assert log_gradient(2 * wall, wall, wall > 0).item() == pytest.approx(0, abs=1e-6)
+    assert log_gradient(wall.square(), wall, wall > 0).item() > 0.01
+    nothing = torch.zeros_like(target)
+    for loss in (berhu, log_l1, log_gradient):
+        assert loss(predicted, nothing, nothing > 0).item() == 0
+
+
+def test_scale_free_knows_no_scale():
+    target = torch.rand(2, 1, 8, 10) + 1
+    valid = torch.ones_like(target, dtype=torch.bool)
+    valid[0, :, :3] = False
+    scaled = target * torch.tensor([1.7, 0.4]).view(2, 1, 1, 1)  # each picture by its own
+    scaled[0, :, :3] = 99
+    assert scale_free(scaled, target, valid) == pytest.approx(0, abs=1e-6)
+    # half of the second picture's pixels off by a factor e²: each is off by 1 from its mean
+    target[:] = 1
+    half = target.clone()
+    half[1, :, :4] = np.e ** 2
+    pixels = valid.sum().item()
+    assert scale_free(half, target, valid) == pytest.approx(80 / pixels)
+    assert scale_free(half, target, torch.zeros_like(valid)) == 0
