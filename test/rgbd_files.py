@@ -7,7 +7,7 @@ import numpy as np
 
 from hybrid_depth_ros.geometry import Intrinsics
 from train.datasets import nyu_raw
-from train.datasets.pairs import RgbdDataset
+from train.datasets.pairs import RgbdDataset, RgbdPair
 
 FX, FY, CX, CY = 518.858, 519.470, 325.582, 253.736
 
@@ -85,7 +85,8 @@ class HeightWalls(RgbdDataset):
         return 6
 
     def read(self, i):
-        return np.zeros((60, 80, 3), np.uint8), np.full((60, 80), 2.4 * (1 + i % 2), np.float32)
+        return RgbdPair(np.zeros((60, 80, 3), np.uint8),
+                        np.full((60, 80), 2.4 * (1 + i % 2), np.float32))
 
     def name(self, i):
         return f'wall {i}'

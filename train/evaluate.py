@@ -139,9 +139,11 @@ class Scores(RecordingScores):
         super().__init__(edges=DISTANCE_EDGES)
         self._each: list[dict[str, Any]] = []
 
-    def add(self, predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> None:
+    def add(self, predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]
+            ) -> dict[str, Any]:
         """Add one image: float arrays of one shape, metres, truth 0 where there is none."""
         self._each.append(super().add(predicted, truth))
+        return self._each[-1]
 
     def evaluation(self) -> Evaluation:
         """What was scored so far."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, shapes
 from hybrid_depth_ros.virtual_room.textures import Painter, Texture
-from train.datasets.pairs import RgbdDataset
+from train.datasets.pairs import RgbdDataset, RgbdPair
 from train.synthetic import clutter, parts
 from train.synthetic.drawn import draw_page
 from train.synthetic.views import Cast, Lenses, View, any_views
@@ -43,7 +43,7 @@ class VirtualRooms(RgbdDataset):
     behind, the views are of ``ANY_KINDS``. Raises ValueError for another name.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         match = re.fullmatch(r'room:(\d{1,9})(?:-(\d{1,9}))?(:any)?', name)
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise ValueError(f'{name!r} names no rooms: write room:FIRST-LAST, like room:100-149, '
@@ -54,7 +54,7 @@ class VirtualRooms(RgbdDataset):
     def __len__(self) -> int:
         return (self.last - self.first + 1) * VIEWS
 
-    def _view(self, i):
+    def _view(self, i: int) -> tuple[Room, Intrinsics, npt.NDArray[np.float64]]:
         """Room, camera and pose of image i."""
         if self.any:
             room, views = _cluttered(self.number(i))
@@ -74,21 +74,21 @@ class VirtualRooms(RgbdDataset):
         pose[:3, :3] = pose[:3, :3] @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
         return _room(seed), camera, pose
 
-    def read(self, i):
+    def read(self, i: int) -> RgbdPair:
         room, camera, pose = self._view(i)
-        return room.render(camera, pose)
+        return RgbdPair(*room.render(camera, pose))
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         return f'room {self.number(i)}, view {i % VIEWS}'
 
-    def number(self, i):
+    def number(self, i: int) -> int:
         return self.first + i // VIEWS
 
-    def focal(self, i):
+    def focal(self, i: int) -> float:
         camera = self._view(i)[1]
         return camera.fx / camera.width
 
-    def height(self, i):
+    def height(self, i: int) -> float | None:
         return float(self._view(i)[2][2, 3])
 
     def kind(self, i: int) -> str | None:
