@@ -8,6 +8,7 @@ from hybrid_depth_ros.models.hybrid import HybridModel
 from hybrid_depth_ros.network import USUAL_LOG_SIGMA, HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
+from train.data import Batch, LoadedBatch, to_input
 from train.uncertainty import (
     WITHIN_ONE,
     calibrate,
@@ -126,13 +127,12 @@ def test_the_head_learns_where_errors_are_large():
         rgb[1] = rng.integers(0, 255, (64, 64, 3))           # noise: depth is anything there
         depth = np.full((2, 1, 32, 32), 2.0, np.float32) * (
             1 + np.array([0.02, 0.5]).reshape(2, 1, 1, 1) * rng.standard_normal((2, 1, 32, 32)))
-        return (torch.from_numpy(rgb), torch.ones(2, 3),
-                torch.from_numpy(depth.clip(0.1).astype(np.float32)), [])
+        return LoadedBatch(Batch(torch.from_numpy(rgb), torch.ones(2, 3),
+                                 torch.from_numpy(depth.clip(0.1).astype(np.float32))), [])
     train_head(network, [batch() for _ in range(40)], 40, 2e-2)
     after = network.state_dict()
     assert all((after[name] == tensor).all() for name, tensor in before.items())
-    from train.data import to_input
-    rgb, gain, *_ = batch()
+    rgb, gain, _ = batch().batch
     with torch.no_grad():
         sure, unsure = network.eval()(to_input(rgb, gain))[:, 1].exp().mean((1, 2)).tolist()
     assert sure < 0.15 < 0.25 < unsure
