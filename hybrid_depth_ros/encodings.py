@@ -7,7 +7,7 @@ REP 118.
 """
 
 import struct
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -47,7 +47,9 @@ _YUV = ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', *NV_ROWS)
 NV24_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]])
 NV24_TO_RGB = np.column_stack([NV24_TO_RGB, -NV24_TO_RGB @ (16, 128, 128)])
 
-DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}
+DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}  # REP 118; what this package publishes
+# what is read beside them: OpenCV's names, metres in floats and millimetres in whole numbers too
+READ_DEPTH_TYPES = {**DEPTH_TYPES, '64FC1': 'f8', '32SC1': 'i4'}
 PNG = b'\x89PNG\r\n\x1a\n'
 MAX_PIXELS = 2**25  # of a compressed image: 8K, 100 MB decoded
 MAX_MILLIMETRES = 65535  # what 16UC1 holds
@@ -236,23 +238,48 @@ def compressed_to_rgb(message: CompressedImageMessage) -> npt.NDArray[np.uint8]:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+class DecodedDepth(NamedTuple):
+    """A depth image as its message holds it.
+
+    Attributes:
+        depth: float32 H×W, metres, NaN where unknown.
+        has_maximum: Whether a whole number is the largest that its type holds (65535 in 16UC1):
+            many cameras write it where they measured nothing, so it counts as unknown.
+    """
+
+    depth: npt.NDArray[np.float32]
+    has_maximum: bool
+
+
+def decode_depth_image(message: ImageMessage) -> DecodedDepth:
+    """:func:`image_to_depth`, and whether something was taken for unknown."""
+    encoding = '16UC1' if message.encoding == 'mono16' else message.encoding
+    if encoding not in READ_DEPTH_TYPES:
+        raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
+                         '(metres) or 16UC1 (millimetres)')
+    return _to_metres(_pixel_view(message, READ_DEPTH_TYPES[encoding], 1))
+
+
 def image_to_depth(message: ImageMessage) -> npt.NDArray[np.float32]:
     """sensor_msgs/Image of depth (REP 118: 32FC1 metres, 16UC1 millimetres) → float32 H×W.
 
-    Metres; NaN where the message has 0, a negative or a value that is not finite. mono16 on a
-    depth topic is 16UC1.
+    Metres; NaN where the message has 0, a negative, a value that is not finite, or the largest
+    whole number of its type. mono16 on a depth topic is 16UC1. 64FC1 and 32SC1 are read too.
 
     Raises:
         ValueError: The encoding is another, there are no pixels, or the data do not fill the rows.
     """
-    encoding = '16UC1' if message.encoding == 'mono16' else message.encoding
-    if encoding not in DEPTH_TYPES:
-        raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
-                         '(metres) or 16UC1 (millimetres)')
-    depth = _pixel_view(message, DEPTH_TYPES[encoding], 1).astype(np.float32)
-    if encoding == '16UC1':
-        depth /= 1000
-    return _unknown_as_nan(depth)
+    return decode_depth_image(message).depth
+
+
+def _to_metres(values: npt.NDArray[Any]) -> DecodedDepth:
+    """Metres in floats or millimetres in whole numbers → metres, NaN where unknown."""
+    if values.dtype.kind == 'f':
+        return DecodedDepth(_unknown_as_nan(values.astype(np.float32)), False)
+    largest = values == np.iinfo(values.dtype).max
+    depth = _unknown_as_nan(values.astype(np.float32) / np.float32(1000))
+    depth[largest] = np.nan
+    return DecodedDepth(depth, bool(largest.any()))
 
 
 def depth_to_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
@@ -282,6 +309,11 @@ def compressed_to_depth(message: CompressedImageMessage) -> npt.NDArray[np.float
     Raises:
         ValueError: The data are damaged.
     """
+    return decode_compressed_depth(message).depth
+
+
+def decode_compressed_depth(message: CompressedImageMessage) -> DecodedDepth:
+    """:func:`compressed_to_depth`, and whether something was taken for unknown."""
     encoding, _, compression = (part.strip() for part in message.format.partition(';'))
     encoding = '16UC1' if encoding == 'mono16' else encoding
     data = bytes(message.data)
@@ -295,15 +327,13 @@ def compressed_to_depth(message: CompressedImageMessage) -> npt.NDArray[np.float
               _decode_image(data[start:], cv2.IMREAD_UNCHANGED, what))
     if values.dtype != np.uint16 or values.ndim != 2:
         raise ValueError(f'{what} is not 16 bits of one channel: publish compressedDepth png')
-    depth = values.astype(np.float32)
     if encoding == '16UC1':
-        depth /= 1000
-    else:
-        a, b = struct.unpack_from('<ff', data, 4)
-        with np.errstate(divide='ignore', invalid='ignore'):
-            depth = np.where(values > 0, np.float32(a) / (depth - np.float32(b)),
-                             np.float32(np.nan))
-    return _unknown_as_nan(depth)
+        return _to_metres(values)
+    a, b = struct.unpack_from('<ff', data, 4)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        depth = np.where(values > 0, np.float32(a) / (values.astype(np.float32) - np.float32(b)),
+                         np.float32(np.nan))
+    return DecodedDepth(_unknown_as_nan(depth), False)
 
 
 def _decode_rvl(data: bytes, what: str) -> npt.NDArray[np.uint16]:
@@ -356,5 +386,5 @@ def encoding_of(message: ImageMessage | CompressedImageMessage) -> str:
 
 def is_depth(message: ImageMessage | CompressedImageMessage) -> bool:
     """Whether the encoding of an Image or CompressedImage is one of depth."""
-    return (encoding_of(message) in DEPTH_TYPES
+    return (encoding_of(message) in READ_DEPTH_TYPES
             or 'compressedDepth' in getattr(message, 'format', ''))

@@ -4,6 +4,8 @@
 import cv2
 import h5py
 import numpy as np
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
 
 from hybrid_depth_ros.geometry import Intrinsics
 from train.datasets import nyu_raw
@@ -97,3 +99,48 @@ class HeightWalls(RgbdDataset):
 
 def write_pgm(path, disparity):
     path.write_bytes(b'P5\n640 480\n65535\n' + disparity.astype('>u2').tobytes())
+
+
+def stored_depth(depth, encoding):
+    """Metres, NaN where unknown → the values of an image; a whole number's largest: unknown."""
+    if encoding in ('32FC1', '64FC1'):
+        return depth.astype(np.float64 if encoding == '64FC1' else np.float32)
+    values = np.rint(1000 * np.nan_to_num(depth)).astype(np.uint16 if encoding == '16UC1'
+                                                         else np.int32)
+    values[np.isnan(depth)] = np.iinfo(values.dtype).max
+    return values
+
+
+def write_bag(path, frames, plugin, encoding):
+    """A rosbag2 recording of 640×480 frames: colour, its camera_info, depth 5 ms later."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    image, info = types['sensor_msgs/msg/Image'], types['sensor_msgs/msg/CameraInfo']
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in (
+            ('/camera/color/image_raw', image.__msgtype__),
+            ('/camera/color/camera_info', info.__msgtype__),
+            ('/camera/depth/image', image.__msgtype__))}
+
+        def header(stamp):
+            return types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](
+                stamp // 10**9, stamp % 10**9), 'camera')
+
+        def put(topic, stamp, message):
+            writer.write(topics[topic], stamp + 1_000_000,
+                         store.serialize_cdr(message, message.__msgtype__))
+        roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+        for i, (rgb, depth) in enumerate(frames):
+            stamp = 1_700_000_000_000_000_000 + i * 33_000_000
+            pixels = stored_depth(depth, encoding).view(np.uint8)
+            put('/camera/color/camera_info', stamp, info(
+                header(stamp), 480, 640, 'plumb_bob', np.zeros(5),
+                np.array([600.0, 0, 320, 0, 600, 240, 0, 0, 1]), np.eye(3).ravel(),
+                np.zeros(12), 0, 0, roi))
+            put('/camera/color/image_raw', stamp, image(
+                header(stamp), 480, 640, 'bgr8', 0, 1920, rgb[..., ::-1].ravel()))
+            put('/camera/depth/image', stamp + 5_000_000, image(
+                header(stamp + 5_000_000), 480, 640, encoding, 0, pixels.shape[1],
+                pixels.ravel()))
+            put('/camera/color/image_raw', stamp + 16_000_000, image(
+                header(stamp + 16_000_000), 480, 640, 'bgr8', 0, 1920, np.zeros(921600, np.uint8)))

@@ -289,6 +289,9 @@ class PairedRecording:
         notes = {note for camera in self._cameras for note in camera.notes}
         return [*([f'depth on {self.truth_topic} is taken to be registered to {what}: '
                    f'{self._missing_calibration()}'] if self._missing_calibration() else []),
+                *[f'{topic}: the largest number that a pixel holds (65535 in 16UC1) is taken for '
+                  'unknown depth' for topic in self._topics
+                  if topic in self.recording.maximum_topics],
                 *sorted(notes), *self._unstamped]
 
     @property

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from hybrid_depth_ros.encodings import (
-    compressed_to_depth,
     compressed_to_rgb,
+    decode_compressed_depth,
+    decode_depth_image,
     encoding_of,
     image_pixels,
-    image_to_depth,
     is_depth,
     pixels_to_rgb,
 )
@@ -66,6 +66,8 @@ class Recording:
     Attributes:
         path: As given, the home folder filled in.
         topics: Topic by name.
+        maximum_topics: Depth topics on which the largest whole number was met so far: it counts
+            as unknown.
 
     Raises:
         OSError: It can't be read.
@@ -77,6 +79,7 @@ class Recording:
         self._reader: Any = None
         self._types: Any = None
         self.topics: dict[str, Topic] = {}
+        self.maximum_topics: set[str] = set()
         self._mono16_topics: set[str] = set()  # may be infrared images or depth
         kinds: dict[str, str] = {}
         for connection in self._connections():
@@ -249,8 +252,11 @@ class Recording:
         topic, message = self.topics[name], self.message(name, raw)
         try:
             if topic.kind == 'depth':
-                return (image_to_depth(message) if topic.type == 'Image' else
-                        compressed_to_depth(message))
+                depth, has_maximum = (decode_depth_image(message) if topic.type == 'Image' else
+                                      decode_compressed_depth(message))
+                if has_maximum:
+                    self.maximum_topics.add(name)
+                return depth
             if topic.type == 'CompressedImage':
                 return compressed_to_rgb(message)
             return pixels_to_rgb(image_pixels(message), message.encoding)

@@ -5,9 +5,8 @@ import argparse
 import cv2
 import numpy as np
 import pytest
-from rgbd_files import COUNT, assert_reads, millimetres, tiny_pairs, write_bgr
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rgbd_files import COUNT, assert_reads, millimetres, tiny_pairs, write_bag, write_bgr
+from rosbags.rosbag2 import StoragePlugin
 
 from train.arguments import open_data
 from train.datasets import open_dataset
@@ -61,40 +60,6 @@ def test_a_mistaken_unit_is_said(tmp_path, capsys, depth, suffix, scale, said):
     found = capsys.readouterr().err
     assert (said or '') in found
     assert ('--depth-scale' in found) == bool(said)
-
-
-def write_bag(path, frames, plugin, encoding):
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types = store.types
-    image, info = types['sensor_msgs/msg/Image'], types['sensor_msgs/msg/CameraInfo']
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
-        topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in (
-            ('/camera/color/image_raw', image.__msgtype__),
-            ('/camera/color/camera_info', info.__msgtype__),
-            ('/camera/depth/image', image.__msgtype__))}
-
-        def header(stamp):
-            return types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](
-                stamp // 10**9, stamp % 10**9), 'camera')
-
-        def put(topic, stamp, message):
-            writer.write(topics[topic], stamp + 1_000_000,
-                         store.serialize_cdr(message, message.__msgtype__))
-        roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
-        for i, (rgb, depth) in enumerate(frames):
-            stamp = 1_700_000_000_000_000_000 + i * 33_000_000
-            pixels = (millimetres(depth) if encoding == '16UC1' else depth).view(np.uint8)
-            put('/camera/color/camera_info', stamp, info(
-                header(stamp), 480, 640, 'plumb_bob', np.zeros(5),
-                np.array([600.0, 0, 320, 0, 600, 240, 0, 0, 1]), np.eye(3).ravel(),
-                np.zeros(12), 0, 0, roi))
-            put('/camera/color/image_raw', stamp, image(
-                header(stamp), 480, 640, 'bgr8', 0, 1920, rgb[..., ::-1].ravel()))
-            put('/camera/depth/image', stamp + 5_000_000, image(
-                header(stamp + 5_000_000), 480, 640, encoding, 0, pixels.shape[1],
-                pixels.ravel()))
-            put('/camera/color/image_raw', stamp + 16_000_000, image(
-                header(stamp + 16_000_000), 480, 640, 'bgr8', 0, 1920, np.zeros(921600, np.uint8)))
 
 
 @pytest.mark.parametrize(('plugin', 'encoding'), [
