@@ -20,8 +20,9 @@ def add_data_arguments(parser: ArgumentParser, split: str, splits: Sequence[str]
     parser.add_argument('--split', choices=splits, default=split,
                         help='of data that know the official split: the 795 training images, the '
                         '654 test images, or all; others are taken whole')
-    parser.add_argument('--depth-scale', type=number(above=0), default=1000.0,
-                        help="a CSV's depth units in a metre")
+    parser.add_argument('--depth-scale', type=number(above=0),
+                        help="depth units in a metre, of a list of pairs (default: 1000) or TUM's "
+                        'folders (5000)')
     parser.add_argument('--image-topic', '--image', help="a bag's colour topic")
     parser.add_argument('--depth-topic', '--depth', help="a bag's depth topic")
 
@@ -35,6 +36,7 @@ def open_data(args: Namespace, path: str | Path) -> RgbdDataset:
                            image_topic=args.image_topic, depth_topic=args.depth_topic)
     # raw scenes hold no metres yet: these are made here
     warnings = [] if isinstance(dataset, RawScenes) else unit_warnings(dataset)
+    # assumptions after warnings: what was read for these may add one
     for sentence in [*dataset.assumptions, *warnings]:
         print(f'{path}: {sentence}', file=sys.stderr)
     return dataset

@@ -22,12 +22,13 @@ from train.datasets.reprojected_views import (
     NearerViews,
     ReprojectedViews,
 )
+from train.datasets.tum import TumSequence, is_tum
 
 # Where below its folder nyu_depth_v2 BTS has the official split, in the sync layout.
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
 
 
-def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float = 1000.0,
+def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float | None = None,
                  image_topic: str | None = None, depth_topic: str | None = None) -> RgbdDataset:
     """The dataset at a path, whichever form it has.
 
@@ -36,7 +37,8 @@ def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float =
             any of these.
         split: ``train``, ``test`` or ``all``, where the form knows the official split (the
             labelled .mat, the HDF5 tree); the other forms are taken whole.
-        depth_scale: A CSV's depth units in a metre.
+        depth_scale: Depth units in a metre, of a list or TUM's folders; by default 1000, and
+            5000 for TUM's.
         image_topic, depth_topic: Of a recording, where it has several.
 
     Raises:
@@ -59,6 +61,8 @@ def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float =
         return LabeledMat(path, split)
     if path.name == INDEX and (path.parent / 'settings.json').is_file():
         return RenderedRooms(path.parent)
+    if is_tum(path):
+        return TumSequence(path, depth_scale)
     if path.suffix in ('.csv', '.tsv', '.txt'):
         return PairList(path, depth_scale)
     if path.suffix in ('.mcap', '.db3', '.bag', '.zstd') or (path / 'metadata.yaml').is_file():
@@ -82,5 +86,5 @@ def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float =
         '(store.json); rooms of train.synthetic (frames.csv); rgb_NNNNN.jpg with '
         'sync_depth_NNNNN.png; raw scenes (r-*.ppm, d-*.pgm); '
         'SCENE/NNNNN.h5; a rosbag2 recording (metadata.yaml, .mcap, .db3); a list of '
-        'image,depth (.csv, .txt); room:FIRST-LAST; moved:PATH or '
-        'nearer:PATH of any of these')
+        "image,depth (.csv, .txt); TUM's rgb.txt with depth.txt, or associations.txt; "
+        'room:FIRST-LAST; moved:PATH or nearer:PATH of any of these')

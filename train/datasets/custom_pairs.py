@@ -16,7 +16,7 @@ from hybrid_depth_ros.image_files import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP
-from train.datasets.depth_files import read_depth
+from train.datasets.depth_files import UNKNOWN_MAXIMUM, at_maximum, read_values, to_metres
 from train.datasets.pairs import RgbdDataset, RgbdPair
 
 # Where a list's paths start from: its folder or the one above (DenseDepth's data/nyu2_train.csv),
@@ -26,7 +26,8 @@ BTS_ROOTS = tuple(f'{above}/{inside}' for above in ('.', '..', '../..') for nyu 
     '', 'nyu_depth_v2/', 'dataset/nyu_depth_v2/') for inside in (
     f'{nyu}sync', f'{nyu}official_splits/test'))
 COLOUR = ('rgb', 'color', 'colour', 'img')  # what the column image is called too
-DENSEDEPTH = 'nyu2_train'    # in the name of its list: depth has 8 bits there
+MILLIMETRES = 1000.0        # depth units in a metre, where nothing else is said
+DENSEDEPTH = 'nyu2_train'   # in the name of its list: depth has 8 bits there
 DENSEDEPTH_SCALE = 25.5     # units of them in a metre
 
 
@@ -68,8 +69,9 @@ class PairList(RgbdDataset):
     metres are their values / depth_scale (1000: millimetres; DenseDepth's 8 bits: 255 is 10 m).
     """
 
-    def __init__(self, path: str | Path, depth_scale: float = 1000.0) -> None:
-        self.path, self.depth_scale = Path(path), depth_scale
+    def __init__(self, path: str | Path, depth_scale: float | None = None) -> None:
+        self.path, self.depth_scale = Path(path), depth_scale or MILLIMETRES
+        self.assumptions: list[str] = []
         rows, columns = _rows(self.path), ['image', 'depth']
         if rows and 'depth' in [cell.lower() for cell in rows[0]]:
             columns = ['image' if cell.lower() in COLOUR else cell.lower() for cell in rows.pop(0)]
@@ -102,17 +104,21 @@ class PairList(RgbdDataset):
             raise OSError(f'{path}: not one of its pairs is there; the first file that is not: '
                           f'{self.left_out[0].split(" is not there")[0]}; write its paths '
                           'relative to the list, or put it where they start')
-        self._scale8: float | None = None
-        if depth_scale == 1000 and DENSEDEPTH in self.path.name:
+        self._scale8 = self.depth_scale  # of values of 8 bits
+        if depth_scale is None and DENSEDEPTH in self.path.name:
             self._scale8 = DENSEDEPTH_SCALE
-            self.assumptions = ["depth of 8 bits is taken to be DenseDepth's: 255 is 10 m"]
+            self.assumptions.append("depth of 8 bits is taken to be DenseDepth's: 255 is 10 m")
 
     def _locate(self, entries: list[tuple[str, str, float]]) -> list[ListedPair]:
         """The rows with whole paths, from the first root at which one of the images is."""
         folder, first = self.path.parent, list[ListedPair]()
 
         def locate(start: Path, name: str) -> Path:
-            file = start / expand_user(name)  # BTS writes /kitchen_0028b/rgb_00045.jpg below sync
+            file = start / expand_user(name)
+            if not file.exists() and '\\' in name:  # written on Windows
+                name = name.replace('\\', '/')
+                file = start / expand_user(name)
+            # BTS writes /kitchen_0028b/rgb_00045.jpg below sync
             return start / name.lstrip('/') if name[0] == '/' and not file.exists() else file
         for root in (*ROOTS, *BTS_ROOTS):
             start = Path(os.path.normpath(folder / root)) if root else folder
@@ -128,7 +134,11 @@ class PairList(RgbdDataset):
         image, depth, _ = self.pairs[i]
         rgb = read_colour(image)
         self._widths[i] = rgb.shape[1]
-        return RgbdPair(rgb, read_depth(depth, self.depth_scale, scale8=self._scale8))
+        values = read_values(depth)
+        if UNKNOWN_MAXIMUM not in self.assumptions and at_maximum(values).any():
+            self.assumptions.append(UNKNOWN_MAXIMUM)
+        return RgbdPair(rgb, to_metres(
+            values, self._scale8 if values.dtype == np.uint8 else self.depth_scale))
 
     def name(self, i: int) -> str:
         image = self.pairs[i].image

@@ -156,3 +156,25 @@ def test_names_that_hold_what_parts_cells(tmp_path):
     (tmp_path / '5.csv').write_text('"' + 200_000 * 'a')
     with pytest.raises(OSError, match=r'5\.csv is not a text file \(Error: field larger'):
         open_dataset(tmp_path / '5.csv')
+
+
+def test_a_list_with_backslashes(tmp_path):
+    """Written on Windows: not one file was there."""
+    (tmp_path / 'rgb').mkdir()
+    cv2.imwrite(str(tmp_path / 'rgb' / '1.png'), np.full((30, 40, 3), 60, np.uint8))
+    cv2.imwrite(str(tmp_path / 'd.png'), np.full((30, 40), 2000, np.uint16))
+    (tmp_path / 'pairs.csv').write_text('image,depth\nrgb\\1.png,.\\d.png\n')
+    data = open_dataset(tmp_path / 'pairs.csv')
+    assert len(data) == 1 and data.read(0).depth == pytest.approx(2.0)
+
+
+def test_65535_of_a_list_is_unknown_depth(tmp_path, capsys):
+    """It was learnt as 65.5 m. It is said once."""
+    depth = np.full((48, 64), 2000, np.uint16)
+    depth[:, :20] = 65535
+    table = tiny_pairs(tmp_path, depth)
+    data = open_data(argparse.Namespace(split='train', depth_scale=None, image_topic=None,
+                                        depth_topic=None), table)
+    assert capsys.readouterr().err.count('(65535 of 16 bits) is taken for unknown depth') == 1
+    for i in range(2):
+        assert set(np.unique(data.read(i).depth)) == {0, np.float32(2)}
