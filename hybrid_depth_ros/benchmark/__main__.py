@@ -15,8 +15,10 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from hybrid_depth_ros.benchmark.peers import measure_peers
 from hybrid_depth_ros.benchmark.stages import (
     ANCHOR_STAGES,
     BATCH_SIZES,
+    SampleImage,
     batch_growth,
     frame_stages,
     held_out_images,
@@ -51,24 +54,25 @@ COLUMNS = (  # key, head, format, width
     ('fps', 'fps', '.0f', 6), ('predictor_ratio', 'ratio', '.2f', 7))
 
 
-def measure(weights, data, seconds, out, skip_nodes):
+def measure(weights: Sequence[str], data: str | None, seconds: float, out: Path,
+            skip_nodes: bool) -> None:
     """Measure everything, print it, write bench.json and bench.png into `out`."""
     began, device = time.monotonic(), choose_device('auto')
     out.mkdir(parents=True, exist_ok=True)
     for name in weights:
         open_model(name)  # one that isn't there is said before anything is measured
-    pictures = held_out_images(data) if data else [
-        (room_image(seconds=4.0 * i)[0], None) for i in range(8)]
+    images = held_out_images(data) if data else [
+        SampleImage(room_image(seconds=4.0 * i)[0], None) for i in range(8)]
     machine = describe_machine(device, PEAK * seconds)
     print(f'{machine["cpu"]}, {machine["cores"]} cores; matrix peak in GFLOP/s: ' + ', '.join(
         f'{where} {precision} {gflops:.0f}' for where, of in machine['peak_gflops'].items()
         for precision, gflops in of.items()))
     print('  '.join(f'{name} {version}' for name, version in machine['versions'].items()))
-    results = {'machine': machine, 'rows': [], 'best': None, 'stages': {}, 'batch_ms': {},
-               'nodes': []}
+    results: dict[str, Any] = {'machine': machine, 'rows': [], 'best': None, 'stages': {},
+                               'batch_ms': {}, 'nodes': []}
     try:
         others, start = other_processes_seconds(), time.monotonic()
-        best = measure_networks(results, weights, pictures, began, seconds * NETWORKS, device)
+        best = measure_networks(results, weights, images, began, seconds * NETWORKS, device)
         others = (other_processes_seconds() - others) / (time.monotonic() - start)
         machine['others_cores'] = others if np.isfinite(others) else None
         if others > 0.1:
@@ -91,17 +95,20 @@ def measure(weights, data, seconds, out, skip_nodes):
         print('; no plot: matplotlib is not installed')
 
 
-def measure_networks(results, weights, pictures, began, seconds, device):
+def measure_networks(results: dict[str, Any], weights: Sequence[str],
+                     images: Sequence[SampleImage], began: float, seconds: float,
+                     device: str) -> Any:
     """Rows of each network; returns the fastest predictor of the first."""
-    print('Ratios are to the plain network in the same run, on the same pictures.', flush=True)
+    print('Ratios are to the plain network in the same run, on the same images.', flush=True)
     # None: a network made here
     untrained = not weights and installed('torch')
-    names, best = [*(weights or ['lite-nyu']), *([None] if untrained else [])], None
+    names: list[str | None] = [*(weights or ['lite-nyu']), *([None] if untrained else [])]
+    best = None
     for i, name in enumerate(names):
-        seen = pictures if name else [(rgb, None) for rgb, _ in pictures]
+        shown = images if name else [SampleImage(image.rgb, None) for image in images]
         with contextlib.nullcontext(name) if name else untrained_resnet50() as file:
             end = began + seconds * (i + 1) / len(names)
-            rows, fastest = compare_runtimes(file, seen, end - time.monotonic(), device,
+            rows, fastest = compare_runtimes(file, shown, end - time.monotonic(), device,
                                     results['machine']['peak_gflops'])
         print(('\n' if i else '') + table(rows), flush=True)
         results['rows'] += rows
@@ -112,7 +119,7 @@ def measure_networks(results, weights, pictures, began, seconds, device):
     return best
 
 
-def measure_stages(results, predictor, end):
+def measure_stages(results: dict[str, Any], predictor: Any, end: float) -> None:
     """A frame's stages at each size, and what batches bring."""
     share = max(end - time.monotonic(), 1) / (len(SIZES) + 1)
     stages, messages = results['stages'], ros_messages()
@@ -127,11 +134,11 @@ def measure_stages(results, predictor, end):
     print('\n' + f'ms, {results["best"]}'.ljust(42) + ''.join(f'{size:>11}' for size in stages))
     for stage, times in lines.items():
         print(f'{stage:42}' + ''.join(f'{ms:11.2f}' for ms in times))
-    print('a picture in batches of ' + ', '.join(
+    print('an image in batches of ' + ', '.join(
         f'{count}: {ms:.1f} ms' for count, ms in results['batch_ms'].items()), flush=True)
 
 
-def measure_nodes(results, weights, end):
+def measure_nodes(results: dict[str, Any], weights: str, end: float) -> None:
     """The depth node with one camera and with several."""
     if not ros_messages():
         print('The node over DDS: skipped, as ROS is not installed')
@@ -158,7 +165,7 @@ def measure_nodes(results, weights, end):
                if 'idle_cores' in node else ''))), flush=True)
 
 
-def table(rows):
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as lines of text."""
     lines = [f'{"weights runtime precision":42}' + ''.join(
         f'{head:>{width}}' for _, head, _, width in COLUMNS)]
@@ -171,7 +178,7 @@ def table(rows):
     return '\n'.join(lines)
 
 
-def save_plot(results, path):
+def save_plot(results: dict[str, Any], path: Path) -> None:
     """Forward passes, and the stages of a frame at each size, as bars."""
     from matplotlib.figure import Figure
     figure = Figure((13, 7), layout='constrained')
@@ -179,7 +186,7 @@ def save_plot(results, path):
     rows = [row for row in results['rows'] if row['status'] == 'ok'][::-1]
     left.barh([f'{row["weights"]}\n{row["runtime"]} {row["precision"]}' for row in rows],
               [row['forward_ms'] for row in rows])
-    left.set(xscale='log', xlabel='ms', title='Forward pass for a 640×480 picture, median')
+    left.set(xscale='log', xlabel='ms', title='Forward pass for a 640×480 image, median')
     sizes, below = results['stages'], np.zeros(len(results['stages']))
     for stage in next(iter(sizes.values()), ()):
         times = np.array([took[stage] for took in sizes.values()])
@@ -191,7 +198,8 @@ def save_plot(results, path):
     figure.savefig(path, dpi=100)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
     # nothing of it leaves this machine or meets another ROS graph; before rclpy is loaded
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))

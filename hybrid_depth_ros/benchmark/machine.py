@@ -1,19 +1,24 @@
-"""The machine's own limit, and who else works on it."""
+"""The machine's own limit, and how busy other processes keep it."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hybrid_depth_ros.runtimes.hardware import versions
 
 
-def best_gflops(ones, finish, seconds):
+def best_gflops(ones: Callable[[int], Any], finish: Callable[[], object],
+                seconds: float) -> float:
     """The most GFLOP/s of multiplying n×n matrices. ones(n) makes one, finish() waits for it."""
     size, best = 512, 0.0
     matrix = ones(size)
@@ -32,23 +37,26 @@ def best_gflops(ones, finish, seconds):
     return best
 
 
-def measure_peaks(device, seconds):
+def measure_peaks(device: str, seconds: float) -> dict[str, dict[str, float]]:
     """Matrix multiplication's GFLOP/s: ``{device: {precision: …}}``; without torch, NumPy's."""
     if not find_spec('torch'):
         return {'cpu': {'fp32': best_gflops(
             lambda n: np.ones((n, n), np.float32), lambda: None, seconds)}}
     import torch
-    kinds = {'cpu': {'fp32': torch.float32, 'bf16': torch.bfloat16}}
+    kinds: dict[str, dict[str, Any]] = {
+        'cpu': {'fp32': torch.float32, 'bf16': torch.bfloat16}}
     if device != 'cpu':
         kinds[device] = {**kinds['cpu'], 'fp16': torch.float16}
     share = seconds / sum(map(len, kinds.values()))
-    return {where: {precision: best_gflops(
-        lambda n, kind=kind, where=where: torch.ones(n, n, dtype=kind, device=where),
-        (lambda: None) if where == 'cpu' else torch.cuda.synchronize, share)
-        for precision, kind in of.items()} for where, of in kinds.items()}
+
+    def peak(where: str, kind: Any) -> float:
+        return best_gflops(lambda n: torch.ones(n, n, dtype=kind, device=where),
+                           (lambda: None) if where == 'cpu' else torch.cuda.synchronize, share)
+    return {where: {precision: peak(where, kind) for precision, kind in of.items()}
+            for where, of in kinds.items()}
 
 
-def describe_machine(device, seconds):
+def describe_machine(device: str, seconds: float) -> dict[str, Any]:
     """CPU, cores, versions, and the peaks that are measured for `seconds`."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
@@ -61,7 +69,7 @@ def describe_machine(device, seconds):
             'peak_gflops': measure_peaks(device, seconds)}
 
 
-def other_processes_seconds():
+def other_processes_seconds() -> float:
     """Processor seconds that all but this process have used since the start; NaN if unknown."""
     with contextlib.suppress(OSError):
         user, nice, system, _, _, *interrupts = map(

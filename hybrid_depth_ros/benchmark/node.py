@@ -13,7 +13,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from hybrid_depth_ros.benchmark.stages import milliseconds, room_image
 from hybrid_depth_ros.stamps import header_stamp
@@ -22,7 +25,7 @@ RATE = 30.0                            # Hz, of all cameras together
 NODE_TIMEOUT = 30.0                    # seconds for a node to start and its depth to come
 
 
-def ros_messages():
+def ros_messages() -> ModuleType | None:
     """The module that turns arrays into messages; None where ROS is not installed."""
     try:
         import rclpy  # noqa: F401
@@ -33,10 +36,12 @@ def ros_messages():
     return messages
 
 
-def create_cameras(names, rate=RATE):
-    """A node with one picture of the room on each camera's topics, again and again.
+def create_cameras(names: Sequence[str], rate: float = RATE) -> Any:
+    """A node with one image of the virtual room on each camera's topics, again and again.
 
-    rate: Hz, of all cameras together.
+    Args:
+        names: Namespaces of the cameras.
+        rate: Hz, of all cameras together.
     """
     import rclpy
     from sensor_msgs.msg import CameraInfo, Image
@@ -50,7 +55,7 @@ def create_cameras(names, rate=RATE):
                               node.create_publisher(Image, f'{name}/image', 2))
                              for name in names])
 
-    def publish():
+    def publish() -> None:
         image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
         for publisher, message in zip(next(turns), (info, image)):
             publisher.publish(message)
@@ -58,7 +63,7 @@ def create_cameras(names, rate=RATE):
     return node
 
 
-def process_usage(process):
+def process_usage(process: subprocess.Popen[Any]) -> tuple[float, float]:
     """Processor seconds that a process has used, and its resident memory in MB."""
     folder = Path(f'/proc/{process.pid}')
     fields = (folder / 'stat').read_text().rsplit(')', 1)[1].split()
@@ -66,11 +71,19 @@ def process_usage(process):
             int(fields[21]) * os.sysconf('SC_PAGE_SIZE') / 1e6)
 
 
-def measure_node(weights, names, seconds):
+def measure_node(weights: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
     """The depth node as a process, between cameras in another and a listener here, over DDS.
 
     Latency is from the image's stamp to its cloud. With one camera, the node's CPU while nobody
-    listens too. Raises OSError where a process ends or no depth comes.
+    listens too.
+
+    Args:
+        weights: Name or file.
+        names: Namespaces of the cameras; one empty name for a single camera.
+        seconds: To measure for.
+
+    Raises:
+        OSError: A process ends, or no depth comes.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -78,20 +91,22 @@ def measure_node(weights, names, seconds):
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
     listener, executor = rclpy.create_node('benchmark'), SingleThreadedExecutor()
     executor.add_node(listener)
-    depths, latencies, processes = [], [], []
+    depths: list[float] = []  # when each came
+    latencies: list[float] = []
+    processes: list[subprocess.Popen[Any]] = []
 
-    def take_cloud(data):
+    def take_cloud(data: bytes) -> None:
         latencies.append((time.time_ns() - header_stamp(data)) / 1e9)
 
-    def listen(timeout, until=lambda: False):
+    def listen(timeout: float, until: Callable[[], object] = lambda: False) -> bool:
         end = time.monotonic() + timeout
         while time.monotonic() < end and not until():
             executor.spin_once(timeout_sec=0.05)
             if any(process.poll() is not None for process in processes):
                 raise OSError('a process gave up; its reason stands above')
-        return until()
+        return bool(until())
 
-    def load():
+    def load() -> tuple[float, float]:
         """Cores that the node keeps busy for `seconds`, and how long these were."""
         depths.clear()
         latencies.clear()

@@ -1,4 +1,4 @@
-"""Architectures that others use beside ours, in time and memory, one 640×480 picture each.
+"""Architectures that others use beside ours, in time and memory, one 640×480 image each.
 
 Random weights are enough for that; accuracy is what their makers have published. Each stands in a
 process of its own, beside lite-nyu, whose turns alternate with its: what keeps the machine busy
@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,8 @@ SAME_TIME = {f'{LITE}, with a scan': LITE,
              'depth-anything-small': 'depth-anything-v2-metric-indoor-small'}
 
 
-def _depth_anything(t, width, heads, features, neck):
+def _depth_anything(t: Any, width: int, heads: int, features: int,
+                    neck: Sequence[int]) -> tuple[Any, Any]:
     backbone = t.Dinov2Config(
         hidden_size=width, num_hidden_layers=12, num_attention_heads=heads, patch_size=14,
         image_size=518, out_indices=[3, 6, 9, 12], reshape_hidden_states=False)
@@ -47,7 +50,7 @@ def _depth_anything(t, width, heads, features, neck):
         resample=3)
 
 
-def architecture(name):
+def architecture(name: str) -> tuple[Any, Any]:
     """Network, with random weights, and image processor of a name."""
     import transformers as t
     if name.endswith('-small'):
@@ -67,7 +70,7 @@ def architecture(name):
         ensure_multiple_of=32)
 
 
-def make_random(name, folder):
+def make_random(name: str, folder: Path) -> Path:
     """The architecture of a name with random weights, as a file or folder; returns its path."""
     import torch
     torch.manual_seed(0)
@@ -83,25 +86,29 @@ def make_random(name, folder):
     return folder
 
 
-def _resident():
+def _resident_megabytes() -> dict[str, float]:
     status = Path('/proc/self/status').read_text()
     return {key: int(value.split()[0]) / 1024 for key, value in (
         line.split(':', 1) for line in status.splitlines() if line.startswith(('VmHWM', 'VmRSS')))}
 
 
-def measure_peer(path, runtime, precision, seconds):
-    """In this process: what one picture takes of the network at a path, and of lite-nyu: ``ms`` and
-    ``lite_ms`` by the clock, ``cpu_ms`` and ``lite_cpu_ms`` of the processor, which others' work
-    changes less; ``memory_mb`` that it adds; ``precision``."""
+def measure_peer(path: str, runtime: str, precision: str, seconds: float) -> dict[str, Any]:
+    """Measure in this process what one image takes of the network at a path, and of lite-nyu.
+
+    Returns:
+        ``ms`` and ``lite_ms`` by the clock, ``cpu_ms`` and ``lite_cpu_ms`` of the processor, which
+        other processes change less; ``memory_mb`` that it adds; ``precision``.
+    """
     from hybrid_depth_ros.predictor import DepthPredictor
     rgb = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     lite = DepthPredictor(LITE, 'cpu', runtime='openvino')
     lite(rgb)
-    before = _resident()['VmRSS']
+    before = _resident_megabytes()['VmRSS']
     peer = DepthPredictor(path, 'cpu', precision, runtime=runtime, relative=True)
     peer(rgb)
-    memory = _resident()['VmRSS'] - before
-    took, end = {lite: [], peer: []}, time.monotonic() + seconds
+    memory = _resident_megabytes()['VmRSS'] - before
+    took: dict[Any, list[tuple[float, float]]] = {lite: [], peer: []}
+    end = time.monotonic() + seconds
     while len(took[peer]) < 3 or (time.monotonic() < end and len(took[peer]) < ROUNDS):
         for predictor, times in took.items():
             start = time.perf_counter(), time.process_time()
@@ -114,8 +121,8 @@ def measure_peer(path, runtime, precision, seconds):
             'memory_mb': memory, 'precision': peer.runtime.precision}
 
 
-def _operations(path):
-    """(10⁹ operations for one 640×480 picture, 10⁶ parameters)."""
+def _operations(path: Path) -> tuple[float, float]:
+    """(10⁹ operations for one 640×480 image, 10⁶ parameters)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -128,7 +135,8 @@ def _operations(path):
             sum(parameter.numel() for parameter in module.parameters()) / 1e6)
 
 
-def measure_peers(out, seconds, names=NAMES):
+def measure_peers(out: Path, seconds: float,
+                  names: Sequence[str] = NAMES) -> list[dict[str, Any]]:
     """Measure all, print the table, write peers.json and peers.png into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -140,13 +148,14 @@ def measure_peers(out, seconds, names=NAMES):
             path = make_random(name, Path(folder))
             gflop, millions = _operations(path)
             for runtime, precision in RUNTIMES:
-                row = {'name': name, 'runtime': runtime, 'gflop': gflop, 'millions': millions}
+                row: dict[str, Any] = {'name': name, 'runtime': runtime, 'gflop': gflop,
+                                       'millions': millions}
                 try:
                     done = subprocess.run(
                         [sys.executable, '-m', 'hybrid_depth_ros.benchmark.peers', str(path),
                          runtime, precision, str(seconds / len(names) / len(RUNTIMES))],
                         capture_output=True, text=True, timeout=LIMIT)
-                    error = done.stderr if done.returncode else None
+                    error: str | None = done.stderr if done.returncode else None
                 except subprocess.TimeoutExpired:
                     error = f'not done within {LIMIT} s'
                 if error is not None:
@@ -165,7 +174,7 @@ def measure_peers(out, seconds, names=NAMES):
     return rows
 
 
-def save_peers_plot(rows, path):
+def save_peers_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """δ1 against how many times the time of lite-nyu an architecture takes."""
     from matplotlib.figure import Figure
     times = {row['name']: row['times'] for row in rows

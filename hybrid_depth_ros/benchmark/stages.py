@@ -1,10 +1,16 @@
-"""The pictures that networks are shown, and where a frame's time goes."""
+"""The images that networks are timed on, and where a frame's time goes."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.geometry import Intrinsics
@@ -13,25 +19,44 @@ from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.weights import HELD_OUT
 
-BATCH_SIZES = (1, 2, 4)                     # pictures in a batch, cameras on a node
-# What only runs where anchors are set; each from the depth that the network gave.
+BATCH_SIZES = (1, 2, 4)                     # images in a batch, cameras on a node
+# Runs only where anchors are set; each from the depth that the network gave.
 ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
 EDGE_FILTER = 0.1                      # the depth node's default
 FOV = 63.3                             # degrees: the camera node's
 
 
-def room_image(width=640, height=480, seconds=0.0):
-    """The virtual room: uint8 H×W×3, and the camera that sees it."""
+class SampleImage(NamedTuple):
+    """rgb: uint8 H×W×3; depth: float32 H×W metres, 0 where unknown, or None."""
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32] | None
+
+
+class StageTimes(NamedTuple):
+    """Seconds of the predictor's stages: to the network's input, the network, to depth."""
+
+    resize: float
+    forward: float
+    restore: float
+
+
+def room_image(width: int = 640, height: int = 480,
+               seconds: float = 0.0) -> tuple[npt.NDArray[np.uint8], Intrinsics]:
+    """An image of the virtual room, uint8 H×W×3, and the camera that sees it."""
     room, camera = Room(0), Intrinsics.from_horizontal_fov(width, height, FOV)
     return room.render(camera, room.camera_pose(seconds))[0], camera
 
 
-def held_out_images(folder):
+def held_out_images(folder: str | Path) -> list[SampleImage]:
     """The held-out NYU frames with their true depth, spread so that the first few will do.
 
-    Of the "sync" layout, flat or a folder for each scene: ``rgb_NNNNN.jpg``, and depth in
-    ``sync_depth_NNNNN.png``, uint16 millimetres. Returns ``[(uint8 H×W×3, float32 H×W metres, 0
-    where unknown), …]``. Raises OSError where there is none, or one can't be read.
+    Args:
+        folder: In the "sync" layout, flat or a folder for each scene: ``rgb_NNNNN.jpg``, and depth
+            in ``sync_depth_NNNNN.png``, uint16 millimetres.
+
+    Raises:
+        OSError: There is none, or one can't be read.
     """
     pairs = []
     for path in sorted([*Path(folder).glob('rgb_*.jpg'), *Path(folder).glob('*/rgb_*.jpg')]):
@@ -43,16 +68,20 @@ def held_out_images(folder):
         raise OSError(f'{folder}: no rgb_NNNNN.jpg numbered {HELD_OUT} with a '
                       'sync_depth_NNNNN.png beside it, here or one folder down')
     order = sorted(range(len(pairs)), key=lambda i: i * 0.618034 % 1)
-    return [(read_colour(pairs[i][0]),
-             read_pixels(pairs[i][1], cv2.IMREAD_UNCHANGED) / np.float32(1000)) for i in order]
+    return [SampleImage(
+        read_colour(pairs[i][0]),
+        read_pixels(pairs[i][1], cv2.IMREAD_UNCHANGED).astype(np.float32) / np.float32(1000))
+        for i in order]
 
 
-def milliseconds(seconds, percentile=50):
+def milliseconds(seconds: Sequence[float], percentile: float = 50) -> float:
+    """A percentile of durations in seconds, as milliseconds."""
     return float(1000 * np.percentile(seconds, percentile))
 
 
-def predict(predictor, rgb, fx):
-    """What the predictor does to one picture: depth, and the seconds of each of its stages."""
+def predict(predictor: Any, rgb: npt.NDArray[np.uint8],
+            fx: float | None) -> tuple[npt.NDArray[np.float32], StageTimes]:
+    """Depth of one image by a DepthPredictor, and the time of each of its stages."""
     times = [time.perf_counter()]
     view = predictor.view(rgb, fx)
     times.append(time.perf_counter())
@@ -60,13 +89,19 @@ def predict(predictor, rgb, fx):
     times.append(time.perf_counter())
     depth = view.restore(output)
     times.append(time.perf_counter())
-    return depth, dict(zip(('resize', 'forward', 'restore'), np.diff(times).tolist()))
+    return depth, StageTimes(*np.diff(times).tolist())
 
 
-def frame_stages(predictor, width, height, seconds, messages=None):
+def frame_stages(predictor: Any, width: int, height: int, seconds: float,
+                 messages: ModuleType | None = None) -> dict[str, float]:
     """Median ms of each stage from message to messages; without ROS, of those between.
 
-    messages: the module that makes arrays of messages and messages of arrays, where ROS is.
+    Args:
+        predictor: A DepthPredictor.
+        width: Of the image.
+        height: Of the image.
+        seconds: To measure for.
+        messages: ``nodes.shared.messages``, where ROS is installed.
     """
     rgb, camera = room_image(width, height)
     if messages:
@@ -75,11 +110,13 @@ def frame_stages(predictor, width, height, seconds, messages=None):
     places = {  # columns and rows
         ANCHOR_STAGES[0]: (np.linspace(0, width - 1, 360).astype(int), np.full(360, height // 2)),
         ANCHOR_STAGES[1]: (rng.integers(0, width, 30_000), rng.integers(0, height, 30_000))}
-    frames, end = [], time.monotonic() + seconds
+    frames: list[dict[str, float]] = []
+    end = time.monotonic() + seconds
     while len(frames) < 4 or time.monotonic() < end:
-        took = {}
+        took: dict[str, float] = {}
 
-        def timed(stage, function, *arguments, took=took):
+        def timed(stage: str, function: Callable[..., Any], *arguments: Any,
+                  took: dict[str, float] = took) -> Any:
             start = time.perf_counter()
             result = function(*arguments)
             took[stage] = time.perf_counter() - start
@@ -87,7 +124,7 @@ def frame_stages(predictor, width, height, seconds, messages=None):
         if messages:
             rgb = timed('message to array', messages.image_to_rgb, image)
         depth, stages = predict(predictor, rgb, camera.fx)
-        took.update(stages)
+        took.update(stages._asdict())
         for stage, anchors in places.items():
             timed(stage, anchored, depth, Anchors(
                 *anchors, 1.2 * depth[anchors[1], anchors[0]]))
@@ -101,9 +138,10 @@ def frame_stages(predictor, width, height, seconds, messages=None):
     return {stage: milliseconds([took[stage] for took in frames[1:]]) for stage in frames[0]}
 
 
-def batch_growth(predictor, seconds):
-    """Median ms per picture of the whole predictor for each size of a batch; they take turns."""
-    rgb, took, end = room_image()[0], {n: [] for n in BATCH_SIZES}, time.monotonic() + seconds
+def batch_growth(predictor: Any, seconds: float) -> dict[int, float]:
+    """Median ms per image of the whole predictor for each size of a batch; they take turns."""
+    rgb, end = room_image()[0], time.monotonic() + seconds
+    took: dict[int, list[float]] = {n: [] for n in BATCH_SIZES}
     while len(took[1]) < 4 or time.monotonic() < end:
         for count, values in took.items():
             start = time.perf_counter()

@@ -1,13 +1,16 @@
 """How the seed furnishes the virtual room: what stands at each wall and in the middle."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
-from hybrid_depth_ros.virtual_room.shapes import Box, Cylinder, Sphere
-from hybrid_depth_ros.virtual_room.textures import Texture
+from hybrid_depth_ros.virtual_room.shapes import Box, Cylinder, Shape, Sphere
+from hybrid_depth_ros.virtual_room.textures import Painter, Texture
 
 
-def furnish(paint, size):
-    """All shapes of a room. paint: a Painter, whose generator decides; size: 3, metres."""
+def furnish(paint: Painter, size: npt.NDArray[np.float64]) -> list[Shape]:
+    """All shapes of a room. paint: whose generator decides; size: 3 metres."""
     furniture, rng = _Furniture(paint, size), paint.rng
     walls = (furniture.sofa_wall, furniture.shelf_wall, furniture.window_wall,
              furniture.door_wall)
@@ -20,24 +23,26 @@ def furnish(paint, size):
 
 
 class _Furniture:
-    def __init__(self, paint, size):
-        self._paint, self.size, self.objects = paint, size, []
+    def __init__(self, paint: Painter, size: npt.NDArray[np.float64]) -> None:
+        self._paint, self.size = paint, size
+        self.objects: list[Shape] = []
 
-    def _length(self, side):
-        return self.size[side % 2]
+    def _length(self, side: int) -> float:
+        return float(self.size[side % 2])
 
-    def _place(self, texture, side, along, out, size, z, yaw=0.0, lit=True):
+    def _place(self, texture: Texture, side: int, along: float, out: float,
+               size: Sequence[float], z: float, yaw: float = 0.0, lit: bool = True) -> None:
         """A box at a wall: `along` it, `out` from it, size (along, out, up), middle at z."""
         turn = side * np.pi / 2
         centre = self._at_wall(side, along, out, z)
         self.objects.append(Box(centre, size, texture, turn + yaw, lit))
 
-    def _at_wall(self, side, along, out, z):
+    def _at_wall(self, side: int, along: float, out: float, z: float) -> npt.NDArray[np.float64]:
         width, depth = self.size[:2]
         return np.array({0: (along, out), 1: (width - out, along),
                          2: (width - along, depth - out), 3: (out, depth - along)}[side] + (z,))
 
-    def sofa_wall(self, rng, side):
+    def sofa_wall(self, rng: np.random.Generator, side: int) -> None:
         paint, length = self._paint, self._length(side)
         wide, middle = rng.uniform(1.6, 2.1), length / 2 + rng.uniform(-0.3, 0.3)
         cover, depth = paint.fabric(), 0.85
@@ -58,7 +63,7 @@ class _Furniture:
                          Cylinder((x, y, 0.75), 0.014, 1.5, metal),
                          Cylinder((x, y, 1.58), 0.2, 0.3, paint.plain(np.array([238, 226, 196])))]
 
-    def shelf_wall(self, rng, side):
+    def shelf_wall(self, rng: np.random.Generator, side: int) -> None:
         paint, length = self._paint, self._length(side)
         wide, high, depth = rng.uniform(1.1, 1.6), rng.uniform(1.7, 2.1), 0.32
         middle, wood = wide / 2 + rng.uniform(0.25, 0.6), paint.wood()
@@ -101,7 +106,7 @@ class _Furniture:
             size = rng.uniform(0.5, 0.7, 2)
             self._place(paint.picture(size), side, middle, 0.015, (size[0], 0.03, size[1]), 1.65)
 
-    def window_wall(self, rng, side):
+    def window_wall(self, rng: np.random.Generator, side: int) -> None:
         paint, length = self._paint, self._length(side)
         wide, high = rng.uniform(1.2, 1.8), rng.uniform(1.1, 1.3)
         middle, z = length / 2 + rng.uniform(-0.2, 0.2), 1.5
@@ -139,7 +144,7 @@ class _Furniture:
             self._place(paint.fabric(np.array([214, 212, 206])), side, middle + 0.75, 0.5,
                         (0.35, 0.6, 0.13), 0.54, yaw=rng.uniform(-0.15, 0.15))
 
-    def door_wall(self, rng, side):
+    def door_wall(self, rng: np.random.Generator, side: int) -> None:
         paint, length = self._paint, self._length(side)
         door, middle = paint.wood(), rng.uniform(0.8, 1.1)
         frame = paint.plain(np.array([222, 218, 210]))
@@ -159,7 +164,7 @@ class _Furniture:
                         (wide / 2 - 0.02, 0.012, high - 0.12), high / 2)
         pot = self._at_wall(side, length - 0.5, 0.45, 0.17)
         self.objects.append(Cylinder(pot, 0.17, 0.34, paint.plain(np.array([170, 96, 66]))))
-        leaves = Texture((np.float32([66, 112, 52]) * paint.grain(64, 64, 16, 0.3)
+        leaves = Texture((np.array([66, 112, 52], np.float32) * paint.grain(64, 64, 16, 0.3)
                           ).clip(8, 200).astype(np.float32), (0.2, 0.2))
         self.objects.append(Cylinder(pot + [0, 0, 0.35], 0.025, 0.5, paint.wood()))
         for _ in range(9):
@@ -168,12 +173,12 @@ class _Furniture:
         size = rng.uniform(0.35, 0.5, 2)
         self._place(paint.picture(size), side, length - 0.55, 0.015, (size[0], 0.03, size[1]), 1.65)
 
-    def _chair(self, at, yaw):
+    def _chair(self, at: npt.NDArray[np.float64], yaw: float) -> None:
         """`yaw`: where it looks, from +y."""
         wood, turn = self._paint.wood(), np.array([[np.cos(yaw), -np.sin(yaw)],
                                                    [np.sin(yaw), np.cos(yaw)]])
 
-        def part(x, y, z, size):
+        def part(x: float, y: float, z: float, size: Sequence[float]) -> None:
             self.objects.append(Box((*(at + turn @ (x, y)), z), size, wood, yaw))
         part(0, 0, 0.44, (0.42, 0.42, 0.04))
         for x in (-0.18, 0.18):
@@ -182,7 +187,7 @@ class _Furniture:
         for z in (0.62, 0.74, 0.86):
             part(0, -0.19, z, (0.34, 0.025, 0.07))
 
-    def middle(self, rng):
+    def middle(self, rng: np.random.Generator) -> None:
         """A rug, a table, what lies on it, and chairs around it."""
         paint, middle, yaw = self._paint, self.size[:2] / 2, rng.uniform(-0.4, 0.4)
         self.objects.append(Box((*middle, 0.006), (*rng.uniform(1.5, 2.3, 2), 0.012),
@@ -213,7 +218,7 @@ class _Furniture:
             self._chair(middle + (wide + 0.28) * np.array([np.cos(angle), np.sin(angle)]),
                         angle + np.pi / 2)
 
-    def skirting_boards(self):
+    def skirting_boards(self) -> None:
         white = self._paint.plain(np.array([226, 224, 218]), 0.01)
         for side in range(4):
             self._place(white, side, self._length(side) / 2, 0.008,

@@ -1,9 +1,13 @@
 """Light in the virtual room; what does not change is painted into floor, ceiling and walls."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from hybrid_depth_ros.virtual_room.textures import Texture
+from hybrid_depth_ros.virtual_room.shapes import Shape
+from hybrid_depth_ros.virtual_room.textures import Painter, Texture
 
 AMBIENT, LAMP = 0.62, 0.5
 FACE_AXES = ((1, 2), (0, 2), (0, 1))  # across and down a face, by the axis it is square to
@@ -12,21 +16,24 @@ FACE_AXES = ((1, 2), (0, 2), (0, 1))  # across and down a face, by the axis it i
 class Light:
     """One lamp below the middle of the ceiling. size: of the room, 3, metres."""
 
-    def __init__(self, size):
+    def __init__(self, size: npt.NDArray[np.float64]) -> None:
         self.size = size
         self._lamp = np.array([*(size[:2] / 2), size[2] - 0.35])
 
-    def share(self, points, normals):
+    def share(self, points: npt.NDArray[np.floating],
+              normals: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Share of the full light that 3×N points with 3×N normals get."""
         to_lamp = self._lamp[:, None] - points
         square = (to_lamp ** 2).sum(0)
         facing = np.maximum((to_lamp * normals).sum(0) / np.sqrt(square + 1e-9), 0)
         return AMBIENT + LAMP * facing / (1 + 0.07 * square)
 
-    def bake(self, paint, objects):
+    def bake(self, paint: Painter, objects: Sequence[Shape]) -> list[Texture]:
         """Textures of the six faces that close the room: by axis, the near one, then the far.
 
-        paint: a Painter. objects: shapes, which take light from the faces.
+        Args:
+            paint: Whose generator decides.
+            objects: What takes light from the faces.
         """
         rng, depth = paint.rng, self.size[1]
         wall, accent = paint.colour(180, 225, 15), int(rng.integers(4))
@@ -58,7 +65,8 @@ class Light:
                 faces.append(Texture(image, (self.size[across], self.size[down])))
         return faces
 
-    def _shadow(self, objects, axis, far, across, down, rows):
+    def _shadow(self, objects: Sequence[Shape], axis: int, far: int, across: int, down: int,
+                rows: int) -> npt.NDArray[np.float32]:
         """What the furniture takes of the light, 0…1, soft."""
         dark = np.zeros((rows, rows), np.float32)
         if axis == 2 and far:

@@ -1,19 +1,25 @@
-"""What the surfaces of the virtual room look like: wood, fabric, books, a window."""
+"""The looks of surfaces in the virtual room: wood, fabric, books, a window."""
+
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 
 class Texture:
-    """A picture of `size` metres, repeated, with its half-size copies for distant surfaces.
+    """An image of `size` metres, repeated, with its half-size copies for distant surfaces.
 
-    image: float32 H×W×3 in 0…255, H and W powers of two.
+    Args:
+        image: H×W×3 in 0…255, H and W powers of two.
+        size: Metres across and down.
     """
 
-    def __init__(self, image, size):
+    def __init__(self, image: npt.NDArray[np.floating],
+                 size: tuple[float, float] | npt.NDArray[np.float64]) -> None:
         height, width = image.shape[:2]
         self.size, self.texel = size, max(size[0] / width, size[1] / height)
-        levels = [image]
+        levels: list[npt.NDArray[Any]] = [image]
         while min(levels[-1].shape[:2]) > 1:
             levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5,
                                      interpolation=cv2.INTER_AREA))
@@ -22,8 +28,9 @@ class Texture:
         self._starts = starts.astype(np.int32)
         self._pixels = np.concatenate([level.reshape(-1, 3) for level in levels])
 
-    def look_up(self, u, v, footprint):
-        """Colours float32 N×3 at u (right) and v (down) metres; footprint: m seen per pixel."""
+    def look_up(self, u: npt.NDArray[np.floating], v: npt.NDArray[np.floating],
+                footprint: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Colours N×3 at u (right) and v (down) metres; footprint: metres seen per pixel."""
         height, width = self._shape
         column = np.floor(u * (width / self.size[0])).astype(np.int32) & (width - 1)
         row = np.floor(v * (height / self.size[1])).astype(np.int32) & (height - 1)
@@ -37,35 +44,41 @@ class Texture:
 class Painter:
     """Textures from one random generator; colours are RGB 0…255."""
 
-    def __init__(self, rng):
+    def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def grain(self, height, width, coarse, fine=0.0):
-        """Noise around 1, float32 H×W×1, blobs of 1/coarse of the picture plus pixel noise."""
+    def grain(self, height: int, width: int, coarse: int,
+              fine: float = 0.0) -> npt.NDArray[np.float32]:
+        """Noise around 1, H×W×1, blobs of 1/coarse of the image plus pixel noise."""
         small = self.rng.standard_normal((max(2, coarse), max(2, coarse)), np.float32)
         noise = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        return (1 + 0.06 * noise + fine * self.rng.standard_normal(
+        grain: npt.NDArray[np.float32] = (1 + 0.06 * noise + fine * self.rng.standard_normal(
             (height, width), np.float32))[..., None]
+        return grain
 
-    def colour(self, low=40, high=215, vivid=45):
+    def colour(self, low: float = 40, high: float = 215,
+               vivid: float = 45) -> npt.NDArray[np.float64]:
         """A grey level of low…high, each channel off it by up to `vivid`."""
         grey = self.rng.uniform(low, high)
-        return np.clip(grey + self.rng.uniform(-vivid, vivid, 3), 12, 240)
+        colour: npt.NDArray[np.float64] = np.clip(
+            grey + self.rng.uniform(-vivid, vivid, 3), 12, 240)
+        return colour
 
-    def plain(self, colour, fine=0.03, size=(1.0, 1.0)):
+    def plain(self, colour: npt.NDArray[np.float64], fine: float = 0.03,
+              size: tuple[float, float] = (1.0, 1.0)) -> Texture:
         """Paint or plaster."""
-        return Texture(colour * self.grain(128, 128, 6, fine).astype(np.float32), size)
+        return Texture(colour * self.grain(128, 128, 6, fine), size)
 
-    def wood(self, colour=None):
+    def wood(self, colour: npt.NDArray[np.float64] | None = None) -> Texture:
         """Grain that runs along v, as on upright boards."""
         if colour is None:
             colour = np.array([150, 104, 62]) * self.rng.uniform(0.45, 1.35)
-        lines = self.rng.standard_normal((4, 128)).astype(np.float32)
-        lines = cv2.resize(lines, (128, 256), interpolation=cv2.INTER_CUBIC)[..., None]
+        knots = self.rng.standard_normal((4, 128)).astype(np.float32)
+        lines = cv2.resize(knots, (128, 256), interpolation=cv2.INTER_CUBIC)[..., None]
         return Texture((colour * (1 + 0.09 * lines) * self.grain(256, 128, 5, 0.02)
                         ).astype(np.float32), (0.5, 2.0))
 
-    def fabric(self, colour=None):
+    def fabric(self, colour: npt.NDArray[np.float64] | None = None) -> Texture:
         """A weave, striped one time in three."""
         colour = self.colour() if colour is None else colour
         weave = 1 + 0.06 * np.sign(np.sin(np.arange(128) * 1.6))
@@ -74,7 +87,7 @@ class Painter:
             image[:, (np.arange(128) // 16) % 2 == 0] *= 0.78
         return Texture(image.astype(np.float32), (0.32, 0.32))
 
-    def picture(self, size):
+    def picture(self, size: tuple[float, float] | npt.NDArray[np.float64]) -> Texture:
         """A framed abstract of the size of the face it hangs on."""
         image = np.empty((128, 128, 3), np.float32)
         image[:] = self.colour(80, 220)
@@ -83,11 +96,11 @@ class Painter:
             axes = tuple(int(c) for c in self.rng.integers(5, 50, 2))
             cv2.ellipse(image, centre, axes, float(self.rng.uniform(0, 180)), 0, 360,
                         self.colour(20, 240).tolist(), -1)
-        image = cv2.GaussianBlur(image, (0, 0), 1.2)
+        image = cv2.GaussianBlur(image, (0, 0), 1.2).astype(np.float32, copy=False)
         cv2.rectangle(image, (0, 0), (127, 127), self.colour(20, 200).tolist(), 9)
         return Texture(image, size)
 
-    def books(self, size):
+    def books(self, size: tuple[float, float]) -> Texture:
         """A row of spines."""
         image, left = np.empty((64, 256, 3), np.float32), 0
         while left < 256:
@@ -99,21 +112,21 @@ class Painter:
             left += wide
         return Texture(np.clip(image, 0, 250), size)
 
-    def window(self, size):
+    def window(self, size: tuple[float, float]) -> Texture:
         """Sky, trees and glazing bars."""
         rows = np.linspace(0, 1, 128, dtype=np.float32)[:, None, None]
-        image = np.broadcast_to((1 - rows) * np.float32([196, 220, 250])
-                                + rows * np.float32([236, 240, 240]), (128, 128, 3)).copy()
+        sky, horizon = np.array([[196, 220, 250], [236, 240, 240]], np.float32)
+        image = np.broadcast_to((1 - rows) * sky + rows * horizon, (128, 128, 3)).copy()
         edge = 78 + 12 * cv2.resize(self.rng.standard_normal((1, 12)).astype(np.float32),
                                     (128, 1), interpolation=cv2.INTER_CUBIC)[0]
         trees = np.arange(128)[:, None] > edge
-        image[trees] = (np.float32([92, 122, 72]) * self.grain(128, 128, 24, 0.1))[trees]
+        image[trees] = (np.array([92, 122, 72], np.float32) * self.grain(128, 128, 24, 0.1))[trees]
         for bar in (0, 60, 120):
             image[:, bar:bar + 8] = image[bar:bar + 8] = 238
         return Texture(image, size)
 
-    def planks(self, height, width, boards):
-        """Floor boards along the rows, float32 H×W×3."""
+    def planks(self, height: int, width: int, boards: int) -> npt.NDArray[np.floating]:
+        """Floor boards along the rows, H×W×3."""
         colour = np.array([164, 120, 78]) * self.rng.uniform(0.55, 1.2)
         image = np.ones((height, width, 3), np.float32)
         for board in range(boards):
