@@ -61,6 +61,13 @@ def parity():
     return path
 
 
+@pytest.fixture(scope='session')
+def frames():
+    """Colour and exact depth of places in a virtual room."""
+    from small_recordings import room_frames
+    return room_frames()
+
+
 @pytest.fixture
 def graph(request, tmp_path):
     """A running depth node with a stand-in for the network, and a node that talks to it."""

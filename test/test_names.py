@@ -96,7 +96,7 @@ def test_a_name_for_ros_that_is_not_utf8_is_named():
 
 def test_figures_are_kept_where_the_terminal_lacks_a_sign(tmp_path, monkeypatch):
     """meshtastic/python#535: under Latin-1 an hour's figures were lost at the δ."""
-    from test_bags import CAMERA, predict, recording, write
+    from small_recordings import CAMERA, predict, recording, write
 
     from hybrid_depth_ros.virtual_room import Room
     room = Room(1)
@@ -114,7 +114,7 @@ def test_figures_are_kept_where_the_terminal_lacks_a_sign(tmp_path, monkeypatch)
 
 def test_a_print_that_fails_leaves_whole_files(tmp_path, monkeypatch):
     """meshtastic/python#535: the JSON had 0 bytes. And what fails half-way keeps its start."""
-    from test_bags import CAMERA, predict, recording, write
+    from small_recordings import CAMERA, predict, recording, write
 
     from hybrid_depth_ros.metrics import RecordingScores
     from hybrid_depth_ros.virtual_room import Room

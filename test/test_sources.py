@@ -45,7 +45,7 @@ def test_folder_in_natural_order(tmp_path):
 
 
 def test_under_a_calibration_pixels_are_as_stored(tmp_path):
-    """mmcv#805, Hierarchical-Localization#373: EXIF's orientation, and a video's."""
+    """EXIF's orientation, or a video's, turned images away from their calibration."""
     block = b'Exif\0\0' + struct.pack('<2sHIHHHIHHI', b'II', 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
     jpeg = cv2.imencode('.jpg', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
     (tmp_path / 'a.jpg').write_bytes(
@@ -135,7 +135,7 @@ def test_the_lidar_measures_what_the_camera_sees():
 
 
 def test_a_film_without_an_index_loops(tmp_path):
-    """opencv#9053: OpenCV can't seek in a raw .mjpeg; loop:=true ended after one pass."""
+    """OpenCV can't seek in a raw .mjpeg; loop:=true ended after one pass."""
     path = tmp_path / 'camera.mjpeg'
     path.write_bytes(b''.join(
         cv2.imencode('.jpg', np.full((48, 64, 3), 60 * i, np.uint8))[1].tobytes()
@@ -150,7 +150,7 @@ def test_a_film_without_an_index_loops(tmp_path):
 
 @pytest.mark.parametrize(('claimed', 'rate'), [(1000.0, 30), (25.0, 25), (120.0, 120), (0.2, 30)])
 def test_a_rate_that_no_camera_has_is_not_believed(claimed, rate, tmp_path):
-    """opencv#9053's kind: a video that claims 1000 fps was played at 1000 Hz."""
+    """A video that claims 1000 fps was played at 1000 Hz."""
     path = str(tmp_path / 'video.avi')
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), claimed, (64, 48))
     writer.write(np.zeros((48, 64, 3), np.uint8))
@@ -183,7 +183,7 @@ class Stream(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_stream_that_breaks_off_is_connected_to_again(monkeypatch):
-    """usb_cam#310's kind: cameras by their URL."""
+    """A camera by its URL is not up yet, then breaks off."""
     monkeypatch.setattr(sources, 'RECONNECT_INTERVAL', 0.5)
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Stream)
     server.count = 0
@@ -250,7 +250,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
 
 
 def test_a_camera_by_rtsp_is_connected_to_again(monkeypatch):
-    """usb_cam#310's kind: most cameras in a network speak RTSP."""
+    """Most cameras in a network speak RTSP."""
     monkeypatch.setattr(sources, 'RECONNECT_INTERVAL', 0.05)
     with socketserver.ThreadingTCPServer(('127.0.0.1', 0), RtspCamera) as server:
         server.count, server.daemon_threads = 0, True
@@ -281,7 +281,7 @@ def test_one_image_and_its_url(tmp_path):
 
 
 def test_a_device_by_udevs_link(tmp_path, monkeypatch):
-    """usb_cam#310: /dev/v4l/by-id/… is a link to /dev/video0."""
+    """/dev/v4l/by-id/… is a link to /dev/video0."""
     opened = []
 
     class Capture:
@@ -309,7 +309,7 @@ def test_a_log_shows_no_password(passwords):
 
 
 def test_a_camera_that_is_down_at_the_start_is_waited_for(tmp_path):
-    """usb_cam#310's neighbours: a robot starts its nodes before its cameras are up."""
+    """A robot starts its nodes before its cameras are up."""
     pytest.importorskip('rclpy')
     with socketserver.TCPServer(('127.0.0.1', 0), None, bind_and_activate=False) as place:
         place.server_bind()
