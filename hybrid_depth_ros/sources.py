@@ -95,7 +95,9 @@ class RoomSource(Source):
         self.rate = rate
         self.intrinsics = Intrinsics.from_horizontal_fov(width, height, horizontal_fov)
         self._room, self._seed, self._count = Room(seed), seed, 0
-        self._lidar = read_pose(LIDAR_POSE)
+        lidar = read_pose(LIDAR_POSE)
+        assert lidar is not None  # as only that of an empty text is
+        self._lidar = lidar
 
     def read(self) -> SourceFrame:
         """The next frame; the walk never ends."""
