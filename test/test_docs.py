@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / 'README.md'
 PAGES = sorted(set((ROOT / 'docs').glob('*.md')) - {ROOT / 'docs' / 'index.md'})
 TEXTS = [README, ROOT / 'CONTRIBUTING.md', *PAGES]
-ROOMS = ('hybrid_depth_ros', 'train', 'test', 'config', 'docs', 'launch')
+FOLDERS = ('hybrid_depth_ros', 'train', 'test', 'config', 'docs', 'launch')
 
 
 def named(path):
@@ -46,7 +46,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize('page', TEXTS, ids=named)
 def test_files_that_are_named_are_there(page):
     for name in re.findall(r'`([\w./-]+)`', page.read_text()):
-        if name.startswith(tuple(f'{room}/' for room in ROOMS)) and 'NNNNN' not in name:
+        if name.startswith(tuple(f'{folder}/' for folder in FOLDERS)) and 'NNNNN' not in name:
             assert (ROOT / name).exists(), name
         elif page.name == 'architecture.md' and re.search(r'/|\.py$', name) and (
                 not name.startswith(('depth/', 'image'))):
@@ -84,3 +84,12 @@ def test_each_result_names_its_command_and_stands_in_a_page():
         assert result['command'] and re.fullmatch(r'[0-9a-f]{7,}', result['commit'])
         assert re.fullmatch(r'\d{4}-\d\d-\d\d', result['date'])
         assert all(set(row) - {'id', 'options'} <= set(result['columns']) for row in result['rows'])
+
+
+def test_the_drawing_shows_topics_that_are():
+    graph = runpy.run_path(str(ROOT / 'docs' / 'node_graph.py'))
+    assert (ROOT / 'docs' / 'nodes_and_topics.svg').read_text() == graph['svg'](), (
+        'run python docs/node_graph.py')
+    listed = re.findall(r'^\| `([\w/]+)` \|', (ROOT / 'docs' / 'parameters.md').read_text(),
+                        re.MULTILINE)
+    assert set(graph['TOPICS']) <= set(listed)
