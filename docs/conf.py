@@ -1,18 +1,17 @@
 """Sphinx: docs/*.md and the API reference; rosdoc2 takes this file as well."""
 
-import re
 import sys
 from pathlib import Path
 
 from sphinx.ext.autodoc.mock import _MockObject
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # rosdoc2 has a __file__ of its own, and finds the package itself
 
 project = 'hybrid_depth_ros'
 author = 'hybrid_depth_ros maintainers'
 copyright = f'2026, {author}'  # Sphinx' own name for it
-version = release = re.search("version='(.*)'", (ROOT / 'setup.py').read_text())[1]
+version = release = '0.1.0'
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
 exclude_patterns = ['_build', 'results']
@@ -37,6 +36,7 @@ autodoc_mock_imports = [
     'launch', 'launch_ros', 'ament_index_python', 'rosbags', 'viser',
     'torch', 'torchvision', 'timm', 'safetensors', 'openvino', 'onnx', 'onnxruntime',
     'transformers', 'huggingface_hub', 'PIL', 'tqdm', 'matplotlib', 'nncf', 'scipy', 'h5py']
+rosdoc2_settings = {'enable_autodoc': False}  # it would mock ROS alone
 # `torch.Tensor | None` is evaluated when a module is imported, which Sphinx' mocks don't take.
 _MockObject.__or__ = _MockObject.__ror__ = lambda self, other: self
 

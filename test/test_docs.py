@@ -93,3 +93,8 @@ def test_the_drawing_shows_topics_that_are():
     listed = re.findall(r'^\| `([\w/]+)` \|', (ROOT / 'docs' / 'parameters.md').read_text(),
                         re.MULTILINE)
     assert set(graph['TOPICS']) <= set(listed)
+
+
+def test_the_reference_has_the_version_of_the_package():
+    version = re.search("version='(.*)'", (ROOT / 'setup.py').read_text())[1]
+    assert f"release = '{version}'" in (ROOT / 'docs' / 'conf.py').read_text()
