@@ -15,6 +15,9 @@ METRIC_NAMES = ('rmse', 'rel', 'log10', 'delta1', 'delta2', 'delta3')
 DISTANCE_BANDS = (0, 1, 2, 4, 10)  # metres of true depth
 OUTLINE_JUMP = 0.1    # an outline: depth changes by this share from one pixel to the next but one
 OUTLINE_TOLERANCE = 2  # pixels that an outline may be off
+SPARSIFICATION_STEPS = 50      # of the sparsification curve
+RELIABILITY_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 10.0)  # of sigma / depth
+SPARSIFIED = 20_000            # pixels of an image whose errors are sorted, at most
 ALIGNMENTS = ('median', 'scale-shift')
 MIN_MEDIAN_DEPTH, MAX_MEDIAN_DEPTH = 0.1, 30.0  # metres: what a room's median depth lies between
 MAX_8_BIT_DEPTH = 0.2555  # metres: no more fits into 8 bits of millimetres
@@ -251,3 +254,79 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
     return (f'RMSE {metrics["rmse"]:.3f} m  REL {metrics["rel"]:.3f}  '
             f'log10 {metrics["log10"]:.3f}  δ1 {metrics["delta1"]:.3f}  '
             f'δ2 {metrics["delta2"]:.3f}  δ3 {metrics["delta3"]:.3f}')
+
+
+class UncertaintyScores:
+    """Whether predicted standard deviations say where depth is off, and by how much.
+
+    AUSE and AURG are areas under sparsification curves of REL: the pixels with the largest
+    ``sigma / depth`` are left out step by step. AUSE is the area above the curve that the true
+    errors would give (0 is best), AURG the area below the mean error (larger is better); means
+    over images.
+
+    Source: Ilg et al., *Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow*,
+        ECCV 2018, section 5; Poggi et al., *On the Uncertainty of Self-Supervised Monocular Depth
+        Estimation*, CVPR 2020, section 4.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._curves = np.zeros((3, SPARSIFICATION_STEPS))  # by sigma, by the true error, by chance
+        self._within = np.zeros(3)  # pixels, within one sigma, within two
+        self._bins = np.zeros((len(RELIABILITY_EDGES) - 1, 3))
+
+    def add(self, predicted: npt.NDArray[np.floating], sigma: npt.NDArray[np.floating],
+            truth: npt.NDArray[np.floating]) -> None:
+        """Add one image: arrays H×W of one shape, metres; what is NaN or not above 0 is unknown."""
+        known = (np.isfinite(predicted) & np.isfinite(sigma) & np.isfinite(truth) & (truth > 0)
+                 & (predicted > 0))
+        if not known.any():
+            return
+        d, s, t = (array[known].astype(np.float64) for array in (predicted, sigma, truth))
+        error = np.abs(d - t)
+        self._within += (error.size, (error <= s).sum(), (error <= 2 * s).sum())
+        which = np.digitize(s / d, RELIABILITY_EDGES[1:-1])
+        for column, values in enumerate((np.ones_like(s), error <= s, error <= 2 * s)):
+            self._bins[:, column] += np.bincount(which, values, len(self._bins))
+        thin = slice(None, None, max(1, error.size // SPARSIFIED))
+        rel, share = (error / t)[thin], (s / d)[thin]
+        keep = np.maximum(1, np.rint(rel.size * (1 - np.arange(SPARSIFICATION_STEPS)
+                                                 / SPARSIFICATION_STEPS))).astype(int)
+        for row, key in enumerate((share, rel)):
+            means = np.cumsum(rel[np.argsort(key, kind='stable')]) / np.arange(1, rel.size + 1)
+            self._curves[row] += means[keep - 1]
+        self._curves[2] += rel.mean()
+        self.images += 1
+
+    def curves(self) -> npt.NDArray[np.float64]:
+        """REL after leaving out 0, 2 … 98 % of the pixels: by sigma, by true error, by chance.
+
+        3×SPARSIFICATION_STEPS, means over images.
+        """
+        return self._curves / max(1, self.images)
+
+    def report(self) -> dict[str, Any]:
+        """``{'ause', 'aurg', 'within_1', 'within_2', 'reliability'}``; NaN where nothing was added.
+
+        ``reliability``: for each range of sigma / depth ``from``, ``to``, ``share`` of the pixels,
+        and which share of those lies ``within_1`` and ``within_2``.
+        """
+        if not self.images:
+            return {**dict.fromkeys(('ause', 'aurg', 'within_1', 'within_2'), float('nan')),
+                    'reliability': []}
+        by_sigma, by_error, by_chance = self.curves()
+        pixels, one, two = self._within
+        return {'ause': float((by_sigma - by_error).mean()),
+                'aurg': float((by_chance - by_sigma).mean()),
+                'within_1': float(one / pixels), 'within_2': float(two / pixels),
+                'reliability': [
+                    {'from': low, 'to': high, 'share': float(count / pixels),
+                     'within_1': float(first / count), 'within_2': float(second / count)}
+                    for low, high, (count, first, second) in zip(
+                        RELIABILITY_EDGES, RELIABILITY_EDGES[1:], self._bins) if count]}
+
+
+def format_uncertainty(report: Mapping[str, Any]) -> str:
+    """One line for people: ``AUSE 0.050  AURG 0.035  within 1 σ 68 %, 2 σ 95 %``."""
+    return (f'AUSE {report["ause"]:.3f}  AURG {report["aurg"]:.3f} (of REL)  within 1 σ '
+            f'{report["within_1"]:.1%}, 2 σ {report["within_2"]:.1%}')

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from hybrid_depth_ros.metrics import UncertaintyScores, format_uncertainty
 from hybrid_depth_ros.models.hybrid import HybridModel
 from hybrid_depth_ros.network import USUAL_LOG_SIGMA, HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Batch, LoadedBatch, to_input
+from train.datasets import open_dataset
+from train.evaluate import evaluate_whole, height_table
 from train.uncertainty import (
     WITHIN_ONE,
     calibrate,
@@ -165,3 +168,40 @@ def test_calibration_makes_sigma_honest(tmp_path):
     table = calibrate(network, {'wall': Wall()})
     sigma = DepthPredictor(network).predict(Wall().read(0)[0]).sigma
     assert np.median(sigma) == pytest.approx(1.0, rel=0.05) and 'wall' in table
+
+
+def test_scores_of_perfect_and_of_useless_sigma():
+    rng = np.random.default_rng(0)
+    truth = np.full((60, 80), 2.0)
+    true_sigma = np.exp(rng.uniform(-3, -1, truth.shape))
+    depth = truth * (1 + true_sigma * rng.standard_normal(truth.shape))
+    scores = UncertaintyScores()
+    scores.add(depth, np.abs(depth) * true_sigma, truth)
+    honest = scores.report()
+    assert honest['within_1'] == pytest.approx(0.683, abs=0.03)
+    assert honest['within_2'] == pytest.approx(0.954, abs=0.03)
+    assert honest['aurg'] > 0.03 and honest['ause'] > 0
+    assert sum(part['share'] for part in honest['reliability']) == pytest.approx(1)
+    perfect, useless = UncertaintyScores(), UncertaintyScores()
+    perfect.add(depth, np.abs(depth - truth) * depth / 2, truth)
+    useless.add(depth, depth * rng.uniform(0.1, 0.2, truth.shape), truth)
+    assert perfect.report()['ause'] == pytest.approx(0, abs=1e-9)
+    assert abs(useless.report()['aurg']) < 0.01 < perfect.report()['aurg']
+    by_sigma, by_error, by_chance = perfect.curves()
+    np.testing.assert_allclose(by_sigma, by_error)
+    assert by_sigma[0] == pytest.approx(by_chance[0]) and (np.diff(by_error) <= 1e-12).all()
+    assert np.isnan(UncertaintyScores().report()['ause'])
+    assert 'AUSE 0.000' in format_uncertainty(perfect.report())
+
+
+def test_whole_images_are_judged_by_kind_and_uncertainty(network):
+    report = evaluate_whole(DepthPredictor(network),
+                            open_dataset('room:700:any').numbered([[700, 700]]))
+    kinds = {entry.kind: entry.images for entry in report.kinds}
+    assert kinds['near'] >= 3 and sum(kinds.values()) == 12
+    assert 0 <= report.uncertainty['within_1'] <= report.uncertainty['within_2'] <= 1
+    table = height_table(report)
+    assert '\nnear ' in table and 'AUSE' in table
+    plain = evaluate_whole(DepthPredictor(HybridDepthNet('efficientnet_lite0')),
+                           open_dataset('room:700'))
+    assert plain.uncertainty is None and 'AUSE' not in height_table(plain)

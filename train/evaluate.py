@@ -26,11 +26,13 @@ from hybrid_depth_ros.metrics import (
     DepthErrors,
     OutlineScores,
     RecordingScores,
+    UncertaintyScores,
     align_depth,
     format_metrics,
+    format_uncertainty,
 )
 from hybrid_depth_ros.models import hybrid
-from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
+from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor, Prediction
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import load_network
@@ -114,6 +116,27 @@ class HeightBand:
 
 
 @dataclass(frozen=True)
+class KindOfView:
+    """Errors of the images of one kind of view.
+
+    Attributes:
+        kind: Of :data:`train.synthetic.views.VIEW_KINDS`.
+        images, metrics, scaled, ratio: As a :class:`HeightBand` has them.
+    """
+
+    kind: str
+    images: int
+    metrics: dict[str, float]
+    scaled: float
+    ratio: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {'kind': self.kind, 'images': self.images, **self.metrics, 'scaled': self.scaled,
+                'ratio': self.ratio}
+
+
+@dataclass(frozen=True)
 class WholeImageEvaluation(Evaluation):
     """Also scored on whole images.
 
@@ -121,15 +144,21 @@ class WholeImageEvaluation(Evaluation):
         outlines: As :meth:`OutlineScores.report` has them.
         aligned: The metrics at the right scale of each image.
         heights: Bands of camera heights, where they are known.
+        kinds: Kinds of views, where they are known.
+        uncertainty: As :meth:`UncertaintyScores.report` has it; None where the network estimates
+            none.
     """
 
     outlines: dict[str, float]
     aligned: dict[str, float]
     heights: list[HeightBand]
+    kinds: list[KindOfView]
+    uncertainty: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` writes."""
-        return {**asdict(self), 'heights': [band.to_json() for band in self.heights]}
+        return {**asdict(self), 'heights': [band.to_json() for band in self.heights],
+                'kinds': [kind.to_json() for kind in self.kinds]}
 
 
 class Scores(RecordingScores):
@@ -216,8 +245,8 @@ def evaluate_eigen(network: nn.Module, dataset: RgbdDataset, progress: bool = Fa
     return scores.evaluation()
 
 
-def evaluate_whole(predictor: Callable[..., npt.NDArray[np.float32]], dataset: RgbdDataset,
-                   progress: bool = False) -> WholeImageEvaluation:
+def evaluate_whole(predictor: DepthPredictor | Callable[..., npt.NDArray[np.float32]],
+                   dataset: RgbdDataset, progress: bool = False) -> WholeImageEvaluation:
     """Whole images as a user has them, of any camera and size.
 
     Args:
@@ -226,52 +255,74 @@ def evaluate_whole(predictor: Callable[..., npt.NDArray[np.float32]], dataset: R
         progress: Whether a bar is shown.
     """
     scores, outlines, aligned = Scores(), OutlineScores(), DepthErrors()
-    heights: dict[int, _HeightErrors] = {}
+    uncertainty = UncertaintyScores()
+    heights: dict[int, _GroupErrors] = {}
+    kinds: dict[str, _GroupErrors] = {}
     for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
         rgb, truth, focal = read_checked(dataset, i)
-        depth = predictor(rgb, fx=focal * rgb.shape[1])
-        depth = cv2.resize(depth, truth.shape[::-1])
+        fx = focal * rgb.shape[1]
+        prediction = (predictor.predict(rgb, fx=fx) if isinstance(predictor, DepthPredictor)
+                      else Prediction(predictor(rgb, fx=fx), metric=True))
+        depth = cv2.resize(prediction.depth, truth.shape[::-1])
         truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
         known = truth > 0
         scores.add(depth, truth)
+        if prediction.sigma is not None:
+            uncertainty.add(depth, cv2.resize(prediction.sigma, truth.shape[::-1]), truth)
         outlines.add(depth, np.where(known, truth, np.nan))
+        if not known.any():
+            continue
         fitted = align_depth(depth[known], truth[known], 'median')
         aligned.add(fitted, truth[known])
-        height = dataset.height(i)
+        height, kind = dataset.height(i), dataset.kind(i)
+        groups = []
         if height is not None:
-            errors = heights.setdefault(int(np.searchsorted(HEIGHT_EDGES, height)),
-                                        _HeightErrors())
+            groups.append(heights.setdefault(int(np.searchsorted(HEIGHT_EDGES, height)),
+                                             _GroupErrors()))
+        if kind is not None:
+            groups.append(kinds.setdefault(kind, _GroupErrors()))
+        for errors in groups:
             errors.plain.add(depth, truth)
             errors.scaled.add(fitted, truth[known])
             errors.ratios.append(float(np.median(depth[known] / truth[known])))
     return WholeImageEvaluation(
         **vars(scores.evaluation()), outlines=outlines.report(), aligned=aligned.metrics(),
         heights=[HeightBand((0, *HEIGHT_EDGES)[band], (*HEIGHT_EDGES, None)[band],
-                            len(errors.ratios), errors.plain.metrics(),
-                            errors.scaled.metrics()['delta1'], float(np.median(errors.ratios)))
-                 for band, errors in sorted(heights.items())])
+                            *errors.summary()) for band, errors in sorted(heights.items())],
+        kinds=[KindOfView(kind, *errors.summary()) for kind, errors in sorted(kinds.items())],
+        uncertainty=uncertainty.report() if uncertainty.images else None)
 
 
-class _HeightErrors:
-    """Errors of the images of one band of heights: as they are, at the right scale, the scales."""
+class _GroupErrors:
+    """Errors of some of the images: as they are, at the right scale, the scales."""
 
     def __init__(self) -> None:
         self.plain, self.scaled = DepthErrors(), DepthErrors()
         self.ratios: list[float] = []
 
+    def summary(self) -> tuple[int, dict[str, float], float, float]:
+        """How many images, their metrics, δ1 at the right scale, the median scale."""
+        return (len(self.ratios), self.plain.metrics(), self.scaled.metrics()['delta1'],
+                float(np.median(self.ratios)))
+
 
 def height_table(evaluation: WholeImageEvaluation) -> str:
-    """What :func:`evaluate_whole` adds: outlines, the right scale, a line for each height."""
+    """What :func:`evaluate_whole` adds: outlines, the right scale, heights, kinds, uncertainty."""
     lines = [f'at the right scale: {format_metrics(evaluation.aligned)}',
              'outlines: {found:.3f} of the true ones found, {right:.3f} of those found are '
              'true'.format(**evaluation.outlines)]
-    if evaluation.heights:
-        lines.append(f'{"camera height":16}{"images":>7}{"δ1":>8}{"REL":>8}{"RMSE":>8}'
-                     f'{"δ1 scaled":>11}{"ratio":>8}')
-    lines += [f'{band.lowest:5.2f} to {band.highest or 9:4.2f} m {band.images:7}'
-              f'{band.metrics["delta1"]:8.3f}{band.metrics["rel"]:8.3f}'
-              f'{band.metrics["rmse"]:8.3f}{band.scaled:11.3f}{band.ratio:8.2f}'
-              for band in evaluation.heights]
+    if evaluation.uncertainty:
+        lines.append(f'uncertainty: {format_uncertainty(evaluation.uncertainty)}')
+    bands = [(f'{band.lowest:5.2f} to {band.highest or 9:4.2f} m', band)
+             for band in evaluation.heights]
+    for title, groups in (('camera height', bands),
+                          ('view', [(kind.kind, kind) for kind in evaluation.kinds])):
+        if groups:
+            lines.append(f'{title:16}{"images":>7}{"δ1":>8}{"REL":>8}{"RMSE":>8}'
+                         f'{"δ1 scaled":>11}{"ratio":>8}')
+        lines += [f'{name:15} {group.images:7}{group.metrics["delta1"]:8.3f}'
+                  f'{group.metrics["rel"]:8.3f}{group.metrics["rmse"]:8.3f}{group.scaled:11.3f}'
+                  f'{group.ratio:8.2f}' for name, group in groups]
     return '\n'.join(lines)
 
 
@@ -325,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
-                        help='whole: whole images, by camera height too')
+                        help='whole: whole images, by camera height and kind of view too')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
     parser.add_argument('--plot', type=user_path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=user_path, metavar='FOLDER',
