@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.smoothing import GAP, INTERVAL, SURE, median
+from hybrid_depth_ros.anchors.smoothing import (
+    DEFAULT_INTERVAL,
+    MAX_GAP,
+    SUFFICIENT_ANCHORS,
+    median,
+)
 
 MOST = 2000          # anchors that are fitted
 PAIRS = 128          # of anchors that a line is tried through
@@ -48,7 +53,7 @@ def fit_scale_shift(relative, anchors, previous=None, *, stamp=None, time_consta
     known depth, nor did within the last seconds.
     """
     if stamp is None:
-        stamp = previous.stamp + INTERVAL if previous else 0.0
+        stamp = previous.stamp + DEFAULT_INTERVAL if previous else 0.0
     height, width = relative.shape
     there = np.flatnonzero(anchors.inside(width, height))
     there = there[::-(-there.size // MOST) or 1]
@@ -63,10 +68,10 @@ def fit_scale_shift(relative, anchors, previous=None, *, stamp=None, time_consta
         raise LookupError('the network gives no metres, and no anchor lies in the picture to give '
                           'them')
     scale, shift, used = _fit(seen, inverse)
-    if time_constant > 0 and used < SURE and 0 < passed <= GAP:
+    if time_constant > 0 and used < SUFFICIENT_ANCHORS and 0 < passed <= MAX_GAP:
         missed = median(np.abs((previous.scale * seen + previous.shift) / inverse - 1))
         if missed < OTHER_SCENE:
-            share = np.exp(-passed / time_constant) * (1 - used / SURE)
+            share = np.exp(-passed / time_constant) * (1 - used / SUFFICIENT_ANCHORS)
             scale += share * (previous.scale - scale)
             shift += share * (previous.shift - shift)
     line = ScaleShift(float(scale), float(shift), stamp, used)
