@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hybrid_depth_ros.anchors.anchoring import AnchorSettings
+from hybrid_depth_ros.anchors.corrector import AnchorSettings
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.files import check_writable, result_file
 from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, unit_warning

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 from test_anchor_graph import LIDAR, WRONG, scene_scan
 
-from hybrid_depth_ros.anchors.anchoring import Anchoring
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector
 from hybrid_depth_ros.evaluate_bag import main
 from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, depth_to_image, rgb_to_image
@@ -136,10 +136,10 @@ def test_each_sensor_of_a_recording_has_its_own_pose(tmp_path):
     names = ['scan', 'floor', 'range/left']
     poses = [read_pose(LIDAR), read_pose(rear)]
     for given in (poses, [poses[0], None, poses[1]]):
-        held = [source.pose for source in Anchoring(names, given).sources.values()]
+        held = [source.pose for source in AnchorCorrector(names, given).sources.values()]
         assert held[0] is poses[0] and held[1] is None and held[2] is poses[1]
     with pytest.raises(ValueError, match='2 poses for 1 sensors'):
-        Anchoring(['scan'], poses)
+        AnchorCorrector(['scan'], poses)
 
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import anchored
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
 from hybrid_depth_ros.geometry import Intrinsics
@@ -169,12 +169,12 @@ def test_other_units_than_metres_are_refused(kind, units):
         'scan': lambda: scan([2.5 * units] * 11, angle_increment=0.1, range_max=1e9),
         'points': lambda: cloud(records),
         'range': lambda: sonar(radiation_type=1, range=2.5 * units, max_range=1e9)}[kind]())
-    anchoring = Anchoring([kind], [np.linalg.inv(OPTICAL)])
-    anchoring.take(kind, message)
-    corrected = anchoring.correct(depth, View(0, 'optical', CAMERA), AnchorSettings())
-    trouble = anchoring.sources[kind].trouble
+    corrector = AnchorCorrector([kind], [np.linalg.inv(OPTICAL)])
+    corrector.take(kind, message)
+    corrected = corrector.correct(depth, ImageInfo(0, 'optical', CAMERA), AnchorSettings()).depth
+    trouble = corrector.sources[kind].trouble
     if units == 1:
-        assert not trouble and anchoring.sources[kind].used
+        assert not trouble and corrector.sources[kind].used
         assert corrected[240, 320] == pytest.approx(2.5, rel=0.03)
     else:
         assert 'metres (REP 103)' in trouble or 'not millimetres' in trouble
@@ -183,15 +183,15 @@ def test_other_units_than_metres_are_refused(kind, units):
 
 def test_depth_of_another_size_than_its_camera_is_left_as_it_is():
     depth = np.full((240, 320), 2, np.float32)
-    anchoring = Anchoring(['range', 'floor'], [np.linalg.inv(OPTICAL), None])
-    anchoring.take('range', stamped(sonar(radiation_type=1, range=2.5)))
+    corrector = AnchorCorrector(['range', 'floor'], [np.linalg.inv(OPTICAL), None])
+    corrector.take('range', stamped(sonar(radiation_type=1, range=2.5)))
     settings = AnchorSettings(camera_height=0.5)
     np.testing.assert_array_equal(
-        anchoring.correct(depth, View(0, 'optical', CAMERA), settings), depth)
-    for source in anchoring.sources.values():
+        corrector.correct(depth, ImageInfo(0, 'optical', CAMERA), settings).depth, depth)
+    for source in corrector.sources.values():
         assert 'camera_info is of 640×480 pixels, depth of 320×240' in source.trouble
-    anchoring.correct(depth, View(0, 'optical', CAMERA.resized(320, 240)), settings)
-    assert not anchoring.sources['range'].trouble
+    corrector.correct(depth, ImageInfo(0, 'optical', CAMERA.resized(320, 240)), settings)
+    assert not corrector.sources['range'].trouble
 
 
 def test_poses_follow_rep_103():
@@ -277,10 +277,10 @@ def test_a_rolled_camera_finds_the_floor_by_its_roll(roll):
     truth = np.where(drop > 0.1, 0.5 / np.maximum(drop, 0.1), 5).astype(np.float32)
 
     def scale(**angles):
-        anchoring = Anchoring(['floor'])
-        anchoring.correct(truth * np.float32(1.5), View(0, 'optical', CAMERA),
+        corrector = AnchorCorrector(['floor'])
+        corrector.correct(truth * np.float32(1.5), ImageInfo(0, 'optical', CAMERA),
                           AnchorSettings(camera_height=0.5, **angles))
-        return anchoring.result.scale
+        return corrector.last.completion.scale
     assert scale(camera_pitch=20, camera_roll=roll) == pytest.approx(1 / 1.5, rel=0.02)
     if roll:
         assert scale(camera_pitch=20) != pytest.approx(1 / 1.5, rel=0.02)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import Anchors, anchored
-from hybrid_depth_ros.anchors.extrinsics_check import Alignment
+from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.virtual_room import Room
 
@@ -252,7 +252,7 @@ def test_an_anchored_frame_is_cheap(rooms):
 
 def test_extrinsics_that_are_off_are_noticed():
     rng = np.random.default_rng(0)
-    right, wrong_pose = Alignment(), Alignment()
+    right, wrong_pose = ExtrinsicsCheck(), ExtrinsicsCheck()
     for nothing in (0, np.nan, 2):  # depth of which nothing is known, or that fits wherever it is
         wrong_pose.add(np.full((120, 160), nothing, np.float32),
                        Anchors(np.arange(20, 140), np.full(120, 60), np.full(120, 2.0)))
@@ -269,7 +269,7 @@ def test_extrinsics_that_are_off_are_noticed():
             assert right.shift is None and wrong_pose.shift is None
     assert right.shift is None
     assert wrong_pose.shift[0] == pytest.approx(-8 / 160, abs=0.02)
-    nothing = Alignment()
+    nothing = ExtrinsicsCheck()
     nothing.add(seen, Anchors([1], [1], [1.0]))
     nothing.add(np.full((3, 3), np.nan, np.float32), Anchors(u, v, depth))
     assert nothing.shift is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import Anchors, fit_scale_shift
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.virtual_room import Room
@@ -112,7 +112,7 @@ def scan(room, pose, stamp, rng):
 
 def test_a_scan_makes_metres_of_the_virtual_room():
     """A network without metres whose scale and shift change from picture to picture."""
-    room, rng, anchoring = Room(0), np.random.default_rng(0), Anchoring(['scan'], [LIDAR])
+    room, rng, corrector = Room(0), np.random.default_rng(0), AnchorCorrector(['scan'], [LIDAR])
     settings, errors = AnchorSettings(), []
     for second in range(1, 13):
         pose = room.camera_pose(float(second))
@@ -120,14 +120,15 @@ def test_a_scan_makes_metres_of_the_virtual_room():
         smooth = 1 + 0.03 * np.sin(np.linspace(0, 6, 160))[None] * np.ones((120, 1))
         relative = ((smooth / truth - rng.uniform(0, 0.1)) * rng.uniform(20, 60)).astype(np.float32)
         stamp = SimpleNamespace(sec=second, nanosec=0)
-        anchoring.take('scan', scan(room, pose, stamp, rng))
-        depth = anchoring.correct(relative, View(second * 10**9, 'camera', CAMERA), settings,
-                                  relative=True)
+        corrector.take('scan', scan(room, pose, stamp, rng))
+        depth = corrector.correct(relative, ImageInfo(second * 10**9, 'camera', CAMERA), settings,
+                                  relative=True).depth
         near = truth < 5  # as far as the lidar sees
         errors.append(np.nanmedian(np.abs(depth / truth - 1)[near]))
-        assert anchoring.sources['scan'].used > 10
+        assert corrector.sources['scan'].used > 10
     assert np.median(errors) < 0.03, errors
     assert max(errors) < 0.1, errors
     with pytest.raises(LookupError, match='no metres'):  # the lidar is dead
-        anchoring.correct(relative, View(30 * 10**9, 'camera', CAMERA), settings, relative=True)
-    assert 'away from the picture' in anchoring.sources['scan'].trouble
+        corrector.correct(relative, ImageInfo(30 * 10**9, 'camera', CAMERA), settings,
+                          relative=True)
+    assert 'away from the picture' in corrector.sources['scan'].trouble

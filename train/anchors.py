@@ -15,7 +15,7 @@ import numpy as np
 import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, anchored
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings, View
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
@@ -120,9 +120,9 @@ def floor_table(predictor, seeds, views=2):
                         walk[1, 2], walk[0, 2]), -np.deg2rad(pitch))
                     rgb, truth = room.render(CAMERA, pose)
                     depth = predictor(rgb, fx=CAMERA.fx)
-                    corrected = Anchoring(['floor']).correct(
-                        depth, View(0, 'optical', CAMERA),
-                        AnchorSettings(camera_height=height, camera_pitch=pitch))
+                    corrected = AnchorCorrector(['floor']).correct(
+                        depth, ImageInfo(0, 'optical', CAMERA),
+                        AnchorSettings(camera_height=height, camera_pitch=pitch)).depth
                     before.append((depth / truth)[::4, ::4])
                     after.append((corrected / truth)[::4, ::4])
                     each.append(np.median(after[-1]))

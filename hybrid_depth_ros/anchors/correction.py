@@ -22,9 +22,9 @@ from hybrid_depth_ros.anchors import gaussian_process as gp
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median, smoothed_correction
 from hybrid_depth_ros.anchors.types import Anchors
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.integer]
+Indices = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CorrectionParameters:
     # Inducing points: one for each cell with anchors, of the finest grid with few enough of them
     inducing_grids: tuple[int, ...] = (
         32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4)  # cells along the side
-    few_anchors: int = 400  # up to which there are max_inducing points, otherwise max_inducing_dense
+    few_anchors: int = 400  # up to which max_inducing points are made; for more, the dense number
     max_inducing: int = 224
     max_inducing_dense: int = 40
     max_fitted: int = 6000  # anchors that are gathered; all are judged
@@ -139,7 +139,7 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
         residuals[usable] = samples.log_ratio - field.ravel()[samples.cell]
         if used.any():
             spread = 1.4826 * median(np.abs(residuals[used]))
-    factor = cv2.resize(np.exp(field), (width, height))
+    factor: Array = cv2.resize(np.exp(field), (width, height))
     factor *= depth
     return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
                     state)
@@ -214,8 +214,8 @@ def _samples(depth: Array, anchors: Anchors, cells: _Cells, level: np.floating
         predicted = np.log(depth[row, column], dtype=np.float32)
     known = np.isfinite(predicted)
     if not known.all():
-        chosen, u, v, column, row, predicted = (
-            values[known] for values in (chosen, u, v, column, row, predicted))
+        chosen, column, row = chosen[known], column[known], row[known]
+        u, v, predicted = u[known], v[known], predicted[known]
     z = anchors.depth[chosen]
     sigma = np.zeros_like(z) if anchors.sigma is None else anchors.sigma[chosen] / z
     columns, rows = cells.u.size, cells.v.size
@@ -273,8 +273,9 @@ def _inducing_points(samples: _Samples, prominence: Array, step: Array) -> _Indu
     agreed = np.maximum(np.bincount(cell, agrees), 1)
     noise = ((gp.KERNEL.noise_sd ** 2 + mean(sigma) ** 2) * (0.3 + 0.7 / agreed)
              + (gp.KERNEL.edge_noise * mean(step)) ** 2)
-    places = tuple(mean(values).astype(np.float32) for values in (u, v, x, prominence))
-    return _InducingPoints(places, mean(log_ratio), agreed / members, noise)
+    place = [mean(values).astype(np.float32) for values in (u, v, x, prominence)]
+    return _InducingPoints((place[0], place[1], place[2], place[3]), mean(log_ratio),
+                           agreed / members, noise)
 
 
 def _median_by_cell(values: Array, cell: Indices, members: Indices) -> Array:
@@ -413,7 +414,7 @@ def _distance_in_depth(grid: gp.Grid, anchors: gp.Inputs, share: Array) -> Array
 
 def _local_mean(residuals: Array, weights: Array, cell: Indices, shape: tuple[int, ...]) -> Array:
     """What anchors still say in their own cells, blurred: normalised convolution."""
-    sums = np.empty((*shape, 2), np.float32)
+    sums: Array = np.empty((*shape, 2), np.float32)
     for number, values in enumerate((weights * residuals, weights)):
         sums[..., number] = np.bincount(cell, values, shape[0] * shape[1]).reshape(shape)
     sums = cv2.GaussianBlur(sums, (7, 7), 1.2, borderType=cv2.BORDER_CONSTANT)

@@ -5,13 +5,13 @@ Columns and rows are measured in sides of the image: shares of its longer side.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Hyperparameters:
 
     offset_sd: float = 0.12  # one scale for the whole image
     plausible_offset: float = 0.15  # log scale; a larger one means other weights or another place
-    offset_freedom: float = 10.0  # by which the offset's variance then grows, for each of its square
+    offset_freedom: float = 10.0  # times its excess square is the offset's variance then
     slope_sd: float = 0.064  # for each unit of log depth
     tilt_u_sd: float = 0.05  # from one side of the image to the other
     tilt_v_sd: float = 0.05

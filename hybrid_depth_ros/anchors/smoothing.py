@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 
 DEFAULT_INTERVAL = 0.1  # seconds between frames that carry no stamps
 MAX_GAP = 2.0      # seconds after which the last frame says nothing about this one
@@ -140,7 +140,7 @@ def _follow(last: TemporalState, change: Array, passed: float, kept: float
     rate = last.rate - (1 - steady) ** 2 * level / passed
     level *= steady ** 2
     change = (change - np.float32(common)).clip(-REGION_MOST, REGION_MOST)
-    regions = -cv2.resize(change, [-(-size // REGION_CELLS) for size in change.shape[::-1]],
+    regions: Array = -cv2.resize(change, [-(-size // REGION_CELLS) for size in change.shape[::-1]],
                           interpolation=cv2.INTER_AREA)
     if last.regions is not None:
         regions += last.regions

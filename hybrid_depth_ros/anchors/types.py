@@ -1,26 +1,37 @@
-"""Distances that were measured, and where they lie in a picture: anchors."""
+"""Anchors: distances that were measured, and where they lie in an image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Distances that were measured, where they lie in a picture.
+    """Distances that were measured, and where they lie in an image.
 
-    u, v: columns and rows in pixels, (0, 0) the middle of the top-left one. depth: metres along
-    the optical axis (REP 118). sigma: their standard deviations, metres, or None where they are
-    small. 1-D arrays, stored as float32; of what can't be (not finite, depth not above 0, sigma
-    below 0, outside of the picture) no use is made. Raises ValueError where lengths differ.
+    All are 1-D arrays of one length, stored as float32. An anchor that is not finite, whose depth
+    is not above 0, whose sigma is below 0 or that lies outside of the image is not used.
+
+    Args:
+        u: columns in pixels, 0 in the centre of the leftmost.
+        v: rows in pixels, 0 in the centre of the topmost.
+        depth: metres along the optical axis (REP 118).
+        sigma: their standard deviations in metres, or None where they are small.
+
+    Raises:
+        ValueError: lengths differ, or these are no numbers.
     """
 
-    u: np.ndarray
-    v: np.ndarray
-    depth: np.ndarray
-    sigma: np.ndarray | None = None
+    u: Float32
+    v: Float32
+    depth: Float32
+    sigma: Float32 | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ('u', 'v', 'depth', 'sigma'):
             given = getattr(self, name)
             if given is None and name == 'sigma':
@@ -34,11 +45,11 @@ class Anchors:
                                  'and sigma must be 1-D and of one length')
             object.__setattr__(self, name, values)
 
-    def __len__(self):
-        return self.u.size
+    def __len__(self) -> int:
+        return int(self.u.size)
 
-    def inside(self, width, height):
-        """Bool for each: of those that lie in a picture of this size, and can be."""
+    def inside(self, width: int, height: int) -> npt.NDArray[np.bool_]:
+        """Whether each is a possible distance and lies in an image of this size."""
         good = ((self.u > -0.5) & (self.u < width - 0.5) & (self.v > -0.5) & (self.v < height - 0.5)
                 & (self.depth > 1e-3) & (self.depth < 1e4))
         if self.sigma is not None:
@@ -46,12 +57,13 @@ class Anchors:
         return good
 
     @classmethod
-    def joined(cls, parts):
+    def joined(cls, parts: 'Iterable[Anchors]') -> 'Anchors':
         """All anchors of several Anchors, in their order."""
         parts = list(parts)
         if not parts:
             return cls(*np.empty((3, 0), np.float32))
         sigma = None if all(part.sigma is None for part in parts) else np.concatenate([
             np.zeros_like(part.u) if part.sigma is None else part.sigma for part in parts])
-        return cls(*(np.concatenate([getattr(part, name) for part in parts])
-                     for name in ('u', 'v', 'depth')), sigma)
+        u, v, depth = (np.concatenate([getattr(part, name) for part in parts])
+                       for name in ('u', 'v', 'depth'))
+        return cls(u, v, depth, sigma)

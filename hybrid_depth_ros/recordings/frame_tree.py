@@ -1,11 +1,34 @@
-"""Frames in space and time: a tree of transforms out of a recording's /tf and /tf_static."""
+"""Frames in space and time: the tree of transforms of a recording's /tf and /tf_static."""
 
 from bisect import bisect_right, insort
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from hybrid_depth_ros.poses import pose_from_quaternion
+from hybrid_depth_ros.poses import Pose, pose_from_quaternion
 from hybrid_depth_ros.stamps import stamp_of
+
+
+class _StampedTransform(NamedTuple):
+    """A transform to the parent. stamp: ns. translation: metres. rotation: x, y, z, w."""
+
+    stamp: int
+    translation: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
+
+    def pose(self) -> Pose:
+        return pose_from_quaternion(self.translation, self.rotation)
+
+
+@dataclass
+class _Link:
+    """A frame's transforms to its parent, by stamp; one alone where it is static."""
+
+    parent: str
+    static: bool
+    transforms: list[_StampedTransform]
 
 
 class FrameTree:
@@ -15,76 +38,96 @@ class FrameTree:
     parents over time; the newest transform before a moment counts.
     """
 
-    def __init__(self):
-        self._links = {}  # child → (parent, is static, [(stamp, translation, quaternion)])
+    def __init__(self) -> None:
+        self._links: dict[str, _Link] = {}  # by the child's name
 
-    def add(self, message, static):
+    def add(self, message: Any, static: bool) -> None:
         """Take in a tf2_msgs/TFMessage; what is not finite is left out."""
         for transform in message.transforms:
             child, parent = (name.lstrip('/') for name in (
                 transform.child_frame_id, transform.header.frame_id))
-            stamp = stamp_of(transform.header)
             t, q = transform.transform.translation, transform.transform.rotation
-            pose = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
+            stamped = _StampedTransform(stamp_of(transform.header), (t.x, t.y, t.z),
+                                        (q.x, q.y, q.z, q.w))
             try:
-                pose_from_quaternion(*pose)
+                stamped.pose()
             except ValueError:
                 continue
             known = self._links.get(child)
-            if static or not known or known[0] != parent or known[1]:
-                self._links[child] = (parent, static, [(stamp, *pose)])
+            if static or not known or known.parent != parent or known.static:
+                self._links[child] = _Link(parent, static, [stamped])
             else:
-                insort(known[2], (stamp, *pose))
+                insort(known.transforms, stamped)
 
-    def _pose_in_parent(self, child, stamp):
-        parent, static, poses = self._links[child]
-        if static or stamp is None:
-            return pose_from_quaternion(*poses[-1][1:])
-        after = bisect_right(poses, stamp, key=lambda pose: pose[0])
-        if after and poses[after - 1][0] == stamp:
-            return pose_from_quaternion(*poses[after - 1][1:])
-        if not 0 < after < len(poses):
+    def _pose_in_parent(self, child: str, stamp: int | None) -> Pose:
+        link = self._links[child]
+        transforms = link.transforms
+        if link.static or stamp is None:
+            return transforms[-1].pose()
+        after = bisect_right(transforms, stamp, key=lambda transform: transform.stamp)
+        if after and transforms[after - 1].stamp == stamp:
+            return transforms[after - 1].pose()
+        if not 0 < after < len(transforms):
             raise LookupError(
-                f'{child} in {parent} is known from {poses[0][0] / 1e9:.3f} to '
-                f'{poses[-1][0] / 1e9:.3f} s, not at {stamp / 1e9:.3f} s')
-        (t0, *first), (t1, *second) = poses[after - 1], poses[after]
-        share = (stamp - t0) / (t1 - t0)
-        return pose_from_quaternion((1 - share) * np.array(first[0]) + share * np.array(second[0]),
-                           _slerp(np.array(first[1]), np.array(second[1]), share))
+                f'{child} in {link.parent} is known from {transforms[0].stamp / 1e9:.3f} to '
+                f'{transforms[-1].stamp / 1e9:.3f} s, not at {stamp / 1e9:.3f} s')
+        first, second = transforms[after - 1], transforms[after]
+        share = (stamp - first.stamp) / (second.stamp - first.stamp)
+        translation = ((1 - share) * np.array(first.translation)
+                       + share * np.array(second.translation))
+        rotation = _slerp(np.array(first.rotation), np.array(second.rotation), share)
+        return pose_from_quaternion(translation, rotation)
 
-    def _chain(self, frame):
+    def _chain(self, frame: str) -> list[str]:
+        """A frame, its parent, and so on to the root."""
         chain = [frame]
         while chain[-1] in self._links and len(chain) <= len(self._links):
-            chain.append(self._links[chain[-1]][0])
+            chain.append(self._links[chain[-1]].parent)
         return chain
 
-    def pose(self, frame, other, stamp=None):
-        """4×4 float64: `other` in `frame` at a stamp (ns; None: the newest).
+    def pose(self, frame: str, other: str, stamp: int | None = None) -> Pose:
+        """The pose of `other` in `frame`, 4×4 float64.
 
-        Raises LookupError, a sentence that names the frames.
+        Args:
+            frame: a frame's name.
+            other: another's.
+            stamp: ns; None: the newest.
+
+        Raises:
+            LookupError: a sentence that names the frames.
         """
         frame, other = frame.lstrip('/'), other.lstrip('/')
         ours, theirs = self._chain(frame), self._chain(other)
         meeting = next((name for name in theirs if name in ours), None)
         if meeting is None:
             missing = [name for name in (frame, other) if name not in self._links and not any(
-                link[0] == name for link in self._links.values())]
+                link.parent == name for link in self._links.values())]
             raise LookupError(f'no transform leads from {other} to {frame}: ' + (
                 f'{" and ".join(missing)} is in no transform' if missing else
                 f'they hang in two trees, of {theirs[-1]} and of {ours[-1]}'))
 
-        def to_meeting(chain):
-            pose = np.eye(4)
+        def to_meeting(chain: list[str]) -> Pose:
+            pose: Pose = np.eye(4)
             for name in chain[:chain.index(meeting)]:
                 pose = self._pose_in_parent(name, stamp) @ pose
             return pose
         return np.linalg.inv(to_meeting(ours)) @ to_meeting(theirs)
 
-    def pose_over_time(self, frame, stamp, other, other_stamp, fixed):
-        """`other` as it was at other_stamp, in `frame` at stamp: through `fixed`, which stays.
+    def pose_over_time(self, frame: str, stamp: int, other: str, other_stamp: int, fixed: str
+                       ) -> Pose:
+        """The pose of `other` as it was at one moment, in `frame` at another moment.
 
-        Without such a frame, or without its poses for these moments, nothing is taken to have
-        moved. Raises LookupError as :meth:`pose`.
+        Without a fixed frame, or its poses for these moments, nothing is taken to have moved.
+
+        Args:
+            frame: a frame's name.
+            stamp: its moment, ns.
+            other: another's name.
+            other_stamp: its moment, ns.
+            fixed: a frame that does not move; empty: there is none.
+
+        Raises:
+            LookupError: as :meth:`pose`.
         """
         if stamp != other_stamp and fixed:
             try:
@@ -97,7 +140,9 @@ class FrameTree:
             return self.pose(frame, other)
 
 
-def _slerp(first, second, share):
+def _slerp(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], share: float
+           ) -> npt.NDArray[np.floating]:
+    """The quaternion at this share of the way between two: spherical linear interpolation."""
     first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
     cosine = float(first @ second)
     if cosine < 0:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hybrid_depth_ros.anchors.anchoring import Anchoring, AnchorSettings
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.models.base import HUB
 from hybrid_depth_ros.models.hub import repository_and_revision
@@ -138,7 +138,7 @@ def check_anchors(settings):
                              'and a name: scan/rear')
     try:
         poses = [read_pose(text) for text in settings['anchor_poses']]
-        Anchoring(names, poses)
+        AnchorCorrector(names, poses)
     except ValueError as error:
         raise ValueError(f'parameters anchors and anchor_poses: {error}') from error
     return names, poses

@@ -1,0 +1,362 @@
+"""A camera's anchors from all its sensors, and its depth corrected by them, frame after frame.
+
+It neither knows nor needs ROS: messages are taken by their fields, poses from whoever knows them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
+from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
+from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
+from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
+from hybrid_depth_ros.anchors.smoothing import TemporalState
+from hybrid_depth_ros.anchors.types import Anchors
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.poses import Pose
+from hybrid_depth_ros.stamps import stamp_of
+
+KINDS = ('scan', 'points', 'range', 'floor')
+IMPLAUSIBLE_RATIO = 60  # between measured and predicted depth: no network is so wrong
+QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
+
+Depth = npt.NDArray[np.float32]
+# (frame and stamp of the image, frame and stamp of the measurement) → pose of the second in the
+# first; names and ns.
+PoseLookup = Callable[[str, int, str, int], Pose]
+# from predicted depth to anchors: what an ultrasound hears, and where the floor is, depends on it
+Measurement = Callable[[Depth], Anchors]
+
+
+class AnchorSettings(NamedTuple):
+    """How anchors are used.
+
+    Attributes:
+        age: seconds that a measurement's stamp may lie from the image's.
+        time_constant: as of :func:`~hybrid_depth_ros.anchors.correction.complete_depth`.
+        smooth: likewise.
+        camera_height: metres above the floor; 0: the pose of `floor_frame` gives it.
+        camera_pitch: degrees that the camera looks down, with a height.
+        camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
+        floor_frame: a frame on the floor, z up.
+    """
+
+    age: float = 0.5
+    time_constant: float = 0.5
+    smooth: bool = False
+    camera_height: float = 0.0
+    camera_pitch: float = 0.0
+    camera_roll: float = 0.0
+    floor_frame: str = 'base_footprint'
+
+
+class ImageInfo(NamedTuple):
+    """The image that depth belongs to. stamp: ns. frame: its optical frame."""
+
+    stamp: int
+    frame: str
+    intrinsics: Intrinsics | None
+
+
+@dataclass(frozen=True)
+class CorrectedDepth:
+    """The corrected depth of one frame.
+
+    Attributes:
+        depth: float32 H×W metres.
+        anchors: all that the sources gave, one after the other.
+        completion: what they did to depth.
+        scale_shift: by which relative inverse depth became metres; None for a metric network.
+    """
+
+    depth: Depth
+    anchors: Anchors
+    completion: Anchored
+    scale_shift: ScaleShift | None = None
+
+
+def source_kind(name: str) -> str:
+    """``scan``, ``points``, ``range`` or ``floor`` of a source's name, ``scan`` or ``scan/rear``.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    kind, _, rest = name.partition('/')
+    if kind not in KINDS or (kind == 'floor' and rest) or name.endswith('/'):
+        raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
+                         'of several of a kind with a name behind it: scan/rear')
+    return kind
+
+
+class AnchorSource:
+    """One sensor, or the floor, and what came of it in the last frame.
+
+    Attributes:
+        name: ``scan`` or ``scan/rear``.
+        kind: ``scan``.
+        pose: 4×4 in the optical frame, or None: it is looked up.
+        received: messages so far.
+        used: anchors that agreed with the correction.
+        rejected: usable ones that did not.
+        trouble: why it isn't used; empty where it is.
+        note: why it needn't be.
+    """
+
+    def __init__(self, name: str, pose: Pose | None) -> None:
+        self.name, self.kind, self.pose = name, source_kind(name), pose
+        self._messages: deque[Any] = deque(maxlen=QUEUE_LENGTH)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all messages and figures."""
+        self._messages.clear()
+        self.received = 0
+        self.extrinsics = ExtrinsicsCheck()
+        self.start_frame()
+
+    def start_frame(self) -> None:
+        """Forget what came of it in the last frame."""
+        self.used = self.rejected = 0
+        self.trouble = self.note = ''
+
+    def take(self, message: Any) -> None:
+        """Keep a message."""
+        self.received += 1
+        self._messages.append(message)
+
+    def nearest(self, stamp: int, age: float) -> Any:
+        """The message whose stamp is nearest.
+
+        Args:
+            stamp: ns.
+            age: seconds that it may be away.
+
+        Raises:
+            LookupError: there is none.
+        """
+        messages = tuple(self._messages)  # others may come meanwhile
+        if not messages:
+            raise LookupError('nothing came')
+        message = min(messages, key=lambda m: abs(stamp_of(m.header) - stamp))
+        away = abs(stamp_of(message.header) - stamp) / 1e9
+        if away > age:
+            raise LookupError(f'the nearest one is {away:.3g} s away from the picture: see whether '
+                              'it still comes, whether the clocks agree, or allow more age')
+        return message
+
+    def finish_frame(self, depth: Depth, anchors: Anchors, used: npt.NDArray[np.bool_],
+                     usable: npt.NDArray[np.bool_]) -> None:
+        """Count this frame's anchors, and see whether they lie where its pose says."""
+        self.used = int(np.count_nonzero(used))
+        self.rejected = int(np.count_nonzero(usable)) - self.used
+        if self.kind in ('scan', 'points'):
+            self.extrinsics.add(depth, anchors)
+
+
+class AnchorCorrector:
+    """What corrects one camera's depth by its anchors.
+
+    Args:
+        names: of the sources, see :func:`source_kind`.
+        poses: 4×4 in the optical frame or None for each source, with or without the floor, which
+            needs none; or one for all.
+        lookup: for sources whose pose is None; it raises LookupError with a sentence.
+
+    Attributes:
+        sources: :class:`AnchorSource` by name.
+        last: the :class:`CorrectedDepth` of the last frame; None where there is none.
+
+    Raises:
+        ValueError: a name will not do, or there are too few or too many poses.
+    """
+
+    def __init__(self, names: Sequence[str], poses: Sequence[Pose | None] = (None,),
+                 lookup: PoseLookup | None = None) -> None:
+        self.sources = {name: AnchorSource(name, pose)
+                        for name, pose in zip(names, _pose_of_each(names, poses))}
+        self._lookup = lookup
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget measurements, and what was carried from frame to frame."""
+        self.last: CorrectedDepth | None = None
+        self._state: TemporalState | None = None
+        for source in self.sources.values():
+            source.reset()
+
+    def take(self, name: str, message: Any) -> None:
+        """Keep a measurement of a source: a message of its kind."""
+        self.sources[name].take(message)
+
+    def correct(self, depth: Depth, image: ImageInfo, settings: AnchorSettings,
+                relative: bool = False) -> CorrectedDepth:
+        """The depth of an image, corrected.
+
+        Args:
+            depth: H×W metres, or inverse depth without scale and shift.
+            image: which it belongs to.
+            settings: how anchors are used.
+            relative: whether it is such inverse depth. It becomes metres first.
+
+        Raises:
+            LookupError: it is relative and no anchor gives metres.
+        """
+        measurements = dict(self._measurements(image, depth.shape, settings))
+        scale_shift = None
+        if relative:
+            try:
+                depth, scale_shift = self._metres(depth, image, settings, measurements)
+            except LookupError:
+                self.last = self._state = None
+                raise
+        parts = self._anchors(measurements, depth)
+        anchors = Anchors.joined(parts.values())
+        completion = complete_depth(
+            depth, anchors, self._state, stamp=image.stamp / 1e9,
+            time_constant=settings.time_constant, smooth=settings.smooth)
+        first = 0
+        for name, part in parts.items():
+            own = slice(first, first + len(part))
+            first += len(part)
+            self.sources[name].finish_frame(depth, part, completion.used[own],
+                                            completion.usable[own])
+        self._state = completion.state
+        self.last = CorrectedDepth(completion.depth, anchors, completion, scale_shift)
+        return self.last
+
+    def misaligned(self) -> dict[str, tuple[float, float]]:
+        """Names of the sources that seem to look elsewhere than their poses say, each with where
+        they would fit better: (right, down) in shares of the image's width."""
+        return {name: shift for name, source in self.sources.items()
+                if (shift := source.extrinsics.shift)}
+
+    def _metres(self, relative: Depth, image: ImageInfo, settings: AnchorSettings,
+                measurements: Mapping[str, Measurement]) -> tuple[Depth, ScaleShift]:
+        previous = self.last.scale_shift if self.last else None
+        # what an ultrasound's cone meets first is asked of depth: by the last fit, or of a guess
+        if previous:
+            guess = previous.metres(relative)
+        else:
+            with np.errstate(divide='ignore', invalid='ignore'):
+                guess = np.where(relative > 0, np.nanmedian(relative) / relative, np.nan)
+        # the floor is only found in metres
+        sensors = {name: measurement for name, measurement in measurements.items()
+                   if self.sources[name].kind != 'floor'}
+        return fit_scale_shift(relative, Anchors.joined(self._anchors(sensors, guess).values()),
+                               previous, stamp=image.stamp / 1e9,
+                               time_constant=settings.time_constant)
+
+    def _measurements(self, image: ImageInfo, shape: tuple[int, ...], settings: AnchorSettings
+                      ) -> Iterator[tuple[str, Measurement]]:
+        """What each source measured about an image; the others' trouble is noted.
+
+        Messages are decoded, transformed and projected here, once a frame.
+        """
+        for name, source in self.sources.items():
+            source.start_frame()
+            try:
+                yield name, self._measurement(source, image, shape, settings)
+            except (LookupError, ValueError) as error:
+                source.trouble = _sentence(error)
+
+    def _measurement(self, source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
+                     settings: AnchorSettings) -> Measurement:
+        intrinsics = image.intrinsics
+        if intrinsics is None:
+            raise LookupError('no camera_info: anchors have no place in the picture')
+        if (intrinsics.height, intrinsics.width) != shape:
+            raise LookupError(
+                f'camera_info is of {intrinsics.width}×{intrinsics.height} pixels, depth of '
+                f'{shape[1]}×{shape[0]}: anchors have no place in it')
+        if source.kind == 'floor':
+            height, down = self._height_and_down(image, settings)
+
+            def floor(depth: Depth) -> Anchors:
+                found = find_floor(depth, intrinsics, height, down)
+                source.note = found.reason
+                return found.anchors
+            return floor
+        message = source.nearest(image.stamp, settings.age)
+        pose = source.pose
+        if pose is None:
+            pose = self._pose(image, message.header.frame_id, stamp_of(message.header))
+        if source.kind == 'range':
+            return lambda depth: _plausible(range_anchors(message, pose, depth, intrinsics), depth)
+        points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
+        anchors = project(points, pose, intrinsics)
+        return lambda depth: _plausible(anchors, depth)
+
+    def _anchors(self, measurements: Mapping[str, Measurement], depth: Depth) -> dict[str, Anchors]:
+        """The anchors of each source that has some; the others' trouble is noted."""
+        found = {}
+        for name, measurement in measurements.items():
+            source = self.sources[name]
+            source.trouble = source.note = ''
+            try:
+                found[name] = measurement(depth)
+            except (LookupError, ValueError) as error:
+                source.trouble = _sentence(error)
+        return found
+
+    def _pose(self, image: ImageInfo, frame: str, stamp: int) -> Pose:
+        if self._lookup is None:
+            raise LookupError(f'no pose of {frame} is known: give one')
+        return self._lookup(image.frame, image.stamp, frame, stamp)
+
+    def _height_and_down(self, image: ImageInfo, settings: AnchorSettings
+                         ) -> tuple[float, npt.NDArray[np.floating]]:
+        """The camera's height in metres, and gravity's unit vector in the optical frame."""
+        if settings.camera_height > 0:
+            return (settings.camera_height,
+                    down_from_pitch(settings.camera_pitch, settings.camera_roll))
+        pose = self._pose(image, settings.floor_frame, image.stamp)
+        down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up
+        height = float(down @ origin)
+        if not height > 0.01:
+            raise LookupError(f'{image.frame} is {height:.2f} m above {settings.floor_frame}: '
+                              'that is no camera above a floor; see floor_frame, or set '
+                              'camera_height')
+        return height, down
+
+
+def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Pose | None]:
+    """The pose of each source, of poses that are one for all or do without the floor's."""
+    sensors = [name for name in names if source_kind(name) != 'floor']
+    if len(poses) not in (1, len(sensors), len(names)):
+        raise ValueError(f'there are {len(poses)} poses for {len(sensors)} sensors '
+                         f'({", ".join(sensors)}): give one for all, or one for each')
+    if len(set(names)) != len(names):
+        raise ValueError(f'anchors is {list(names)}; name each source once')
+    if len(poses) == 1:
+        return list(poses) * len(names)
+    if len(poses) == len(sensors):
+        by_name = dict(zip(sensors, poses))
+        return [by_name.get(name) for name in names]
+    return list(poses)
+
+
+def _sentence(error: Exception) -> str:
+    return ' '.join(str(error.args[0] if error.args else error).split())
+
+
+def _plausible(anchors: Anchors, depth: Depth) -> Anchors:
+    """The anchors, where they can be metres as depth is.
+
+    Raises:
+        ValueError: they hardly can.
+    """
+    known = depth[::8, ::8]
+    known = known[np.isfinite(known) & (known > 0)]
+    if not (len(anchors) and known.size):
+        return anchors
+    measured, predicted = float(np.median(anchors.depth)), float(np.median(known))
+    if not predicted / IMPLAUSIBLE_RATIO < measured < predicted * IMPLAUSIBLE_RATIO:
+        raise ValueError(f'it measures {measured:.4g} m where depth is {predicted:.3g} m: have its '
+                         'driver give metres, not millimetres or centimetres (REP 103)')
+    return anchors
