@@ -4,9 +4,12 @@ Images stay uint8, rows × columns × channels, from the loading process to the 
 a quarter of the bytes. :func:`to_input` makes the network's input there.
 """
 
+import contextlib
 import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +22,8 @@ from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from train.augment import (
+    CROP_HEIGHT,
+    CROP_WIDTH,
     Sample,
     augment,
     colour_statistics,
@@ -31,6 +36,9 @@ from train.datasets.pairs import RgbdDataset, read_checked
 
 GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, spread evenly
 PREFETCHED_BATCHES = 4             # of each loading process
+SHARED_MEMORY = Path('/dev/shm')   # through which loading processes pass their batches
+# of one sample: rgb, gain, and depth of half the size
+SAMPLE_BYTES = 3 * CROP_HEIGHT * CROP_WIDTH + 3 * 4 + 4 * (CROP_HEIGHT // 2) * (CROP_WIDTH // 2)
 
 
 def normalise(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -230,3 +238,53 @@ def make_loader(samples: TrainingSamples, indices: Sequence[int], batch_size: in
         # forked: what a dataset holds in memory is not copied
         multiprocessing_context='fork' if workers else None,
         worker_init_fn=lambda _: _start_worker(handles))
+
+
+def fit_workers(workers: int, batch_size: int, say: Callable[[str], None], processes: int = 1
+                ) -> int:
+    """As many loading processes as have room for their batches in SHARED_MEMORY.
+
+    Args:
+        workers: How many are wanted.
+        batch_size: Samples in a batch of one training process.
+        say: Called with a sentence where there is no room for all.
+        processes: Training processes on this machine.
+    """
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free / processes
+    except OSError:  # none there: torch says what it misses
+        return workers
+    # each worker holds what it has loaded ahead and the batch it makes; this process one more
+    batches = free / (batch_size * SAMPLE_BYTES)
+    fitting = max(0, min(workers, int((batches - 1) / (PREFETCHED_BATCHES + 1))))
+    if fitting < workers:
+        say(f'{SHARED_MEMORY} has {free / 1e6:.0f} MB free, room for {fitting} of {workers} '
+            'loading processes: ' + (f'{fitting} are started' if fitting else
+                                     'the training process loads too, which is slower')
+            + '; start docker with --shm-size=1g for all')
+    return fitting
+
+
+@contextlib.contextmanager
+def loaded_batches(loader: 'DataLoader[LoadedSample]') -> Iterator[Iterator[LoadedBatch]]:
+    """What the loader yields; its processes end with the block, however it ends.
+
+    Raises:
+        OSError: A loading process died, or found no shared memory.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    except RuntimeError as error:
+        if 'shared memory' in str(error) or 'Bus error' in str(error):
+            raise OSError(f'{SHARED_MEMORY} is full: start docker with --shm-size=1g, or load '
+                          'without processes: --set workers=0') from None
+        if 'DataLoader worker' in str(error):
+            raise OSError(f'a loading process died ({" ".join(str(error).split())}): is there '
+                          'too little memory? --set workers=0 loads without processes') from None
+        raise
+    finally:
+        # Left to the interpreter's end, it would wait for processes that ignore its signal.
+        if hasattr(batches, '_shutdown_workers'):
+            batches._shutdown_workers()
+

@@ -28,6 +28,11 @@ class DistributedContext(NamedTuple):
         """Whether this process writes files and prints."""
         return self.rank == 0
 
+    @property
+    def local_world_size(self) -> int:
+        """How many of the processes run on this machine."""
+        return int(os.environ.get('LOCAL_WORLD_SIZE', 1)) if self.world_size > 1 else 1
+
     def local_batch_size(self, batch: int) -> int:
         """Samples of a batch that this process loads.
 

@@ -41,6 +41,8 @@ from train.configuration import TrainingConfig, load_config
 from train.data import (
     Batch,
     TrainingSamples,
+    fit_workers,
+    loaded_batches,
     make_loader,
     make_samples,
     require_batch,
@@ -115,16 +117,17 @@ def train(config: TrainingConfig, data: Sequence[RgbdDataset], out: Path,
         if resume and (changed := state.load(last, context.device)) and context.is_main:
             print(f'goes on with other settings: {", ".join(changed)}')
         samples = make_samples(config, split.training, state.steps * config.batch, shares)
-        loader = make_loader(samples,
-                             context.sample_indices(state.step, state.steps, config.batch),
-                             context.local_batch_size(config.batch), config.workers,
-                             context.device.type == 'cuda', lock)
         module = context.wrap(state.network, config.compile)
         report = stack.enter_context(contextlib.closing(
             TrainingReport(out, state, split, context)))
+        batch_size = context.local_batch_size(config.batch)
+        workers = fit_workers(config.workers, batch_size, report.warn, context.local_world_size)
+        loader = make_loader(samples,
+                             context.sample_indices(state.step, state.steps, config.batch),
+                             batch_size, workers, context.device.type == 'cuda', lock)
         signals = stack.enter_context(catch_stop_signals())
         saved_at = time.monotonic()
-        for loaded in loader:
+        for loaded in stack.enter_context(loaded_batches(loader)):
             for sentence in state.newly_skipped(loaded.skipped):
                 if strict:
                     raise OSError(sentence)

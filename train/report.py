@@ -64,6 +64,11 @@ class TrainingReport:
         """A line above the bar."""
         self._bar.write(line, file=file)
 
+    def warn(self, line: str) -> None:
+        """A line above the bar on stderr, of the main process alone."""
+        if self._is_main:
+            self.say(f'train.nyu: {line}', sys.stderr)
+
     def left_out(self, sentences: Iterable[str]) -> None:
         """Name pairs that could not be read."""
         for sentence in sentences:

@@ -27,6 +27,7 @@ from train.configuration import TrainingConfig, load_config
 from train.data import (
     PREFETCHED_BATCHES,
     Batch,
+    loaded_batches,
     make_loader,
     make_samples,
     require_batch,
@@ -118,11 +119,11 @@ def loading_time(config: TrainingConfig, data: Sequence[RgbdDataset], workers: i
     """Seconds that a batch takes to load, and a batch. What is loaded ahead does not count."""
     ahead = PREFETCHED_BATCHES * workers + 1
     samples = make_samples(config, data, (ahead + batches) * config.batch, shares)
-    loader = iter(make_loader(samples, range(len(samples)), config.batch, workers))
-    *_, batch = (require_batch(loaded) for loaded in islice(loader, ahead))
-    started = time.perf_counter()
-    count = sum(1 for _ in loader)
-    return (time.perf_counter() - started) / count, batch
+    with loaded_batches(make_loader(samples, range(len(samples)), config.batch, workers)) as loader:
+        *_, batch = (require_batch(loaded) for loaded in islice(loader, ahead))
+        started = time.perf_counter()
+        count = sum(1 for _ in loader)
+        return (time.perf_counter() - started) / count, batch
 
 
 def main(argv: Sequence[str] | None = None) -> None:

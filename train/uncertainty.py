@@ -25,7 +25,14 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import HELD_OUT, load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
-from train.data import LoadedBatch, make_loader, make_samples, require_batch, to_input
+from train.data import (
+    LoadedBatch,
+    loaded_batches,
+    make_loader,
+    make_samples,
+    require_batch,
+    to_input,
+)
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
 from train.evaluate import BORDER
@@ -161,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             network.to(memory_format=torch.channels_last)
             samples = make_samples(config, data, args.steps * config.batch, args.shares)
             loader = make_loader(samples, range(len(samples)), config.batch, config.workers)
-            loss = train_head(network, loader, args.steps, args.lr)
+            with loaded_batches(loader) as batches:
+                loss = train_head(network, batches, args.steps, args.lr)
             print(f'loss at the end: {loss:.4f}')
         print(calibrate(network, {name: equally_spaced(dataset, args.count)
                                   for name, dataset in held.items()}))

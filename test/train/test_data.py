@@ -1,6 +1,9 @@
 """Samples on their way from the datasets to the network."""
 
+import multiprocessing
 import re
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +12,14 @@ import torch
 from train import interrupts
 from train.augment import augment
 from train.configuration import AugmentationConfig
-from train.data import TrainingSamples, make_loader, normalise, to_input
+from train.data import (
+    TrainingSamples,
+    fit_workers,
+    loaded_batches,
+    make_loader,
+    normalise,
+    to_input,
+)
 from train.datasets.nyu import SyncTree
 from train.datasets.pairs import RgbdDataset
 
@@ -111,3 +121,42 @@ def test_the_next_readable_pair_takes_the_place_of_a_broken_one(tree):
         assert np.array_equal(sample.rgb, expected.rgb)
         assert np.array_equal(sample.depth, expected.depth)
         assert 'rgb_00002' in skipped[0]
+
+
+class NoRoom(RgbdDataset):
+    """Whatever is read, there is no shared memory for it."""
+
+    def __len__(self):
+        return 4
+
+    def name(self, i):
+        return f'pair {i}'
+
+    def read(self, i):
+        raise RuntimeError('unable to allocate shared memory(shm) for file </torch_1>: '
+                           'No space left on device (28)')
+
+
+def test_full_shared_memory_ends_with_a_sentence():
+    """In docker's 64 MB: a traceback, then a process that waited for others and took no Ctrl-C."""
+    samples = TrainingSamples([NoRoom()], [1], 8, 0, AugmentationConfig())
+    before = set(multiprocessing.active_children())
+    with (pytest.raises(OSError, match=r'/dev/shm is full: start docker with --shm-size=1g, or'),
+          loaded_batches(make_loader(samples, range(8), 2, workers=2)) as batches):
+        next(batches)
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_loading_processes_are_no_more_than_shared_memory_holds(monkeypatch):
+    """Four of them for batches of 16 need 110 MB; docker gives 64."""
+    free = SimpleNamespace(free=64e6)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: free)
+    said = []
+    assert fit_workers(1, 16, said.append) == 1 and not said
+    assert fit_workers(4, 16, said.append) == 2
+    assert '/dev/shm has 64 MB free, room for 2 of 4 loading processes' in said[0]
+    assert '--shm-size' in said[0]
+    assert fit_workers(4, 16, said.append, processes=4) == 0
+    assert 'the training process loads too' in said[1]
+    free.free = 24e9
+    assert fit_workers(4, 16, said.append) == 4 and len(said) == 2
