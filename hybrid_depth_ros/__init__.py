@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybrid_depth_ros.predictor import DepthPredictor, Prediction
+    from hybrid_depth_ros.predictor import DepthPredictor, Prediction, PredictionOptions
 
-__all__ = ['DepthPredictor', 'Prediction']
+__all__ = ['DepthPredictor', 'Prediction', 'PredictionOptions']
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,37 @@
-"""What stands on a command line: paths with a home folder, numbers that are numbers; its end."""
+"""Command lines: parsers, types of arguments, and the sentence with which a command ends."""
+
+from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from hybrid_depth_ros.errors import explain, setup_console
 from hybrid_depth_ros.files import expand_user
 
 
-def argument_parser(doc, **options):
-    """The parser of a command; :func:`hybrid_depth_ros.errors.setup_console` is called first."""
+def argument_parser(doc: str | None, **options: Any) -> ArgumentParser:
+    """Set the console up, see :func:`hybrid_depth_ros.errors.setup_console`, and return a parser.
+
+    Args:
+        doc: The description of the command.
+        options: For argparse.ArgumentParser.
+    """
     setup_console()
     return ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter, **options)
 
 
 @contextmanager
-def exit_on_error(name, stopped=None):
-    """What goes wrong inside ends the command `name` with a sentence; Ctrl-C with `stopped`."""
+def exit_on_error(name: str, stopped: str | None = None) -> Iterator[None]:
+    """Turn an OSError or ValueError in the block into a sentence that ends the command.
+
+    Args:
+        name: Of the command.
+        stopped: What Ctrl-C ends it with; None: KeyboardInterrupt is raised.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
@@ -27,24 +42,35 @@ def exit_on_error(name, stopped=None):
         sys.exit(f'{name}: {stopped}')
 
 
-def check_minimum(parser, args, **least):
-    """End with a sentence where a number that was given is less than its least."""
+def check_minimum(parser: ArgumentParser, args: Namespace, **least: float) -> None:
+    """End the command with a sentence where an argument is less than its minimum."""
     for name, fewest in least.items():
         if (value := getattr(args, name)) is not None and value < fewest:
             parser.error(f'--{name} is {value}; it must be at least {fewest}')
 
 
-def user_path(text):
-    """A Path, ``~`` being a home folder; ArgumentTypeError where that is not known."""
+def user_path(text: str) -> Path:
+    """Return the path of an argument, with ``~`` replaced by the home folder.
+
+    Raises:
+        ArgumentTypeError: The home folder is not known.
+    """
     try:
         return expand_user(text)
     except OSError as error:
         raise ArgumentTypeError(str(error)) from error
 
 
-def number(least=None, above=None, kind=float):
-    """A type for argparse: finite numbers from `least` on, or above `above`; kind: or int."""
-    def parse(text):
+def number(least: float | None = None, above: float | None = None,
+           kind: type[float] | type[int] = float) -> Callable[[str], float]:
+    """Return a type for argparse: finite numbers.
+
+    Args:
+        least: The minimum.
+        above: What the number must exceed.
+        kind: float, or int for whole numbers.
+    """
+    def parse(text: str) -> float:
         wanted = ('a whole number' if kind is int else 'a number') + (
             '' if least is above is None else
             f' above {above:g}' if least is None else f' of at least {least:g}')

@@ -1,4 +1,6 @@
-"""Downloads that go on from where they were broken off: encrypted, bounded, checked."""
+"""Downloads that resume where they broke off: encrypted, bounded, checked."""
+
+from __future__ import annotations
 
 import http.client
 import json
@@ -6,23 +8,35 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import file_digest
 
 ATTEMPTS = 4     # connections before a download that keeps breaking is given up
 BACK_OFF = 1.0   # seconds before the second of them; doubles each time
-STALL = 30.0     # seconds without a byte before a connection counts as broken
-LARGEST = 1 << 30  # bytes of a download: four times the largest network
+TIMEOUT = 30.0   # seconds without a byte before a connection counts as broken
+MAX_BYTES = 1 << 30  # of a download: four times the largest network
 
 
-def download(address, target, sha256=None, check=lambda path: None, headers=None, largest=None):
-    """Bring a file from an address to the path `target`, going on from where it was broken off.
+def download(address: str, target: Path, sha256: str | None = None,
+             check: Callable[[Path], object] = lambda path: None,
+             headers: Mapping[str, str] | None = None, max_bytes: int | None = None) -> None:
+    """Download a file; resume where an earlier download broke off.
 
-    sha256: what it must have, where known. check: called with the file before it gets its name;
-    raises ValueError where its content will not do. headers: sent with the request. largest: bytes
-    that are taken, in place of 1 GB.
-    Raises OSError that names the address, the file and the mend.
+    Args:
+        address: Its URL.
+        target: Where it is put, once it is complete and checked.
+        sha256: Its digest, None where that is not known.
+        check: Called with the file before it gets its name; raises ValueError where its content
+            will not do.
+        headers: Sent with the request.
+        max_bytes: More are not taken; None: 1 GB.
+
+    Raises:
+        OSError: It names the address, the file and what to do.
     """
     import fcntl  # not everywhere that the rest runs
     part, note = (target.with_name(target.name + end) for end in ('.part', '.part.json'))
@@ -34,10 +48,10 @@ def download(address, target, sha256=None, check=lambda path: None, headers=None
                 return
             for attempt in range(ATTEMPTS):
                 try:
-                    _receive(address, part, note, headers or {}, largest or LARGEST)
+                    _receive(address, part, note, headers or {}, max_bytes or MAX_BYTES)
                     break
                 except (OSError, http.client.HTTPException) as error:
-                    if not _may_pass(error) or attempt + 1 == ATTEMPTS:
+                    if not _is_temporary(error) or attempt + 1 == ATTEMPTS:
                         raise
                     if getattr(error, 'code', None) == 416:  # the file there is shorter now
                         part.unlink(missing_ok=True)
@@ -57,19 +71,23 @@ def download(address, target, sha256=None, check=lambda path: None, headers=None
                       f'Download it by hand and put it there, or pass its path') from error
 
 
-class _StayEncrypted(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to what anybody on the way can change."""
+class _EncryptedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to an unencrypted address."""
 
-    def redirect_request(self, request, fp, code, msg, headers, newurl):
-        if request.type == 'https' and not newurl.startswith('https:'):
+    def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str,
+                         headers: Any, newurl: str) -> urllib.request.Request | None:
+        if req.type == 'https' and not newurl.startswith('https:'):
             raise OSError(f'it leads from https to {newurl}, which is not encrypted')
-        return super().redirect_request(request, fp, code, msg, headers, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _receive(address, part, note, headers, largest):
+def _receive(address: str, part: Path, note: Path, headers: Mapping[str, str],
+             max_bytes: int) -> None:
     """Fetch the rest of `part`, or all where `note`, [size, validator], is of another file."""
     import tqdm
-    have, size, validator = 0, None, None
+    have = 0
+    size: Any = None
+    validator: str | None = None
     try:
         size, validator = json.loads(note.read_text())
         have = part.stat().st_size if size else 0
@@ -83,8 +101,8 @@ def _receive(address, part, note, headers, largest):
         if validator:
             headers['If-Range'] = validator
     request = urllib.request.Request(address, headers=headers)
-    opener = urllib.request.build_opener(_StayEncrypted)
-    with opener.open(request, timeout=STALL) as response:
+    opener = urllib.request.build_opener(_EncryptedRedirects)
+    with opener.open(request, timeout=TIMEOUT) as response:
         if response.headers.get_content_type() == 'text/html':
             raise OSError('a web page came back instead of the file')
         if have and response.status == 206:
@@ -101,9 +119,9 @@ def _receive(address, part, note, headers, largest):
         with open(part, 'ab') as file, tqdm.tqdm(
                 desc=part.stem, total=size, initial=have, unit='B', unit_scale=True) as bar:
             while chunk := response.read(1 << 16):
-                if file.tell() + len(chunk) > largest:
+                if file.tell() + len(chunk) > max_bytes:
                     part.unlink()
-                    raise OSError(f'more than {largest / 2**30:g} GB came')
+                    raise OSError(f'more than {max_bytes / 2**30:g} GB came')
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()
@@ -113,7 +131,7 @@ def _receive(address, part, note, headers, largest):
         raise ConnectionAbortedError(f'the connection closed after {have} of {size} bytes')
 
 
-def _may_pass(error):
+def _is_temporary(error: BaseException) -> bool:
     """Whether another try can help."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in (408, 416, 429)

@@ -1,21 +1,30 @@
-"""Files as people name them, read by any library, and written whole or not at all."""
+"""Files: names that any library opens, files written whole or not at all, the cache."""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_write(path, folder=False, shared=False):
-    """What to write to instead of `path`; it takes that name once the block has ended well.
+def atomic_write(path: Path, folder: bool = False, shared: bool = False) -> Iterator[Path]:
+    """Yield a path to write to; it is renamed to `path` once the block has ended without an error.
 
-    Yields a Path beside it: for a file a name, with `folder` a new, empty folder. What stood at
-    `path` stays until then, a file is on the disk by then, and nothing half-written is left.
-    shared: other processes may write the same file at the same time.
-    Raises OSError where it can't be written.
+    What stood at `path` stays until then, a file is on the disk by then, and nothing half-written
+    is left.
+
+    Args:
+        path: The file or folder to write.
+        folder: Whether it is a folder; a new, empty one is yielded.
+        shared: Whether other processes may write the same file at the same time.
+
+    Raises:
+        OSError: It can't be written.
     """
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial' if shared else
                              f'{path.name}.partial')
@@ -34,16 +43,18 @@ def atomic_write(path, folder=False, shared=False):
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and str(error.filename) == str(partial):
-            error.filename = str(path)  # the name that people know
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
 @contextmanager
-def result_file(path):
-    """:func:`atomic_write` for a file of results that the user named.
+def result_file(path: Path) -> Iterator[Path]:
+    """Write a file of results that the user named, as :func:`atomic_write` does.
 
-    A link is written through, and what is no file, as ``/dev/stdout``. Raises
-    OSError, at the start where nothing can be written there.
+    A link is written through, and so is what is no ordinary file, such as ``/dev/stdout``.
+
+    Raises:
+        OSError: Nothing can be written there; raised before the block.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         with open(path, 'ab'):
@@ -56,22 +67,24 @@ def result_file(path):
         yield partial
 
 
-def check_writable(path):
-    """Raise OSError where :func:`result_file` can't write; before long work, not after it."""
-    with contextlib.suppress(_Tried), result_file(path):
-        raise _Tried
+def check_writable(path: Path) -> None:
+    """Raise OSError where :func:`result_file` can't write; for use before long work."""
+    with contextlib.suppress(_WritableError), result_file(path):
+        raise _WritableError
 
 
-class _Tried(Exception):
-    pass
+class _WritableError(Exception):
+    """Leaves :func:`result_file` without writing."""
 
 
 @contextmanager
-def readable_name(path):
-    """A name of a file that any library opens, OpenCV too, whatever bytes its own is made of.
+def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield a name of a file in UTF-8: some libraries, such as OpenCV, crash at another.
 
-    The absolute path, or while the block runs another name where it is not UTF-8: libraries that
-    take UTF-8 alone crash or refuse. Raises OSError where the file is not there.
+    It is the absolute path, or another name that holds while the block runs.
+
+    Raises:
+        OSError: The file is not there.
     """
     with open(path, 'rb') as file:
         name = os.path.abspath(path)
@@ -82,8 +95,12 @@ def readable_name(path):
         yield name
 
 
-def expand_user(path):
-    """A Path whose ``~`` is a home folder. Raises OSError where that is not known."""
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose ``~`` is replaced by the home folder.
+
+    Raises:
+        OSError: The home folder is not known.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -94,15 +111,40 @@ def expand_user(path):
                       + '; write the path from / on') from error
 
 
-def write_bytes_atomically(path, data):
+def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write bytes by :func:`atomic_write`; other processes may do the same at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, shared=True) as partial:
         partial.write_bytes(data)
 
 
-def file_digest(path):
-    """sha256 of a file's content."""
+def cached_file(name: str, make: Callable[[], bytes]) -> Path:
+    """Return a file of the cache; where it is missing, write it.
+
+    Where nothing can be written there, it is a temporary file for this process.
+
+    Args:
+        name: Its path inside of the cache folder.
+        make: Returns its bytes.
+    """
+    path = None
+    with contextlib.suppress(OSError):
+        path = cache_folder() / name
+        if path.exists():
+            return path
+    data = make()
+    with contextlib.suppress(OSError):
+        if path:
+            write_bytes_atomically(path, data)
+            return path
+    import tempfile
+    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix, delete=False) as file:
+        file.write(data)
+    return Path(file.name)
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file's content."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
@@ -110,8 +152,12 @@ def file_digest(path):
     return digest.hexdigest()
 
 
-def cache_folder():
-    """Where downloads and exports go; OSError where the user has no home folder."""
+def cache_folder() -> Path:
+    """Return the folder of downloads and exports.
+
+    Raises:
+        OSError: The user has no home folder.
+    """
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     folder = os.environ.get('HYBRID_DEPTH_CACHE') or f'{base}/hybrid_depth_ros'
     try:

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# What every input is normalised with: (rgb / 255 - mean) / std, channel order R, G, B.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 # encoder name → (timm model, decoder width after the 1×1 reduction)
 ENCODERS = {

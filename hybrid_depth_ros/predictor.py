@@ -18,11 +18,13 @@ from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.base import Model, NetworkInput
 from hybrid_depth_ros.models.hybrid import FITS, NYU_FX_PER_WIDTH, HybridModel
 from hybrid_depth_ros.runtimes.background_export import BackgroundExport
+from hybrid_depth_ros.runtimes.base import Runtime
 from hybrid_depth_ros.runtimes.hardware import PRECISIONS, choose_device
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.runtimes.selection import load_runtime
 
-__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'Prediction', 'free_memory']
+__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'Prediction', 'PredictionOptions',
+           'free_memory']
 
 
 def free_memory() -> None:
@@ -52,48 +54,72 @@ class Prediction:
     sigma: npt.NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How an image is shown to the network, and how its depth comes back.
+
+    Attributes:
+        fit: ``full`` shows the network the whole image, ours 352 pixels wide, aspect ratio kept,
+            edges repeated up to multiples of 32. ``paper``, for our networks alone, is the paper's
+            scale to cover 352×264 and centre crop 320×256 (section 4); outside the crop depth is
+            NaN.
+        focal_correction: Whether depth is scaled to the camera's focal length, see
+            :meth:`DepthPredictor.predict`.
+        sharpen: Whether depth's outlines follow the image's, see
+            :func:`hybrid_depth_ros.upsampling.upsample`.
+
+    Raises:
+        ValueError: `fit` is unknown.
+    """
+
+    fit: str = 'full'
+    focal_correction: bool = True
+    sharpen: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ValueError(f'fit {self.fit!r} is unknown; use one of {", ".join(FITS)}')
+
+
 class DepthPredictor:
     """Metric depth of RGB images.
 
-    ``runtime`` is what runs the network, ``reason`` why, ``model`` the
-    :class:`~hybrid_depth_ros.models.base.Model`.
-
     Args:
-        weights: a registered name, ``hf:ORG/NAME``, a file or a folder (see
+        weights: A registered name, ``hf:ORG/NAME``, a file or a folder (see
             :func:`hybrid_depth_ros.models.open_model`), or a network of ours that is already
-            loaded.
+            loaded; that one runs in torch, in fp32 where `precision` is ``auto``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: the arithmetic, see
+        precision: The arithmetic, see :func:`hybrid_depth_ros.runtimes.selection.load_runtime`.
+        fit: As in :class:`PredictionOptions`.
+        runtime: What runs the network, see
             :func:`hybrid_depth_ros.runtimes.selection.load_runtime`.
-        fit: ``full`` shows the network the whole image, ours 352 pixels wide, aspect ratio kept,
-            edges repeated up to multiples of 32. ``paper``, for ours alone, is the paper's scale
-            to cover 352×264 and centre crop 320×256 (section 4); outside the crop there is no
-            depth (NaN).
-        runtime: what runs the network, see the same function. A network that is already loaded
-            runs in torch, in fp32 where precision is ``auto``.
-        focal_correction: scale depth to the camera's focal length, see :meth:`__call__`.
-        sharpen: let depth's outlines follow the image's, where the network draws them softly, see
-            :func:`hybrid_depth_ros.upsampling.upsample`.
-        relative: take a network that gives no metres, and return what it gives: inverse depth of
+        focal_correction: As in :class:`PredictionOptions`.
+        sharpen: As in :class:`PredictionOptions`.
+        relative: Whether to take a network that gives no metres, and return inverse depth with
             unknown scale and shift; see :func:`hybrid_depth_ros.anchors.fit_scale_shift`.
-        tell: takes sentences for a log. An image of a size for which the runtime has no graph yet
-            is then seen by torch while one is made; None: it waits.
+        log: Takes sentences for a log. With it, torch predicts images of a new size while their
+            graph is made; without it, they wait for the graph.
+
+    Attributes:
+        model: The :class:`~hybrid_depth_ros.models.base.Model`.
+        runtime: What runs it.
+        reason: Why it is this runtime, in a sentence.
+        options: The :class:`PredictionOptions`.
 
     Raises:
-        ValueError: an option is unknown, or the network gives no metres and `relative` is not
-            asked for; also what ``open_model`` and ``load_runtime`` raise.
+        OSError: The weights are not there or cannot be downloaded.
+        ValueError: An option is unknown or not possible, the weights will not do, or the network
+            gives no metres and `relative` is False.
     """
 
     model: Model
-    runtime: Any
+    runtime: Runtime
 
     def __init__(self, weights: Any = 'lite-nyu', device: str = 'auto', precision: str = 'auto',
                  fit: str = 'full', runtime: str = 'auto', focal_correction: bool = True,
                  sharpen: bool = True, relative: bool = False,
-                 tell: Callable[[str], None] | None = None) -> None:
-        if fit not in FITS:
-            raise ValueError(f'fit {fit!r} is unknown; use one of {", ".join(FITS)}')
-        self.fit, self.focal_correction, self.sharpen = fit, focal_correction, sharpen
+                 log: Callable[[str], None] | None = None) -> None:
+        self.options = PredictionOptions(fit, focal_correction, sharpen)
         if isinstance(weights, str):
             self.model = open_model(weights)
             if self.model.relative and not relative:
@@ -101,10 +127,11 @@ class DepthPredictor:
                     f'{weights} gives no metres, only what is nearer and farther: give it anchors '
                     '(anchors:=[scan], docs/anchors.md), take it as it is (relative_depth:=true; '
                     'in Python relative=True), or choose weights that give metres')
-            self.runtime, self.reason = load_runtime(self.model, runtime, precision, device)
-            if (tell and self.model.one_by_one and not self.model.graph
-                    and self.runtime.name != 'torch'):
-                self.runtime = BackgroundExport(self.runtime, self.model, tell)
+            shaped, self.reason = load_runtime(self.model, runtime, precision, device)
+            self.runtime = shaped
+            if (log and self.model.static_shape and not self.model.onnx_file
+                    and shaped.name != 'torch'):
+                self.runtime = BackgroundExport(shaped, self.model, log)
             return
         if runtime not in ('auto', 'torch') or precision not in PRECISIONS[:4]:
             raise ValueError(f'a loaded network runs in torch, not in {runtime} {precision}')
@@ -183,17 +210,17 @@ class DepthPredictor:
     def _outputs(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
             tuple[NetworkInput, npt.NDArray[np.float32]]]:
         """What the network sees of each image, and what the runtime gives for it."""
-        inputs = [self.view(image, fx) for image, fx in zip(images, focals)]
+        inputs = [self.preprocess(image, fx) for image, fx in zip(images, focals)]
         outputs: dict[int, npt.NDArray[np.float32]] = {}
         by_shape = defaultdict(list)
         for i, seen in enumerate(inputs):
-            by_shape[seen.pixels.shape, i if self.model.one_by_one else None].append(i)
+            by_shape[seen.pixels.shape, i if self.model.static_shape else None].append(i)
         for indices in by_shape.values():
             batch = np.stack([inputs[i].pixels for i in indices])
             outputs.update(zip(indices, self.runtime(batch)))
         return [(seen, outputs[i]) for i, seen in enumerate(inputs)]
 
-    def view(self, image: npt.NDArray[np.uint8], fx: float | None = None) -> NetworkInput:
+    def preprocess(self, image: npt.NDArray[np.uint8], fx: float | None = None) -> NetworkInput:
         """Prepare one image for the network.
 
         Raises:
@@ -206,11 +233,11 @@ class DepthPredictor:
             raise ValueError(f'an image must be a uint8 array H×W×3 and not empty, got {got}')
         if fx is not None and not (np.isfinite(fx) and fx > 0):
             raise ValueError(f'fx is {fx}; it must be a number of pixels above 0, or None')
-        view = self.model.view(image, self.fit)
-        view.guide = image if self.sharpen else None
-        if fx is not None and self.focal_correction:
-            view.see_through(fx)
-        return view
+        seen = self.model.preprocess(image, self.options.fit)
+        seen.guidance_image = image if self.options.sharpen else None
+        if fx is not None and self.options.focal_correction:
+            seen.correct_focal_length(fx)
+        return seen
 
 
 def _paired(rgb: Any, fx: Any) -> tuple[list[Any], list[Any]]:

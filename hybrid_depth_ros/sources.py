@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import expand_user, readable_name
+from hybrid_depth_ros.files import expand_user, utf8_path
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import AS_STORED, read_colour
 from hybrid_depth_ros.poses import read_pose
@@ -187,7 +187,7 @@ class VideoSource(Source):
         self.rate, self.warning = playback_rate(self._video, str(path), rate)
 
     def _open(self) -> cv2.VideoCapture:
-        with readable_name(self._path) as name:
+        with utf8_path(self._path) as name:
             video = cv2.VideoCapture(name)
         if self._as_stored:
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)

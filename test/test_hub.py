@@ -15,10 +15,10 @@ pytest.importorskip('huggingface_hub')
 from huggingface_hub import constants
 
 from hybrid_depth_ros import download as downloads
-from hybrid_depth_ros.models import hub
-from hybrid_depth_ros.models.base import HUB_FILES
-from hybrid_depth_ros.models.hub import hub_folder
+from hybrid_depth_ros.weights import hub
 from hybrid_depth_ros.weights.__main__ import main
+from hybrid_depth_ros.weights.hub import hub_folder
+from hybrid_depth_ros.weights.registry import HUB_FILES
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 NAME = 'hf:rooms/small'
@@ -118,7 +118,7 @@ def test_a_download_that_keeps_breaking_is_one_sentence_and_goes_on_another_time
     with pytest.raises(OSError, match=r'could not download .*model\.safetensors.*closed') as said:
         hub_folder(NAME)
     assert '\n' not in str(said.value)
-    assert hub.kept_folder(NAME) is None  # what is not whole is not taken for it
+    assert hub.cached_hub_folder(NAME) is None  # what is not whole is not taken for it
     folder = hub_folder(NAME)
     assert server.ranges[-1] == 40_000
     assert (folder / HUB_FILES[-1]).read_bytes() == server.files[HUB_FILES[-1]]
@@ -130,7 +130,7 @@ def test_another_digest_is_refused(server, file, etag):
     server.etags[file] = etag
     with pytest.raises(OSError, match=r'sha256|not what the hub holds'):
         hub_folder(NAME)
-    assert hub.kept_folder(NAME) is None
+    assert hub.cached_hub_folder(NAME) is None
     del server.etags[file]
     assert hub_folder(NAME)
 
@@ -153,7 +153,7 @@ def test_what_is_not_there_is_one_sentence(server):
 
 
 def test_a_claim_of_ten_gigabytes_is_refused_before_it_comes(server, monkeypatch):
-    monkeypatch.setitem(hub.LARGEST, '.safetensors', 1000)
+    monkeypatch.setitem(hub.MAX_BYTES, '.safetensors', 1000)
     with pytest.raises(OSError, match='GB are taken'):
         hub_folder(NAME)
 
@@ -194,7 +194,7 @@ def test_the_command_lists_downloads_and_checks(server, tmp_path, capsys, monkey
     server.shutdown()  # the robot is where no network is
     assert main(['--check', NAME, 'lite-nyu']) == 0
     assert capsys.readouterr().out.count('is whole') == 2
-    folder = hub.kept_folder(NAME)
+    folder = hub.cached_hub_folder(NAME)
     damaged = (folder / HUB_FILES[-1]).read_bytes()[:-100]
     (folder / HUB_FILES[-1]).write_bytes(damaged)
     assert main(['--check', NAME]) == 1

@@ -22,10 +22,11 @@ import small_networks
 import torch
 from PIL import Image
 
-from hybrid_depth_ros.models import hub, open_model, registry
-from hybrid_depth_ros.models.base import HYPERSIM
-from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.runtimes import selection
+from hybrid_depth_ros.models import open_model
+from hybrid_depth_ros.predictor import DepthPredictor, PredictionOptions
+from hybrid_depth_ros.runtimes import export as exports
+from hybrid_depth_ros.weights import hub, registry
+from hybrid_depth_ros.weights.registry import HYPERSIM
 
 FX = 200.0
 
@@ -106,14 +107,14 @@ def test_depth_goes_on_while_a_graph_is_made(runtime, folder_of, monkeypatch, tm
     pytest.importorskip(runtime)
     monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(tmp_path))
     name = {'openvino': 'export_openvino', 'onnxruntime': 'export_onnx'}[runtime]
-    export, go_on, said = getattr(selection, name), threading.Event(), []
+    export, go_on, said = getattr(exports, name), threading.Event(), []
 
     def slow(*arguments):
         assert go_on.wait(60)
         return export(*arguments)
-    monkeypatch.setattr(selection, name, slow)
+    monkeypatch.setattr(exports, name, slow)
     folder = str(folder_of('depth_anything_metric'))
-    predictor = DepthPredictor(folder, 'cpu', 'fp32', runtime=runtime, tell=said.append)
+    predictor = DepthPredictor(folder, 'cpu', 'fp32', runtime=runtime, log=said.append)
     rgb = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     wanted = DepthPredictor(folder, 'cpu', 'fp32', runtime='torch')([rgb, rgb.copy()])
     for _ in range(2):  # none waits
@@ -124,8 +125,8 @@ def test_depth_goes_on_while_a_graph_is_made(runtime, folder_of, monkeypatch, tm
     deadline = time.monotonic() + 60
     while len(said) < 2 and time.monotonic() < deadline:
         predictor(rgb)
-    assert said[1].startswith(f'{runtime} goes on with pictures of ')
-    assert predictor.runtime._runtime.ready(predictor.view(rgb).pixels[None].shape)
+    assert said[1].startswith(f'{runtime} goes on with images of ')
+    assert predictor.runtime._runtime.ready(predictor.preprocess(rgb).pixels[None].shape)
     np.testing.assert_allclose(predictor(rgb), wanted[0], rtol=1e-3)
     assert predictor.runtime._torch is None
     monkeypatch.setattr(predictor.runtime._runtime, 'prepare', lambda _: 1 / 0)
@@ -158,7 +159,7 @@ def test_what_these_networks_cannot_do_is_said(folder_of):
     predictor = DepthPredictor(folder, 'cpu', 'fp32', fit='paper', runtime='torch')
     with pytest.raises(ValueError, match='set fit to full'):
         predictor(picture())
-    predictor.fit = 'full'
+    predictor.options = PredictionOptions()
     with pytest.raises(ValueError, match='8 times as long'):
         predictor(np.zeros((2, 400, 3), np.uint8))
     with pytest.raises(ValueError, match='does not run in openvino'):
@@ -259,7 +260,7 @@ def watch(event, arguments):
         print(event, arguments, flush=True)
 sys.addaudithook(watch)
 import numpy as np
-from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.predictor import DepthPredictor, PredictionOptions
 rgb = np.zeros((480, 640, 3), np.uint8)
 DepthPredictor('lite-nyu', device='cpu', runtime='openvino')(rgb)
 others = {'transformers', 'huggingface_hub', 'onnx', 'safetensors', 'torch', 'PIL', 'yaml',

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_depth_ros.network import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
+from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.network import ENCODERS, HybridDepthNet
 from hybrid_depth_ros.weights import load_network
 
 

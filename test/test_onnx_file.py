@@ -128,7 +128,7 @@ def test_what_cannot_be_guessed_is_asked_for_in_one_sentence(tmp_path):
     with pytest.raises(ValueError) as said:
         open_model(str(path))
     text = str(said.value)
-    assert 'the size of the picture and whether it gives metres' in text
+    assert 'the size of the image and whether it gives metres' in text
     assert "'size: {shorter_side: 518, multiple_of: 14}'" in text and 'm.yaml' in text
     assert '\n' not in text
 
@@ -230,6 +230,6 @@ def test_data_beside_the_file_is_read(tmp_path):
 def test_torch_is_not_asked_and_the_trial_chooses(tmp_path):
     name = told(network(tmp_path / 'm.onnx', shape=(1, 3, 96, 128)), 'output: metric')
     with pytest.raises(ValueError, match='does not run in torch'):
-        load_runtime(name, 'torch', device='cpu')
-    runtime, why = load_runtime(name, device='cpu', precision='fp32')
+        load_runtime(open_model(name), 'torch', device='cpu')
+    runtime, why = load_runtime(open_model(name), device='cpu', precision='fp32')
     assert runtime.name in ('openvino', 'onnxruntime') and ' ms' in why

@@ -12,16 +12,20 @@ import pytest
 import torch
 
 from hybrid_depth_ros.files import file_digest, write_bytes_atomically
-from hybrid_depth_ros.models.hybrid import INT8
+from hybrid_depth_ros.models import open_model
+from hybrid_depth_ros.models.hybrid import INT8_SUFFIX
 from hybrid_depth_ros.network import FromPixels, HybridDepthNet
 from hybrid_depth_ros.runtimes import export, graph_cache, hardware, openvino, selection
 from hybrid_depth_ros.runtimes.export import pack_graph, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
-from hybrid_depth_ros.runtimes.selection import load_runtime
 from hybrid_depth_ros.weights import DATA, save_network
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+
+
+def load_runtime(weights='lite-nyu', *args, **options):
+    return selection.load_runtime(open_model(weights), *args, **options)
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def fakes(monkeypatch, seconds):
         if isinstance(seconds[name], Exception):
             raise seconds[name]
         return Fake(name, seconds[name])
-    monkeypatch.setattr(selection, '_make', make)
+    monkeypatch.setattr(selection, 'make_runtime', make)
     monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
     return made
 
@@ -89,7 +93,7 @@ def test_bf16_is_taken_for_granted_where_there_are_units_for_it(
     monkeypatch.setattr(hardware, 'cpu_flags', lambda: flags)
     monkeypatch.setattr(selection, 'cpu_flags', lambda: flags)
     monkeypatch.setattr(selection, 'openvino_precisions', lambda: ('bf16', 'fp16'))
-    monkeypatch.setattr(selection, '_make', lambda name, precision, *_: (
+    monkeypatch.setattr(selection, 'make_runtime', lambda name, precision, *_: (
         made.append(precision), Fake(precision, 0.01 if precision == 'fp32' else 0.02))[1])
     runtime, reason = load_runtime(str(weights), 'openvino')
     assert made == tried
@@ -145,7 +149,7 @@ def test_an_export_is_made_once(weights, cache, monkeypatch):
     first, _ = load_runtime(str(weights), 'openvino', 'fp32')
     kept = list((cache / 'graphs').iterdir())
     assert [file.suffix for file in kept] == ['.zip']
-    monkeypatch.setattr(selection, 'export_openvino', lambda *_: pytest.fail('exported again'))
+    monkeypatch.setattr(export, 'export_openvino', lambda *_: pytest.fail('exported again'))
     second, _ = load_runtime(str(weights), 'openvino', 'fp32')
     a, b = first(PIXELS), second(PIXELS)
     np.testing.assert_array_equal(a, b)
@@ -164,14 +168,14 @@ def test_a_damaged_export_is_named(weights, cache):
 
 
 def test_a_graph_of_other_weights_is_refused(weights, cache):
-    graph = weights.with_name(weights.stem + INT8)
+    graph = weights.with_name(weights.stem + INT8_SUFFIX)
     graph.write_bytes((DATA / 'lite-nyu-int8.zip').read_bytes())
     with pytest.raises(ValueError, match='made from other weights'):
         load_runtime(str(weights), 'openvino', 'int8')
 
 
 def test_a_graph_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, 'GRAPH_LIMIT', 1 << 20)
+    monkeypatch.setattr(export, 'MAX_UNPACKED_BYTES', 1 << 20)
     path = tmp_path / 'bomb.zip'
     path.write_bytes(pack_graph(b'', bytes(2 << 20), 'digest'))
     assert path.stat().st_size < 10_000
@@ -256,14 +260,14 @@ def test_on_a_gpu_each_shape_is_recorded_once(monkeypatch):
             output.copy_(TorchRuntime._forward(runtime, seen))
             runtime._device = types.SimpleNamespace(type='cuda')
         return replay, torch.zeros_like(seen), seen, output
-    monkeypatch.setattr(runtime, '_make', record)
+    monkeypatch.setattr(runtime, '_compile', record)
     got = [runtime(pixels) for pixels in (PIXELS, 255 - PIXELS, PIXELS[:, :32])]
     for a, b in zip(wanted, got):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     assert recorded == [PIXELS.shape, PIXELS[:, :32].shape]
     for size in range(1, 10):
         runtime(np.zeros((size, 32, 32, 3), np.uint8))
-    assert len(runtime._graphs) == graph_cache.KEPT_SHAPES
+    assert len(runtime._graphs) == graph_cache.MAX_GRAPHS
 
 
 def test_openvino_does_not_telephone_home(tmp_path):
@@ -363,7 +367,8 @@ class Restless:
 
 def restless(monkeypatch, **seconds):
     log = []
-    monkeypatch.setattr(selection, '_make', lambda name, *_: Restless(name, seconds[name], log))
+    monkeypatch.setattr(selection, 'make_runtime',
+                        lambda name, *_: Restless(name, seconds[name], log))
     monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
     return log
 

@@ -99,7 +99,7 @@ def test_a_network_without_the_head_gives_none(image, tmp_path):
 
 
 def test_a_wild_estimate_stays_a_number(image):
-    view = HybridModel('', HybridDepthNet('efficientnet_lite0')).view(image)
+    view = HybridModel('', HybridDepthNet('efficientnet_lite0')).preprocess(image)
     output = np.full((2, view.pixels.shape[0] // 2, view.pixels.shape[1] // 2), 90, np.float32)
     assert np.isfinite(view.restore_sigma(output)).all()
 

@@ -17,9 +17,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from hybrid_depth_ros import download, weights
+from hybrid_depth_ros import download, files, weights
 from hybrid_depth_ros.network import ENCODERS, HybridDepthNet
-from hybrid_depth_ros.weights import REGISTRY, load_network, save_network
+from hybrid_depth_ros.weights import REGISTRY, load_network, registry, save_network
 
 LITE = 'efficientnet_lite0'
 
@@ -273,7 +273,7 @@ def test_paths_that_are_no_weights_file(tmp_path, monkeypatch):
         load_network(tmp_path / 'none.pth')
     with pytest.raises(FileNotFoundError, match=r'lite_nyu: .*did you mean lite-nyu\?'):
         load_network('lite_nyu')
-    monkeypatch.setattr(weights, 'DATA', tmp_path)
+    monkeypatch.setattr(registry, 'DATA', tmp_path)
     with pytest.raises(FileNotFoundError, match=r'lite-nyu\.safetensors.*install'):
         load_network('lite-nyu')
 
@@ -285,7 +285,7 @@ def test_home_folder_is_understood(lite_file, monkeypatch):
 
 def test_lite_nyu_comes_from_the_package(lite, tmp_path, monkeypatch):
     assert weights.DATA.parent.samefile(os.path.dirname(os.path.dirname(weights.__file__)))
-    monkeypatch.setattr(weights, 'DATA', tmp_path)
+    monkeypatch.setattr(registry, 'DATA', tmp_path)
     save_network(lite, tmp_path / 'lite-nyu.safetensors')
     assert_same(load_network('lite-nyu'), lite)
 
@@ -294,11 +294,11 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv('HYBRID_DEPTH_CACHE', raising=False)
     monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
     monkeypatch.setenv('HOME', str(tmp_path))
-    assert weights.cache_folder() == tmp_path / '.cache' / 'hybrid_depth_ros'
+    assert files.cache_folder() == tmp_path / '.cache' / 'hybrid_depth_ros'
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
-    assert weights.cache_folder() == tmp_path / 'xdg' / 'hybrid_depth_ros'
+    assert files.cache_folder() == tmp_path / 'xdg' / 'hybrid_depth_ros'
     monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(tmp_path / 'own'))
-    assert weights.cache_folder() == tmp_path / 'own'
+    assert files.cache_folder() == tmp_path / 'own'
 
 
 # ---- downloads -------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / 'cache' / 'weights'
     monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(folder))
     monkeypatch.setattr(download, 'BACK_OFF', 0.01)
-    monkeypatch.setattr(download, 'STALL', 5.0)
+    monkeypatch.setattr(download, 'TIMEOUT', 5.0)
     for proxy in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
         monkeypatch.delenv(proxy, raising=False)
     return folder
@@ -501,7 +501,7 @@ def test_unknown_length(cache, server):
 
 def test_a_body_without_end(cache, server, monkeypatch):
     server.length = False
-    monkeypatch.setattr(download, 'LARGEST', 1 << 20)
+    monkeypatch.setattr(download, 'MAX_BYTES', 1 << 20)
     assert_refused(cache, server, 'more than 0.0009.* GB came')
     assert len(server.requests) == 1
     assert not (cache / 'net.safetensors.part').exists()
@@ -554,7 +554,7 @@ def test_hash(cache, server, monkeypatch):
 
 
 def test_a_stalled_server_is_given_up(cache, server, monkeypatch):
-    monkeypatch.setattr(download, 'STALL', 0.1)
+    monkeypatch.setattr(download, 'TIMEOUT', 0.1)
     monkeypatch.setattr(download, 'ATTEMPTS', 2)
     server.stall = threading.Event()
     try:

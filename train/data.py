@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
 from train.augment import (
     CROP_HEIGHT,

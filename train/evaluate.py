@@ -31,7 +31,7 @@ from hybrid_depth_ros.metrics import (
     format_metrics,
     format_uncertainty,
 )
-from hybrid_depth_ros.models import hybrid
+from hybrid_depth_ros.models import hybrid, resizing
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor, Prediction
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.visualization import side_by_side
@@ -62,7 +62,7 @@ def centre_crop(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The paper's test-time input: resize to 352×264, centre crop to 320×256; uint8."""
     size = hybrid.NETWORK_WIDTH, hybrid.NETWORK_HEIGHT
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return hybrid.centre(small, hybrid.CROP_WIDTH, hybrid.CROP_HEIGHT)
+    return resizing.centre_crop(small, hybrid.CROP_WIDTH, hybrid.CROP_HEIGHT)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def evaluate_paper(network: nn.Module, dataset: RgbdDataset, batch: int = 8,
             height, width = truth.shape
             width, height = round(width * PAPER_WIDTH / 640), round(height * PAPER_HEIGHT / 480)
             scores.add(cv2.resize(depth, (width, height)) * (dataset.focal(i) / NYU_FX_PER_WIDTH),
-                       hybrid.centre(truth, width, height))
+                       resizing.centre_crop(truth, width, height))
     return scores.evaluation()
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.distributed
 from torch import nn
 
-from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD, HybridDepthNet
+from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.weights import load_network
 from train.configuration import TrainingConfig
 from train.depthwise import speed_up_depthwise

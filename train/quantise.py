@@ -14,6 +14,7 @@ if __name__ == '__main__':  # before imports that take seconds
 import io
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
 from hybrid_depth_ros.files import file_digest, write_bytes_atomically
 from hybrid_depth_ros.metrics import format_metrics
-from hybrid_depth_ros.models.hybrid import INT8
+from hybrid_depth_ros.models.hybrid import INT8_SUFFIX
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.export import openvino_model, pack_model, read_graph
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
@@ -77,6 +78,10 @@ def equal_shares(sets: Sequence[RgbdDataset], count: int) -> list[npt.NDArray[np
             for i in range(len(pairs))]
 
 
+def _unpack(graph: bytes, digest: str, shape: tuple[int, ...] | None) -> tuple[bytes, bytes]:
+    return read_graph(io.BytesIO(graph), digest)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argument_parser(__doc__, prog='train.quantise')
@@ -96,22 +101,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         with exit_on_error('train.quantise', 'stopped; nothing is written'):
             from train.evaluate import evaluate_whole
             path = weights_path(args.weights)
-            out, digest = args.out or path.with_name(path.stem + INT8), file_digest(path)
+            out, digest = args.out or path.with_name(path.stem + INT8_SUFFIX), file_digest(path)
             sets, held_out = hold_out([open_dataset(data, 'train') for data in args.data],
                                       args.held_out, HELD_OUT_OPTION)
             compared = {args.data[0]: held_out,
                         **{data: open_dataset(data) for data in args.compare}}
             exact = DepthPredictor(str(path), runtime='torch', precision='fp32', device='cpu')
-            views = [exact.view(image).pixels[None] for image in equal_shares(sets, args.count)]
+            views = [exact.preprocess(image).pixels[None]
+                     for image in equal_shares(sets, args.count)]
             before = {name: evaluate_whole(exact, dataset).metrics
                       for name, dataset in compared.items()}
             for name, metrics in before.items():
                 print(f'fp32 on {name}: {format_metrics(metrics)}')
             for kept in FLOAT_CONVOLUTIONS:
                 model = quantise(openvino_model(exact.model, fuse=True), views, kept)
-                graph = pack_model(model, digest, halved=True)
-                exact.runtime = OpenVinoRuntime(
-                    lambda _, graph=graph: read_graph(io.BytesIO(graph), digest), 'int8')
+                graph = pack_model(model, digest, half_precision=True)
+                exact.runtime = OpenVinoRuntime(partial(_unpack, graph, digest), 'int8')
                 after = {name: evaluate_whole(exact, dataset).metrics
                          for name, dataset in compared.items()}
                 for name, metrics in after.items():

@@ -145,7 +145,8 @@ def measure_nodes(results: dict[str, Any], weights: str, end: float) -> None:
         return
     for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does, with the processes
         signal.signal(ending, signal.default_int_handler)
-    results['node_runtime'] = load_runtime(weights)[1]  # the node will find it in the cache
+    # the node will find it in the cache
+    results['node_runtime'] = load_runtime(open_model(weights))[1]
     free_memory()
     print(f'\nThe node over DDS, {RATE:g} Hz of 640×480 in all; {results["node_runtime"]}')
     share = max((end - time.monotonic() - 6 * len(BATCH_SIZES)) / (len(BATCH_SIZES) + 1), 1)

@@ -20,7 +20,7 @@ from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor
 from hybrid_depth_ros.runtimes.hardware import NEEDS, RUNTIMES, gpu_is_here, installed
-from hybrid_depth_ros.runtimes.selection import precisions
+from hybrid_depth_ros.runtimes.selection import available_precisions
 from hybrid_depth_ros.weights import load_network, save_network
 
 PAUSE = 0.03                 # seconds: threads of the runtime before still spin
@@ -39,7 +39,7 @@ class PlainRuntime:
     def __init__(self, weights: str, device: str) -> None:
         import torch
 
-        from hybrid_depth_ros.network import IMAGENET_MEAN, IMAGENET_STD
+        from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
         self._torch, self.device = torch, device
         self.network = load_network(weights).to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1)
@@ -102,7 +102,7 @@ def candidates(weights: str, device: str) -> Iterator[Candidate]:
         if unavailable := missing.get(name) or no_gpu:
             yield Candidate(name, '', where, unavailable)
             continue
-        able = precisions(name, open_model(str(weights)), where)
+        able = available_precisions(name, open_model(str(weights)), where)
         yield from (Candidate(name, precision, where) for precision in able)
         if name == 'openvino' and 'int8' not in able:
             yield Candidate(name, 'int8', where,

@@ -130,7 +130,7 @@ def _operations(path: Path) -> tuple[float, float]:
     model = open_model(str(path))
     module = model.module()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.from_numpy(model.trial()))
+        module(torch.from_numpy(model.example_batch()))
     return (counter.get_total_flops() / 1e9,
             sum(parameter.numel() for parameter in module.parameters()) / 1e6)
 

@@ -83,7 +83,7 @@ def predict(predictor: Any, rgb: npt.NDArray[np.uint8],
             fx: float | None) -> tuple[npt.NDArray[np.float32], StageTimes]:
     """Depth of one image by a DepthPredictor, and the time of each of its stages."""
     times = [time.perf_counter()]
-    view = predictor.view(rgb, fx)
+    view = predictor.preprocess(rgb, fx)
     times.append(time.perf_counter())
     output = predictor.runtime(view.pixels[None])[0]
     times.append(time.perf_counter())

@@ -1,18 +1,26 @@
-"""Depth networks of any family: what :func:`open_model` makes of a name, a file or a folder."""
+"""Depth networks of any family."""
+
+from __future__ import annotations
 
 import contextlib
 
 from hybrid_depth_ros.files import expand_user
-from hybrid_depth_ros.models.base import HUB, HUB_FILES
-from hybrid_depth_ros.models.registry import HUB_NAMES
+from hybrid_depth_ros.models.base import Model
+from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
 
 
-def open_model(weights):
-    """The :class:`~hybrid_depth_ros.models.base.Model` of a registered name, a name on the hub
-    (``hf:ORG/NAME``), a folder in transformers' format, an ONNX file, or a file of this package.
+def open_model(weights: str) -> Model:
+    """Open the network that a name, a file or a folder means.
 
-    What a family needs is imported here, and for it alone. Raises OSError where it is not there or
-    cannot be downloaded, ValueError where it is not such a network.
+    What a family needs is imported here, and for it alone.
+
+    Args:
+        weights: A registered name, a name on the hub (``hf:ORG/NAME``), a folder in transformers'
+            format, an ONNX file, or a weights file of this package.
+
+    Raises:
+        OSError: It is not there or cannot be downloaded.
+        ValueError: It is not such a network.
     """
     if weights in HUB_NAMES or weights.startswith(HUB) or _is_transformers_folder(weights):
         from hybrid_depth_ros.models.transformers import TransformersModel
@@ -24,7 +32,7 @@ def open_model(weights):
     return HybridModel(weights)
 
 
-def _is_transformers_folder(weights):
+def _is_transformers_folder(weights: str) -> bool:
     with contextlib.suppress(OSError):
         folder = expand_user(weights)
         return folder.is_dir() and any(

@@ -1,116 +1,136 @@
-"""What a network of any family is to the predictor and to the runtimes."""
+"""What the predictor and the runtimes need of a network of any family."""
+
+from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.files import file_digest
 
-HUB = 'hf:'  # before a name on the hub
-HUB_FILES = ('config.json', 'preprocessor_config.json', 'model.safetensors')
-LONGEST_SIDE = 8        # times the shorter side; what is longer would grow out of all bounds
-LARGEST_SIDE = 2048     # pixels of a picture that another's network is shown
+if TYPE_CHECKING:
+    import torch
 
-
-class TrainingCamera(NamedTuple):
-    """A camera that a network learnt metres through: focal length and size, pixels."""
-
-    fx: float
-    width: int
-    height: int
-
-
-NYU = TrainingCamera(518.858, 640, 480)         # Silberman et al. 2012, the colour camera
-HYPERSIM = TrainingCamera(886.81, 1024, 768)    # Roberts et al. 2021, a field of view of 60°
-KITTI = TrainingCamera(721.5377, 1242, 375)     # Geiger et al. 2012, camera 2 of most drives
-VKITTI2 = TrainingCamera(725.0087, 1242, 375)   # Cabon et al. 2020
+MAX_ASPECT_RATIO = 8    # longer images would be enlarged out of all bounds
+MAX_SIDE = 2048         # pixels of an image that another's network is shown
 
 
 class NetworkInput:
-    """What a network is shown of a picture, and how depth comes back.
+    """One image as the network sees it, and the way back from its output to depth.
 
-    ``pixels``: an array as the model's module takes it, without the axis of the batch. ``scale``:
-    pixels of the network for one of the picture, along a row. ``focal``: the focal length that
-    the network takes every camera to have, in its own pixels; None: it takes no correction.
-    ``guide``: the picture itself, where depth's outlines are to follow it.
+    Attributes:
+        pixels: As the model's module takes them, without the batch axis.
+        scale: Pixels of the network for one pixel of the image, along a row.
+        assumed_focal_length: The focal length that the network takes every camera to have, in
+            pixels of the network; None: it takes no correction.
+        depth_scale: Factor of depth for the camera's focal length.
+        guidance_image: The image itself, uint8 H×W×3, where depth's outlines are to follow it.
     """
 
-    pixels: np.ndarray
+    pixels: npt.NDArray[Any]
     scale: float = 1.0
-    focal: float | None = None
-    correction: float = 1.0
-    guide: np.ndarray | None = None
+    assumed_focal_length: float | None = None
+    depth_scale: float = 1.0
+    guidance_image: npt.NDArray[np.uint8] | None = None
 
-    def see_through(self, fx):
-        """Correct depth for a camera's focal length, in pixels of the picture."""
-        if self.focal:
-            self.correction = fx * self.scale / self.focal
+    def correct_focal_length(self, fx: float) -> None:
+        """Scale depth to a camera's focal length, in pixels of the image."""
+        if self.assumed_focal_length:
+            self.depth_scale = fx * self.scale / self.assumed_focal_length
 
-    def restore(self, output):
-        """The runtime's output for this picture → float32 H×W of the picture's size."""
+    def restore(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Turn the runtime's output for this image into float32 H×W of the image's size."""
         raise NotImplementedError
 
-    def restore_sigma(self, output):
-        """The standard deviation of :meth:`restore`'s depth, float32 H×W, metres; None: unknown."""
+    def restore_sigma(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Return the standard deviation of :meth:`restore`'s depth in metres, float32 H×W.
+
+        None where the network estimates none.
+        """
         return None
 
 
 class Model:
-    """A network's weights, and what its family asks of a picture.
+    """The weights of a network, and how its family takes an image.
 
-    name: as the user gave it. ``path``: of the file or folder. ``relative``: it gives inverse
-    depth without scale and shift, no metres. ``runtimes``: that can run it. ``one_by_one``: its
-    exports are of one size each and see one picture at a time. ``graph``: the ONNX file that it is
-    itself, or None. ``notes``: sentences for the log.
+    Attributes:
+        name: As the user gave it.
+        path: Of the file or folder.
+        notes: Sentences for the log.
+        relative: Whether it gives inverse depth with unknown scale and shift instead of metres.
+        static_shape: Whether an exported graph has one fixed shape, of one image.
+        onnx_file: The ONNX file that the model is itself, or None.
+        depth_output_index: Which of a graph's outputs is depth.
+        runtimes: Names of the runtimes that can run it.
+        input_shape: Shape of a batch of pixels; -1 where it may vary.
+        input_dtype: Type of the pixels.
     """
 
-    relative = False
-    one_by_one = False
-    graph = None
-    answer = 0  # which of a graph's outputs is depth
-    runtimes: tuple = ('torch', 'openvino', 'onnxruntime', 'tensorrt')
-    layout: tuple = (-1, -1, -1, 3)  # shape and dtype of a batch of pixels
-    kind: Any = np.uint8
+    relative: bool = False
+    static_shape: bool = False
+    depth_output_index: int = 0
+    runtimes: tuple[str, ...] = ('torch', 'openvino', 'onnxruntime', 'tensorrt')
+    input_shape: tuple[int, ...] = (-1, -1, -1, 3)
+    input_dtype: type[np.generic] = np.uint8
 
-    def __init__(self, name, path):
-        self.name, self.path, self.notes = name, path, []
+    def __init__(self, name: str, path: Path | None) -> None:
+        self.name, self.notes = name, list[str]()
+        self._path = path
 
-    def view(self, image, fit='full'):
-        """The :class:`NetworkInput` of an image, uint8 H×W×3. ValueError for a fit it has not."""
+    @property
+    def path(self) -> Path:
+        if self._path is None:
+            raise ValueError('the network was given as it is, without a file')
+        return self._path
+
+    def preprocess(self, image: npt.NDArray[np.uint8], fit: str = 'full') -> NetworkInput:
+        """Make the network's input of an image.
+
+        Args:
+            image: uint8 H×W×3, RGB.
+            fit: One of :data:`hybrid_depth_ros.models.hybrid.FITS`.
+
+        Raises:
+            ValueError: The network has no such fit, or can't take such an image.
+        """
         raise NotImplementedError
 
-    def module(self):
-        """A torch module, float32 and in eval mode: a batch of pixels → float32 N×h×w."""
+    def module(self) -> torch.nn.Module:
+        """Return a torch module, float32 and in eval mode: a batch of pixels → float32 N×h×w."""
         raise NotImplementedError
+
+    @property
+    def onnx_file(self) -> Path | None:
+        return None
 
     @cached_property
-    def digest(self):
+    def digest(self) -> str:
         """sha256 of all that decides what the network computes."""
         return file_digest(self.path)
 
     @property
-    def int8(self):
-        """Where its quantised graph lies, or None."""
+    def int8_graph(self) -> Path | None:
+        """The file of its quantised graph, or None."""
         return None
 
-    def trial(self):
-        """The pixels of one 640×480 picture, as a batch."""
-        return self.view(np.zeros((480, 640, 3), np.uint8)).pixels[None]
+    def example_batch(self) -> npt.NDArray[Any]:
+        """Return the pixels of one black 640×480 image as a batch."""
+        return self.preprocess(np.zeros((480, 640, 3), np.uint8)).pixels[None]
 
-    def example(self):
-        """Two pictures whose sizes differ from each other in all ways, as a batch, for an export:
-        none may be taken for another, or for a constant."""
-        return np.concatenate([self.trial()] * 2)
+    def export_example(self) -> npt.NDArray[Any]:
+        """Return a batch for an export: all sides differ, so that none is taken for another."""
+        return np.concatenate([self.example_batch()] * 2)
 
 
-def check_view(image, fit, network):
-    """Raise ValueError for a fit that another's network has not, and for a picture that is so long
-    and thin that it can't take it."""
+def check_image(image: npt.NDArray[np.uint8], fit: str, network: str) -> None:
+    """Raise ValueError where a network that is not ours can't take this fit or this image."""
     if fit != 'full':
         raise ValueError(f"fit {fit} is for this package's own networks: set fit to full for "
                          f'{network}')
     height, width = image.shape[:2]
-    if max(height, width) > LONGEST_SIDE * min(height, width):
-        raise ValueError(f'the picture is {width}×{height}; {network} takes none that is more than '
-                         f'{LONGEST_SIDE} times as long as it is wide')
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise ValueError(f'the image is {width}×{height}; {network} takes none that is more than '
+                         f'{MAX_ASPECT_RATIO} times as long as it is wide')

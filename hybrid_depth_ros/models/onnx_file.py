@@ -1,224 +1,244 @@
-"""A depth network as an ONNX file, and the few lines of YAML beside it that say what it wants.
+"""A depth network as an ONNX file, and a YAML file beside it that describes it.
 
-What the graph itself tells needs no line, what can be guessed is said, and what can't is asked for.
-Nothing of a file runs before it is looked through: no operators but ONNX's own, no data from
-elsewhere, no tensors of absurd size.
+What the graph itself says needs no line there; what can be guessed is logged, and what can't is
+asked for. A file is checked before it runs: no operators but ONNX's own, no data from elsewhere, no
+tensors of absurd size.
 """
+
+from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from hybrid_depth_ros.errors import reason
-from hybrid_depth_ros.files import expand_user, file_digest
-from hybrid_depth_ros.models.base import LARGEST_SIDE, Model, NetworkInput, check_view
-from hybrid_depth_ros.models.hybrid import shrink
+from hybrid_depth_ros.files import cached_file, expand_user, file_digest
+from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.models.base import MAX_SIDE, Model, NetworkInput, check_image
+from hybrid_depth_ros.models.resizing import shrink
 from hybrid_depth_ros.upsampling import upsample
 
-LARGEST = (1 << 31) - 1   # bytes that an ONNX file, and all its data, may have
-MOST_NUMBERS = 1 << 28    # in one tensor on the way: a gigabyte
+MAX_BYTES = (1 << 31) - 1   # that an ONNX file, and all its data, may have
+MAX_NUMBERS = 1 << 28       # in one tensor between two layers: a gigabyte
 DOMAINS = ('', 'ai.onnx', 'ai.onnx.ml', 'com.microsoft')
-IMAGENET = {'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225]}
-# What an output's name tells
-METRIC, RELATIVE = ('metric_depth', 'depth_metric'), ('disparity', 'inverse_depth')
+# names of outputs that say what they give
+METRIC_NAMES, RELATIVE_NAMES = ('metric_depth', 'depth_metric'), ('disparity', 'inverse_depth')
 
 
-def _numbers(count):
+def _is_list_of(count: int) -> Callable[[Any], bool]:
     return lambda value: (isinstance(value, list) and len(value) == count
                           and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value))
 
 
-def _size(value):
+def _is_size(value: Any) -> bool:
     if isinstance(value, dict):
         return set(value) == {'shorter_side', 'multiple_of'} and all(
-            type(v) is int and 0 < v <= LARGEST_SIDE for v in value.values())
-    return _numbers(2)(value) and all(type(v) is int and 0 < v <= LARGEST_SIDE for v in value)
+            type(v) is int and 0 < v <= MAX_SIDE for v in value.values())
+    return _is_list_of(2)(value) and all(type(v) is int and 0 < v <= MAX_SIDE for v in value)
 
 
 # key → (whether a value will do, what it must be)
-KEYS = {
+KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'output': (lambda v: v in ('metric', 'relative'),
                'metric, metres, or relative, inverse depth without a unit, larger is nearer'),
     'output_name': (lambda v: isinstance(v, str), 'the name of the graph\'s output'),
-    'camera': (lambda v: _numbers(3)(v) and min(v) > 0,
+    'camera': (lambda v: _is_list_of(3)(v) and min(v) > 0,
                '[fx, width, height] of the camera that it learnt metres through, pixels'),
     'layout': (lambda v: v in ('NCHW', 'NHWC'), 'NCHW or NHWC'),
-    'size': (_size, f'[height, width] of up to {LARGEST_SIDE} pixels, or {{shorter_side: 518, '
+    'size': (_is_size, f'[height, width] of up to {MAX_SIDE} pixels, or {{shorter_side: 518, '
              'multiple_of: 14}'),
     'channels': (lambda v: v in ('RGB', 'BGR'), 'RGB or BGR'),
     'white': (lambda v: v in (1, 255), 'what a white pixel is before mean and std: 1 or 255'),
-    'mean': (_numbers(3), 'three numbers'),
-    'std': (lambda v: _numbers(3)(v) and min(v) > 0, 'three numbers above 0'),
+    'mean': (_is_list_of(3), 'three numbers'),
+    'std': (lambda v: _is_list_of(3)(v) and min(v) > 0, 'three numbers above 0'),
 }
 
 
 class OnnxFileModel(Model):
-    """weights: the file. Raises OSError where it is not there, ValueError, in a sentence that
-    says what to write into the YAML file, where it will not do."""
+    """A network in an ONNX file.
+
+    Args:
+        weights: The file.
+
+    Raises:
+        OSError: The file is not there.
+        ValueError: It will not do, or the YAML file must say more of it.
+    """
 
     runtimes = ('openvino', 'onnxruntime', 'tensorrt')
-    one_by_one = True
+    static_shape = True
 
-    def __init__(self, weights):
+    def __init__(self, weights: str) -> None:
         path = expand_user(weights)
         if not path.is_file():
             raise FileNotFoundError(f'{path}: no such file')
         super().__init__(weights, path)
-        self._told = path.with_suffix('.yaml')
-        graph = _checked(path)
-        self._external = sorted(set(_external(graph, path)))
-        self._read(graph, _settings(self._told))
+        self._settings_file = path.with_suffix('.yaml')
+        model = _load_checked(path)
+        self._external = sorted(set(_external_files(model, path)))
+        self._read(model, _read_settings(self._settings_file))
 
-    def _read(self, model, told):
+    def _read(self, model: Any, settings: dict[str, Any]) -> None:
         from onnx import TensorProto
-        graph, missing = model.graph, []
+        graph = model.graph
+        missing: list[tuple[str, str]] = []
         given = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in given]
         if len(inputs) != 1:
             raise ValueError(f'{self.path} takes {len(inputs)} inputs; a depth network takes one '
-                             'picture')
-        kind = inputs[0].type.tensor_type
-        dims = [dim.dim_value if dim.HasField('dim_value') else -1 for dim in kind.shape.dim]
-        kinds = {TensorProto.FLOAT: np.float32, TensorProto.UINT8: np.uint8}
-        if len(dims) != 4 or kind.elem_type not in kinds:
+                             'image')
+        tensor = inputs[0].type.tensor_type
+        dims = [dim.dim_value if dim.HasField('dim_value') else -1 for dim in tensor.shape.dim]
+        dtypes: dict[int, type[np.generic]] = {
+            TensorProto.FLOAT: np.float32, TensorProto.UINT8: np.uint8}
+        if len(dims) != 4 or tensor.elem_type not in dtypes:
             raise ValueError(f'{self.path} takes {dims} of '
-                             f'{TensorProto.DataType.Name(kind.elem_type)}; a picture is four '
+                             f'{TensorProto.DataType.Name(tensor.elem_type)}; an image is four '
                              'axes of FLOAT or UINT8: export it anew')
-        self.kind = kinds[kind.elem_type]
-        told_layout = told.get('layout')
-        self._last = told_layout == 'NHWC' or (not told_layout and dims[1] != 3 and dims[3] == 3)
-        if not told_layout and 3 not in (dims[1], dims[3]):
+        self.input_dtype = dtypes[tensor.elem_type]
+        layout = settings.get('layout')
+        self._channels_last = layout == 'NHWC' or (not layout and dims[1] != 3 and dims[3] == 3)
+        if not layout and 3 not in (dims[1], dims[3]):
             missing.append(('layout', 'layout: NCHW'))
-        rows, columns = dims[1:3] if self._last else dims[2:]
-        self._fixed = told.get('size') or ([rows, columns] if min(rows, columns) > 0 else None)
-        if self._fixed is None:
-            missing.append(('the size of the picture',
+        rows, columns = dims[1:3] if self._channels_last else dims[2:]
+        self._size: Any = settings.get('size') or (
+            [rows, columns] if min(rows, columns) > 0 else None)
+        if self._size is None:
+            missing.append(('the size of the image',
                             'size: {shorter_side: 518, multiple_of: 14}'))
-        elif not _size(self._fixed):
-            raise ValueError(f'{self.path} takes pictures of {columns}×{rows}; no more than '
-                             f'{LARGEST_SIDE} pixels a side are made')
+        elif not _is_size(self._size):
+            raise ValueError(f'{self.path} takes images of {columns}×{rows}; no more than '
+                             f'{MAX_SIDE} pixels a side are made')
         if dims[0] > 1:
-            raise ValueError(f'{self.path} takes {dims[0]} pictures at once: export it for one')
-        self.layout = (1, -1, -1, 3) if self._last else (1, 3, -1, -1)
-        self._guess_pixels(told)
-        self._guess_output(graph, told, missing)
+            raise ValueError(f'{self.path} takes {dims[0]} images at once: export it for one')
+        self.input_shape = (1, -1, -1, 3) if self._channels_last else (1, 3, -1, -1)
+        self._guess_normalisation(settings)
+        self._guess_output(graph, settings, missing)
         if missing:
             raise ValueError(
                 f'{self.path} does not tell {" and ".join(what for what, _ in missing)}: write '
                 f'{" and ".join(repr(line) for _, line in missing)}, or what is true of it, into '
-                f'{self._told} (docs/models.md)')
-        self.focal = None
-        if 'camera' in told and not self.relative:
-            fx, width, height = told['camera']
-            self.focal = fx * self._shown(round(width), round(height))[0] / width
+                f'{self._settings_file} (docs/models.md)')
+        self.assumed_focal_length: float | None = None
+        if 'camera' in settings and not self.relative:
+            fx, width, height = settings['camera']
+            self.assumed_focal_length = fx * self.input_size(
+                round(width), round(height))[0] / width
 
-    def _guess_pixels(self, told):
-        self._flip = told.get('channels') == 'BGR'
-        plain = self.kind is np.uint8
-        if plain and {'mean', 'std', 'white'} & set(told):
-            raise ValueError(f'{self._told}: the graph takes whole numbers, so mean, std and white '
-                             'have no place')
-        if not plain and not {'mean', 'std', 'white'} & set(told):
+    def _guess_normalisation(self, settings: dict[str, Any]) -> None:
+        self._bgr = settings.get('channels') == 'BGR'
+        given = {'mean', 'std', 'white'} & set(settings)
+        if self.input_dtype is np.uint8 and given:
+            raise ValueError(f'{self._settings_file}: the graph takes whole numbers, so mean, std '
+                             'and white have no place')
+        if self.input_dtype is np.float32 and not given:
             self.notes.append(f'{self.name}: pixels are taken to be normalised as ImageNet\'s; if '
-                              f'not, write white, mean and std into {self._told}')
-            told = {**told, **IMAGENET}
-        white = told.get('white', 1)
-        self._mean = np.float32(told.get('mean', [0, 0, 0])) * np.float32(255 / white)
-        self._std = np.float32(told.get('std', [1, 1, 1])) * np.float32(255 / white)
+                              f'not, write white, mean and std into {self._settings_file}')
+            settings = {**settings, 'mean': IMAGENET_MEAN, 'std': IMAGENET_STD}
+        white = settings.get('white', 1)
+        self._mean = np.float32(settings.get('mean', [0, 0, 0])) * np.float32(255 / white)
+        self._std = np.float32(settings.get('std', [1, 1, 1])) * np.float32(255 / white)
 
-    def _guess_output(self, graph, told, missing):
+    def _guess_output(self, graph: Any, settings: dict[str, Any],
+                      missing: list[tuple[str, str]]) -> None:
         names = [value.name for value in graph.output]
-        name = told.get('output_name', names[0] if names else '')
+        name = settings.get('output_name', names[0] if names else '')
         if name not in names:
-            raise ValueError(f'{self._told}: output_name is {name}; the graph has '
+            raise ValueError(f'{self._settings_file}: output_name is {name}; the graph has '
                              + ', '.join(names))
-        if len(names) > 1 and 'output_name' not in told:
+        if len(names) > 1 and 'output_name' not in settings:
             self.notes.append(f'{self.name}: depth is taken from its first output, {name}; if '
-                              f'another is right, write output_name into {self._told}')
-        self.answer = names.index(name)
+                              f'another is right, write output_name into {self._settings_file}')
+        self.depth_output_index = names.index(name)
         low = name.lower()
-        kind = told.get('output') or ('metric' if low.endswith(METRIC) else
-                                      'relative' if low.endswith(RELATIVE) else '')
+        kind = settings.get('output') or ('metric' if low.endswith(METRIC_NAMES) else
+                                      'relative' if low.endswith(RELATIVE_NAMES) else '')
         if not kind:
             missing.append(('whether it gives metres', 'output: metric'))
-        elif 'output' not in told:
+        elif 'output' not in settings:
             self.notes.append(f'{self.name}: its output {name} is taken to be {kind} depth; if '
-                              f'not, write output into {self._told}')
+                              f'not, write output into {self._settings_file}')
         self.relative = kind == 'relative'
 
     @cached_property
-    def digest(self):
+    def digest(self) -> str:
         return hashlib.sha256(' '.join(
             file_digest(path) for path in (self.path, *self._external)).encode()).hexdigest()
 
     @property
-    def graph(self):
+    def onnx_file(self) -> Path:
         if not self._external:
             return self.path
-        from hybrid_depth_ros.runtimes.export import cached
-        return cached(self.digest, '-whole.onnx', partial(_whole, self.path))
+        return cached_file(f'graphs/{self.digest[:32]}-whole.onnx',
+                           partial(_with_external_data, self.path))
 
-    def module(self):
+    def module(self) -> NoReturn:
         raise ValueError(f'{self.path} is an ONNX file, which torch does not run: set runtime to '
                          'onnxruntime or openvino')
 
-    def _shown(self, width, height):
-        """Width and height that a picture of width×height is shown at."""
-        if isinstance(self._fixed, dict):
-            side, multiple = self._fixed['shorter_side'], self._fixed['multiple_of']
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height at which the network sees an image of width×height."""
+        if isinstance(self._size, dict):
+            side, multiple = self._size['shorter_side'], self._size['multiple_of']
             times = side / min(width, height)
-            return tuple(max(multiple, round(n * times / multiple) * multiple)
-                         for n in (width, height))
-        return self._fixed[1], self._fixed[0]
+            width, height = (max(multiple, round(n * times / multiple) * multiple)
+                             for n in (width, height))
+            return width, height
+        return self._size[1], self._size[0]
 
-    def view(self, image, fit='full'):
-        check_view(image, fit, self.name)
-        return _View(self, image)
+    def preprocess(self, image: npt.NDArray[np.uint8], fit: str = 'full') -> NetworkInput:
+        check_image(image, fit, self.name)
+        return _OnnxInput(self, image)
 
-    def pixels(self, image, width, height):
-        """What the network is shown of a picture at width×height, without the batch's axis."""
-        small = shrink(image, width, height)
-        if self._flip:
+    def pixels(self, image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[Any]:
+        """Return the network's pixels of an image at width×height, without the batch axis."""
+        small: npt.NDArray[Any] = shrink(image, width, height)
+        if self._bgr:
             small = small[..., ::-1]
-        if self.kind is np.float32:
+        if self.input_dtype is np.float32:
             small = (small - self._mean) / self._std
-        return np.ascontiguousarray(small if self._last else small.transpose(2, 0, 1))
+        return np.ascontiguousarray(small if self._channels_last else small.transpose(2, 0, 1))
 
 
-class _View(NetworkInput):
-    """The whole picture at the network's size; depth is enlarged as that of our own networks."""
+class _OnnxInput(NetworkInput):
+    """The whole image at the network's size; depth is enlarged as that of our own networks."""
 
-    def __init__(self, model, image):
+    def __init__(self, model: OnnxFileModel, image: npt.NDArray[np.uint8]) -> None:
         self.height, self.width = image.shape[:2]
-        width, height = model._shown(self.width, self.height)
-        self.scale, self.focal = width / self.width, model.focal
+        width, height = model.input_size(self.width, self.height)
+        self.scale, self.assumed_focal_length = width / self.width, model.assumed_focal_length
         self.pixels = model.pixels(image, width, height)
 
-    def restore(self, output):
+    def restore(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         depth = np.squeeze(output).astype(np.float32, copy=False)
         if depth.ndim != 2:
             raise ValueError(f'its output has the shape {output.shape}; depth has rows and columns')
-        return upsample(depth * np.float32(self.correction), self.width, self.height, self.guide)
+        return upsample(depth * np.float32(self.depth_scale), self.width, self.height,
+                        self.guidance_image)
 
 
-def _settings(path):
-    """What the YAML file says, {} where there is none; ValueError that names the key and the mend.
-    """
+def _read_settings(path: Path) -> dict[str, Any]:
+    """The YAML file, {} where there is none; ValueError that names the key and what to do."""
     if not path.is_file():
         return {}
     if path.stat().st_size > 1 << 16:
         raise ValueError(f'{path} has {path.stat().st_size} bytes; a few lines are enough')
     try:
-        told = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+        settings = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} is no YAML ({reason(error)[:200]})') from error
-    if not isinstance(told, dict):
-        raise ValueError(f'{path} must hold lines as `output: metric`, not a {type(told).__name__}')
-    for key, value in told.items():
+    if not isinstance(settings, dict):
+        raise ValueError(f'{path} must hold lines as `output: metric`, not a '
+                         f'{type(settings).__name__}')
+    for key, value in settings.items():
         if key not in KEYS:
             raise ValueError(f'{path} has {key}; known are {", ".join(KEYS)}')
         fits, wanted = KEYS[key]
@@ -228,15 +248,15 @@ def _settings(path):
             good = False
         if not good:
             raise ValueError(f'{path}: {key} is {str(value)[:100]}; it must be {wanted}')
-    return told
+    return settings
 
 
-def _checked(path):
-    """The graph, without the data beside it; ValueError for what is not to be run."""
+def _load_checked(path: Path) -> Any:
+    """The ONNX model without its external data; ValueError where it is not to be run."""
     if not find_spec('onnx'):
         raise ValueError(f'{path} is looked through by onnx, which is not installed: pip install '
                          'onnx onnxruntime')
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError(f'{path} has {path.stat().st_size / 1e9:.1f} GB; an ONNX file has at most '
                          '2')
     import onnx
@@ -252,7 +272,7 @@ def _checked(path):
             raise ValueError(f'{path} asks for the operator {node.domain}::{node.op_type}, which '
                              'only code from elsewhere can give; export it with ONNX\'s own')
     for tensor in _tensors(model):
-        if math.prod(tensor.dims) > MOST_NUMBERS or min(tensor.dims, default=0) < 0:
+        if math.prod(tensor.dims) > MAX_NUMBERS or min(tensor.dims, default=0) < 0:
             raise ValueError(f'{path}: {tensor.name} claims to have {list(tensor.dims)} numbers, '
                              'more than any depth network holds in one tensor')
     try:
@@ -262,14 +282,14 @@ def _checked(path):
     for value in (*seen.graph.value_info, *seen.graph.output, *seen.graph.input):
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim
                 if dim.HasField('dim_value')]
-        if math.prod(dims) > MOST_NUMBERS:
+        if math.prod(dims) > MAX_NUMBERS:
             raise ValueError(f'{path}: {value.name} would take {dims} numbers, more than any depth '
                              'network needs at once')
     return model
 
 
-def _graphs(model):
-    """The graph, and all that stand inside its nodes."""
+def _graphs(model: Any) -> Iterator[Any]:
+    """The graph, and all graphs inside its nodes."""
     waiting = [model.graph]
     while waiting:
         graph = waiting.pop()
@@ -280,14 +300,14 @@ def _graphs(model):
                 waiting += attribute.graphs
 
 
-def _nodes(model):
+def _nodes(model: Any) -> Iterator[Any]:
     for graph in _graphs(model):
         yield from graph.node
     for function in model.functions:
         yield from function.node
 
 
-def _tensors(model):
+def _tensors(model: Any) -> Iterator[Any]:
     for graph in _graphs(model):
         yield from graph.initializer
         yield from (sparse.values for sparse in graph.sparse_initializer)
@@ -298,8 +318,8 @@ def _tensors(model):
             yield from attribute.tensors
 
 
-def _external(model, path):
-    """Files of the data that lies beside a graph; ValueError where it lies elsewhere."""
+def _external_files(model: Any, path: Path) -> Iterator[Path]:
+    """Files of a graph's external data; ValueError where they lie outside of its folder."""
     from onnx import TensorProto
     folder = path.parent.resolve()
     for tensor in _tensors(model):
@@ -316,14 +336,14 @@ def _external(model, path):
         try:
             end = int(where.get('offset', 0)) + int(where.get('length', 0))
         except ValueError:
-            end = LARGEST + 1
-        if not 0 <= end <= min(file.stat().st_size, LARGEST):
+            end = MAX_BYTES + 1
+        if not 0 <= end <= min(file.stat().st_size, MAX_BYTES):
             raise ValueError(f'{path}: {tensor.name} is to end at byte {end} of {file.name}, which '
                              f'has {file.stat().st_size}; copy or download both again')
         yield file
 
 
-def _whole(path):
-    """The bytes of a graph with the data beside it inside."""
+def _with_external_data(path: Path) -> bytes:
+    """The bytes of an ONNX file with its external data inside."""
     import onnx
     return onnx.load(str(path)).SerializeToString()

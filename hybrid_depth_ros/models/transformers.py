@@ -1,79 +1,86 @@
-"""Depth networks that the library transformers has: it does the architecture and the pictures.
+"""Depth networks of the library transformers, which has their architecture and preprocessing.
 
-A folder in its format: config.json, preprocessor_config.json, model.safetensors. Tensors alone are
-read, and no code comes from anywhere but the installed library.
+A folder in its format holds config.json, preprocessor_config.json and model.safetensors. Only
+tensors are read; no code comes from anywhere but the installed library.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import math
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.errors import list_briefly, reason
 from hybrid_depth_ros.files import expand_user, file_digest
-from hybrid_depth_ros.models.base import (
-    HUB,
-    HUB_FILES,
-    LARGEST_SIDE,
-    Model,
-    NetworkInput,
-    check_view,
-)
-from hybrid_depth_ros.models.registry import HUB_NAMES
+from hybrid_depth_ros.models.base import MAX_SIDE, Model, NetworkInput, check_image
+from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
+
+if TYPE_CHECKING:
+    import torch
 
 INSTALL = "pip install 'hybrid_depth_ros[transformers]', or transformers, torch and torchvision"
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
-LARGEST_TEXT = 1 << 20    # bytes of a config: all known ones have a few thousand
-LARGEST_NUMBER = 1 << 20  # in a config: all known ones stay below some thousands
-# DPT's first fusion has no use for these; checkpoints of it leave them out
-UNUSED = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
+MAX_CONFIG_BYTES = 1 << 20  # all known configs have a few thousand
+MAX_NUMBER = 1 << 20        # in a config: all known ones stay below some thousands
+# DPT's first fusion doesn't use these; its checkpoints leave them out
+UNUSED_TENSORS = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
 FAMILIES = ('depth_anything', 'dpt', 'glpn', 'zoedepth', 'depth_pro')
-RELATIVE = ('depth_anything', 'dpt')  # where their config does not say that they give metres
+RELATIVE_FAMILIES = ('depth_anything', 'dpt')  # unless their config says that they give metres
 
 
 class TransformersModel(Model):
-    """weights: a registered name, ``hf:ORG/NAME``, downloaded once, or a folder.
+    """A network of transformers.
 
-    Raises OSError where it is not there, ValueError where it will not do.
+    Args:
+        weights: A registered name, ``hf:ORG/NAME``, which is downloaded once, or a folder.
+
+    Raises:
+        OSError: It is not there.
+        ValueError: It will not do.
     """
 
-    # exports of these networks hold what was traced, a size among it; and ZoeDepth's pictures of
-    # a batch would vote for one head
-    one_by_one = True
-    layout, kind = (-1, 3, -1, -1), np.float32
+    # their exports keep the size that was traced; and ZoeDepth chooses one head for a whole batch
+    static_shape = True
+    input_shape, input_dtype = (-1, 3, -1, -1), np.float32
 
-    def __init__(self, weights):
+    def __init__(self, weights: str) -> None:
         for name in ('transformers', 'torch', 'torchvision'):
             if not find_spec(name):
                 raise ValueError(f'{weights} needs {name}, which is not installed: {INSTALL}')
         self._entry = HUB_NAMES.get(weights)
         address = self._entry.address if self._entry else weights
         if address.startswith(HUB):
-            from hybrid_depth_ros.models.hub import hub_folder
+            from hybrid_depth_ros.weights.hub import hub_folder
             path = hub_folder(address)
         else:
             path = expand_user(weights)
         super().__init__(weights, path)
         if self._entry and self._entry.note:
             self.notes.append(f'{weights}: {self._entry.note}')
-        config = _checked(path)
+        config = _checked_config(path)
         self.family = config['model_type']
-        self.relative = (self.family in RELATIVE
+        self.relative = (self.family in RELATIVE_FAMILIES
                          and config.get('depth_estimation_type') != 'metric')
         if self.family == 'zoedepth' and len(config.get('bin_configurations', ())) > 1:
-            self.runtimes = ('torch',)  # which of its heads sees a picture is decided in Python
-        self._processor = _processor(path)
-        self.digest  # noqa: B018 - what is damaged is said now
-        self.focal = self._focal()
+            self.runtimes = ('torch',)  # Python decides which of its heads sees an image
+        self.processor = _load_processor(path)
+        self.digest  # noqa: B018 - a damaged file is reported now
+        self.assumed_focal_length: float | None = None
+        self.assumed_focal_length = self._training_focal_length()
 
     @cached_property
-    def digest(self):
-        digests = []
+    def digest(self) -> str:
+        digests: list[str] = []
         for name in HUB_FILES:
             path = self.path / name
             digests.append(file_digest(path))
@@ -83,86 +90,88 @@ class TransformersModel(Model):
                               f'{held}; delete {path.resolve()} to download it again')
         return hashlib.sha256(' '.join(digests).encode()).hexdigest()
 
-    def _focal(self):
-        """The focal length of the camera that it learnt metres through, in its own pixels."""
+    def _training_focal_length(self) -> float | None:
+        """The focal length of the camera that it learned metres through, in its own pixels."""
         camera = self._entry and self._entry.camera
         if not camera or self.relative:
             return None
-        seen = self.view(np.zeros((camera.height, camera.width, 3), np.uint8))
+        seen = self.preprocess(np.zeros((camera.height, camera.width, 3), np.uint8))
         return camera.fx * seen.scale
 
-    def view(self, image, fit='full'):
-        check_view(image, fit, self.name)
-        pixels = self._processor(images=image, input_data_format='channels_last',
-                                 return_tensors='pt')['pixel_values'][0].numpy()
-        return _View(self, image.shape, pixels)
+    def preprocess(self, image: npt.NDArray[np.uint8], fit: str = 'full') -> NetworkInput:
+        check_image(image, fit, self.name)
+        pixels = self.processor(images=image, input_data_format='channels_last',
+                                return_tensors='pt')['pixel_values'][0].numpy()
+        return _TransformersInput(self, image.shape, pixels)
 
-    def module(self):
+    def module(self) -> torch.nn.Module:
         import torch
-        network = _load(self.path)
+        network: Any = _load_network(self.path)
         network.loss_function = None  # tracing looks at it, and the library warns
 
         class Depth(torch.nn.Module):
-            replayable = False  # these ask the CPU on their way
+            replayable = False  # these need the CPU during the forward pass
 
-            def __init__(self):
+            def __init__(self) -> None:
                 super().__init__()
                 self.network = network
 
-            def forward(self, pixels):
-                seen = self.network(pixel_values=pixels)
-                depth = seen.predicted_depth.float()
-                field = getattr(seen, 'field_of_view', None)
+            def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+                outputs = self.network(pixel_values=pixels)
+                depth = outputs.predicted_depth.float()
+                field = getattr(outputs, 'field_of_view', None)
                 if field is None:
                     return depth
-                # Depth Pro's estimate of the field of view, degrees, is one row more
+                # Depth Pro's estimate of the field of view, degrees, becomes one more row
                 row = field.float().reshape(-1, 1, 1).expand(-1, 1, depth.shape[-1])
                 return torch.cat((depth, row), 1)
         return Depth().eval()
 
-    def field_of_view(self, output):
-        """(depth, degrees or None) of a runtime's output for one picture."""
+    def split_field_of_view(self, output: npt.NDArray[np.float32]) -> tuple[
+            npt.NDArray[np.float32], float | None]:
+        """Split a runtime's output for one image into depth and field of view, degrees or None."""
         if self.family != 'depth_pro' or not self._estimates_field:
             return output, None
         return output[:-1], float(output[-1, 0])
 
     @cached_property
-    def _estimates_field(self):
+    def _estimates_field(self) -> bool:
         return bool(json.loads((self.path / HUB_FILES[0]).read_text()).get('use_fov_model'))
 
 
-class _View(NetworkInput):
-    """Depth as the library's own post-processing makes it of the network's output."""
+class _TransformersInput(NetworkInput):
+    """Pixels and depth as the library's own pre- and post-processing make them."""
 
-    def __init__(self, model, shape, pixels):
+    def __init__(self, model: TransformersModel, shape: tuple[int, ...],
+                 pixels: npt.NDArray[np.float32]) -> None:
         self._model, self.pixels = model, pixels
         self.height, self.width = shape[:2]
-        self.focal = getattr(model, 'focal', None)
+        self.assumed_focal_length = model.assumed_focal_length
         pad = 0
-        if model.family == 'zoedepth' and getattr(model._processor, 'do_pad', False):
+        if model.family == 'zoedepth' and getattr(model.processor, 'do_pad', False):
             pad = int(np.sqrt(self.width / 2) * 3)  # which its processor adds on both sides
         self.scale = pixels.shape[-1] / (self.width + 2 * pad)
-        self._field = None
+        self._field: float | None = None
 
-    def see_through(self, fx):
-        super().see_through(fx)
-        if self._model.family == 'depth_pro':  # needs no guess of it then
+    def correct_focal_length(self, fx: float) -> None:
+        super().correct_focal_length(fx)
+        if self._model.family == 'depth_pro':  # instead of its own estimate
             self._field = math.degrees(2 * math.atan(self.width / (2 * fx)))
 
-    def restore(self, output):
+    def restore(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         import torch
-        depth, field = self._model.field_of_view(output)
+        depth, field = self._model.split_field_of_view(output)
         field = field if self._field is None else self._field
-        seen = SimpleNamespace(
+        outputs = SimpleNamespace(
             predicted_depth=torch.from_numpy(np.ascontiguousarray(depth))[None],
             field_of_view=None if field is None else torch.tensor([field]))
-        depth = self._model._processor.post_process_depth_estimation(
-            seen, [(self.height, self.width)])[0]['predicted_depth'].numpy()
-        return depth if self.correction == 1 else depth * np.float32(self.correction)
+        depth = self._model.processor.post_process_depth_estimation(
+            outputs, [(self.height, self.width)])[0]['predicted_depth'].numpy()
+        return depth if self.depth_scale == 1 else depth * np.float32(self.depth_scale)
 
 
-def _checked(folder):
-    """The config of a folder that can be loaded without harm; ValueError where it is not one."""
+def _checked_config(folder: Path) -> dict[str, Any]:
+    """The config of a folder that is safe to load; ValueError where it is not."""
     if not (folder / 'model.safetensors').is_file():
         others = sorted(file.name for file in folder.iterdir())
         pickles = [name for name in others if name.endswith(PICKLES)]
@@ -170,7 +179,7 @@ def _checked(folder):
             f', only {pickles[0]}, a pickle, which can run code and is not read; its makers may '
             'offer safetensors, or save it anew by save_pretrained' if pickles else
             ', or not all of it as one file; download it again'))
-    config, pictures = (_json(folder / name) for name in HUB_FILES[:2])
+    config, preprocessing = (_read_json(folder / name) for name in HUB_FILES[:2])
     family = config.get('model_type')
     if family not in FAMILIES:
         raise ValueError(f'{folder} is a {family} network; of transformers only these give depth '
@@ -185,29 +194,29 @@ def _checked(folder):
     if config.get('use_pretrained_backbone') or isinstance(config.get('backbone'), str):
         raise ValueError(f'{folder / HUB_FILES[0]} wants a backbone from elsewhere '
                          f'({config.get("backbone")}); only what lies in the folder is loaded')
-    tensors = _header(folder / 'model.safetensors')
+    tensors = _tensor_shapes(folder / 'model.safetensors')
     for name, number in _numbers(config):
-        most = len(tensors) if re.search('layers|depths|blocks', name) else LARGEST_NUMBER
+        most = len(tensors) if re.search('layers|depths|blocks', name) else MAX_NUMBER
         if abs(number) > most:
             raise ValueError(f'{folder / HUB_FILES[0]}: {name} is {number}, which fits no network '
                              f'of {len(tensors)} tensors')
-    _check_pictures(folder, pictures)
+    _check_preprocessing(folder, preprocessing)
     return config
 
 
-def _check_pictures(folder, settings):
+def _check_preprocessing(folder: Path, settings: dict[str, Any]) -> None:
     for name, number in _numbers(settings):
-        if abs(number) > (LARGEST_SIDE if re.search('size|width|height|edge|multiple', name)
-                          else LARGEST_NUMBER):
-            raise ValueError(f'{folder / HUB_FILES[1]}: {name} is {number}; pictures of more than '
-                             f'{LARGEST_SIDE} pixels a side are not made')
+        if abs(number) > (MAX_SIDE if re.search('size|width|height|edge|multiple', name)
+                          else MAX_NUMBER):
+            raise ValueError(f'{folder / HUB_FILES[1]}: {name} is {number}; images of more than '
+                             f'{MAX_SIDE} pixels a side are not made')
 
 
-def _json(path):
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f'{path} is not there; a folder of transformers has '
                          + ', '.join(HUB_FILES))
-    if path.stat().st_size > LARGEST_TEXT:
+    if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(f'{path} has {path.stat().st_size} bytes, which no config needs')
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -218,8 +227,8 @@ def _json(path):
     return content
 
 
-def _entries(content, name=''):
-    """(name, value) of all values anywhere in a config."""
+def _entries(content: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    """Names and values anywhere in a config."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _entries(value, str(key) if not str(key).isdigit() else name)
@@ -230,13 +239,13 @@ def _entries(content, name=''):
         yield name, content
 
 
-def _numbers(content):
+def _numbers(content: Any) -> list[tuple[str, float]]:
     return [(name, value) for name, value in _entries(content)
             if isinstance(value, (int, float)) and not isinstance(value, bool)]
 
 
-def _header(path):
-    """{name: shape} of a safetensors file, whose claims safetensors holds against its size."""
+def _tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor in a file; safetensors checks them against the file's size."""
     import safetensors
     try:
         with safetensors.safe_open(path, 'numpy') as file:
@@ -247,27 +256,27 @@ def _header(path):
                          'again') from error
 
 
-def _processor(folder):
+def _load_processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
     try:
         processor = AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False)
         if not hasattr(processor, 'post_process_depth_estimation'):
             raise ValueError(f'{type(processor).__name__} makes no depth')
-        _check_pictures(folder, processor.to_dict())  # another file may have had its say
+        _check_preprocessing(folder, processor.to_dict())  # other files may have been read too
         return processor
     except Exception as error:  # of whichever class the library likes
         raise ValueError(f'{folder / HUB_FILES[1]} will not do ({reason(error)[:300]})') from error
 
 
-def _load(folder):
+def _load_network(folder: Path) -> torch.nn.Module:
     """The network, float32 and in eval mode; ValueError where tensors and config don't agree."""
     import torch
     import transformers
-    held = sum(math.prod(shape) for shape in _header(folder / 'model.safetensors').values())
+    held = sum(math.prod(shape) for shape in _tensor_shapes(folder / 'model.safetensors').values())
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # it says at length what is checked here
+    logging.set_verbosity_error()  # it reports at length what is checked here
     logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(
@@ -290,7 +299,7 @@ def _load(folder):
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-    missing = [name for name in said['missing_keys'] if not UNUSED.match(name)]
+    missing = [name for name in said['missing_keys'] if not UNUSED_TENSORS.match(name)]
     wrong = [key[0] if isinstance(key, tuple) else key for key in said['mismatched_keys']]
     if missing or wrong:
         raise ValueError(f'{folder}: its tensors are not those of its config; missing: '

@@ -1,6 +1,9 @@
 """What this machine has to run a network: packages, a GPU, a processor's instructions."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,19 +19,19 @@ NEEDS = {
 }
 
 
-def installed(runtime):
-    """Whether what a runtime needs is there; nothing is imported."""
+def installed(runtime: str) -> bool:
+    """Whether the packages that a runtime needs are installed; nothing is imported."""
     return all(map(find_spec, NEEDS[runtime][0]))
 
 
-def gpu_is_here():
+def gpu_is_here() -> bool:
     """Whether this machine has an NVIDIA GPU, by its device files: torch takes seconds to ask."""
     return any(any(Path('/dev').glob(name)) for name in ('nvidia[0-9]*', 'nvhost-gpu', 'nvgpu'))
 
 
 @lru_cache(maxsize=1)
-def cpu_flags():
-    """What this processor can do, as Linux names it: ``avx512_bf16``, ``amx_bf16``, ``bf16`` …"""
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's instruction sets as Linux names them, for instance ``amx_bf16``."""
     with contextlib.suppress(OSError):
         for line in Path('/proc/cpuinfo').read_text().splitlines():
             if line.startswith(('flags', 'Features')):
@@ -36,7 +39,7 @@ def cpu_flags():
     return frozenset()
 
 
-def low_precision_is_faster():
+def low_precision_is_faster() -> bool:
     """Whether 16-bit floating point, where this processor has it, is surely faster than float32.
 
     With AVX-512 alone it need not be: a Xeon whose AMX is hidden from it took 1.6 times as long.
@@ -44,8 +47,15 @@ def low_precision_is_faster():
     return 'avx512f' not in cpu_flags() or 'amx_bf16' in cpu_flags()
 
 
-def choose_device(device):
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` → its name; ValueError if it isn't there."""
+def choose_device(device: str) -> str:
+    """Return the name of a device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Args:
+        device: Such a name, or ``auto``.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
     count = 0
     if device != 'cpu' and gpu_is_here() and installed('torch'):
         import torch
@@ -60,8 +70,8 @@ def choose_device(device):
     return device
 
 
-def versions(names):
-    """{name: version} of those packages that are installed."""
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
     import importlib.metadata  # takes a while
     found = {}
     for name in names:

@@ -1,42 +1,58 @@
 """A network in torch itself."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
 from hybrid_depth_ros.runtimes.graph_cache import GraphCache
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TorchRuntime(GraphCache):
-    """A network in torch itself. network: a module from pixels to depth, as a Model gives it;
-    device: as choose_device gives it.
+    """A network in torch itself.
 
     Channels lie last, as the pixels do: a fifth to a third faster on a CPU, and what tensor cores
-    read. On a GPU, pictures and depth go through pinned memory, and the forward pass of a shape
-    is recorded once as a CUDA graph and replayed; a module whose ``replayable`` is False asks the
-    CPU on its way, and runs anew each time.
+    read. On a GPU, images and depth go through pinned memory, and the forward pass of a shape is
+    recorded once as a CUDA graph and replayed; a module whose ``replayable`` is False needs the CPU
+    during the forward pass, and runs anew each time.
+
+    Args:
+        network: A module from pixels to depth, as a model gives it.
+        device: As :func:`hybrid_depth_ros.runtimes.hardware.choose_device` gives it.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
     """
 
     name = 'torch'
 
-    def __init__(self, network, device='cpu', precision='fp32'):
+    def __init__(self, network: torch.nn.Module, device: str = 'cpu',
+                 precision: str = 'fp32') -> None:
         super().__init__()
         import torch
         self.device, self.precision = device, precision
         self._torch, self._device = torch, torch.device(device)
         self._type = {'fp32': torch.float32, 'bf16': torch.bfloat16,
                       'fp16': torch.float16}[precision]
-        self.network = network.eval().to(self._device, memory_format=torch.channels_last)
+        self.network = network.eval().to(self._device).to(memory_format=torch.channels_last)
 
-    def _forward(self, pixels):
+    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Tensor of pixels → float32 tensor N×h×w, on the device."""
         with self._torch.autocast(self._device.type, self._type,
                                   enabled=self.precision != 'fp32'):
             return self.network(pixels)
 
-    def __call__(self, pixels):
+    def __call__(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         with self._torch.inference_mode():
             if self._device.type == 'cpu':
                 return self._forward(self._torch.from_numpy(pixels)).numpy()
             return self._on_gpu(pixels)
 
-    def _on_gpu(self, pixels):
+    def _on_gpu(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         torch = self._torch
         frames = torch.from_numpy(pixels)
         replay, pinned, seen, output = self.prepare((pixels.shape, frames.dtype))
@@ -48,10 +64,12 @@ class TorchRuntime(GraphCache):
         torch.cuda.current_stream(self._device).synchronize()
         return result.numpy()
 
-    def _make(self, batch):
+    def _compile(self, batch: tuple[tuple[int, ...], torch.dtype]) -> tuple[
+            Callable[[], None], torch.Tensor, torch.Tensor, torch.Tensor]:
         """The forward pass of one shape as a CUDA graph, and the memory that it reads and fills.
 
-        batch: its shape and dtype.
+        Args:
+            batch: The shape and type of the pixels.
         """
         torch, (shape, kind) = self._torch, batch
         pinned = torch.zeros(shape, dtype=kind, pin_memory=True)
@@ -59,7 +77,7 @@ class TorchRuntime(GraphCache):
         if not getattr(self.network, 'replayable', True):
             output = self._forward(seen)
 
-            def run():
+            def run() -> None:
                 output.copy_(self._forward(seen))
             return run, pinned, seen, output
         with torch.cuda.device(self._device):

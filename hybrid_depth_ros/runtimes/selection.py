@@ -1,4 +1,6 @@
-"""Which runtime and precision: the ones asked for, or the fastest here by a short trial."""
+"""Which runtime and precision: the ones asked for, or the fastest here by a short benchmark."""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -6,14 +8,18 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder, write_bytes_atomically
-from hybrid_depth_ros.models import open_model
-from hybrid_depth_ros.runtimes.export import cached, export_onnx, export_openvino, read_graph
+from hybrid_depth_ros.models.base import Model
+from hybrid_depth_ros.runtimes.base import ShapedRuntime
+from hybrid_depth_ros.runtimes.export import load_onnx_graph, load_openvino_graph
 from hybrid_depth_ros.runtimes.hardware import (
     NEEDS,
     PRECISIONS,
@@ -28,58 +34,44 @@ from hybrid_depth_ros.runtimes.onnx import OnnxRuntime
 from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, openvino_precisions
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 
-ROUNDS, TRIAL = 5, 0.2  # turns that each candidate gets, and seconds of each at least
-HOPELESS = 4            # times as slow as the best: no more than two turns
-SLOW = 1.0              # seconds for a picture, of which one turn says enough
-NOISE = 1.3             # times that a candidate's turns differ by on a quiet machine
+ROUNDS = 5              # measurements of each candidate
+SECONDS = 0.2           # of all measurements of a candidate, at least
+MAX_SLOWDOWN = 4        # times as slow as the fastest: measured no more than twice
+SLOW = 1.0              # seconds for one image: measured once
+QUIET_NOISE = 1.3       # ratio of a candidate's measurements on a quiet machine
+
+Candidate = tuple[str, str]  # runtime and precision
 
 
-def precisions(runtime, model, device):
-    """What a runtime can compute this Model in here, the fastest first."""
+def available_precisions(runtime: str, model: Model, device: str) -> tuple[str, ...]:
+    """Return the precisions in which a runtime can run a network here, the fastest first."""
     if runtime == 'tensorrt':
         return 'fp16', 'fp32'
     if runtime == 'onnxruntime':
         return ('fp32',)
     if runtime == 'openvino':
-        return (*(['int8'] if model.int8 else []), *openvino_precisions(), 'fp32')
+        return (*(['int8'] if model.int8_graph else []), *openvino_precisions(), 'fp32')
     if device != 'cpu':
         return 'fp16', 'bf16', 'fp32'
     fast = {'amx_bf16', 'bf16'} & cpu_flags()
     return ('bf16', 'fp32', 'fp16') if fast else ('fp32', 'bf16', 'fp16')
 
 
-def _make(runtime, precision, model, device):
+def make_runtime(runtime: str, precision: str, model: Model, device: str) -> ShapedRuntime:
+    """Load a network into a runtime."""
     if runtime == 'torch':
         return TorchRuntime(model.module(), device, precision)
     if runtime == 'openvino':
-        return OpenVinoRuntime(partial(_openvino_graph, model, precision), precision,
-                               model.one_by_one, model.answer)
-    return OnnxRuntime(partial(_onnx_graph, model), runtime, precision, model.one_by_one,
-                       model.answer)
+        return OpenVinoRuntime(partial(load_openvino_graph, model, precision), precision,
+                               model.static_shape, model.depth_output_index)
+    return OnnxRuntime(partial(load_onnx_graph, model), runtime, precision, model.static_shape,
+                       model.depth_output_index)
 
 
-def _size(shape):
-    return ''.join(f'-{side}' for side in shape or ())
-
-
-def _openvino_graph(model, precision, shape):
-    """XML and weights, or an ONNX file's content and nothing; shape: where it is of one alone."""
-    if model.graph:
-        return model.graph.read_bytes(), b''
-    file = model.int8 if precision == 'int8' else cached(
-        model.digest, f'{_size(shape)}.zip', partial(export_openvino, model, shape))
-    return read_graph(file, model.digest)
-
-
-def _onnx_graph(model, shape):
-    """Where an ONNX file lies; shape: where it is of one alone."""
-    return model.graph or cached(
-        model.digest, f'{_size(shape)}.onnx', partial(export_onnx, model, shape))
-
-
-def _turn(runtime, pixels, seconds):
-    """Seconds that the network takes for one picture: the least of a few."""
-    took, end = [], time.monotonic() + seconds
+def _time_forward_pass(runtime: ShapedRuntime, pixels: npt.NDArray[Any], seconds: float) -> float:
+    """Seconds of one forward pass: the least of those that fit into `seconds`."""
+    took: list[float] = []
+    end = time.monotonic() + seconds
     while len(took) < 2 or time.monotonic() < end:  # the first wakes threads and fills caches
         start = time.perf_counter()
         runtime(pixels)
@@ -89,48 +81,62 @@ def _turn(runtime, pixels, seconds):
     return min(took)
 
 
-def _compare(made, pixels):
-    """(seconds of each candidate by name, noise, whether it leaves no doubt which is the fastest).
+def _benchmark_candidates(made: Mapping[Candidate, ShapedRuntime], pixels: npt.NDArray[Any]
+                          ) -> tuple[dict[Candidate, float], float, bool]:
+    """Measure candidates in turns, so that a busy moment meets them all.
 
-    The candidates take turns, so that a busy moment meets them all, and of each the best turn
-    counts; one that is far behind gets no more than two. Noise is what turns of one candidate
-    differ by: the best must be ahead by more than that.
+    Of each the least time counts; one that is far behind is measured no more than twice.
+
+    Returns:
+        Seconds of each candidate; by what ratio measurements of one candidate differ; whether the
+        fastest is ahead by more than that.
     """
-    turns, took = {name: [] for name in made}, dict.fromkeys(made, 0.0)
+    turns: dict[Candidate, list[float]] = {name: [] for name in made}
+    took = dict.fromkeys(made, 0.0)
     for number in range(ROUNDS):
         for name, runtime in made.items():
-            if number < 2 or took[name] <= HOPELESS * min(took.values()):
-                turns[name].append(_turn(runtime, pixels, TRIAL / ROUNDS))
+            if number < 2 or took[name] <= MAX_SLOWDOWN * min(took.values()):
+                turns[name].append(_time_forward_pass(runtime, pixels, SECONDS / ROUNDS))
         took = {name: min(seconds) for name, seconds in turns.items()}
         if number and min(took.values()) > SLOW:
             break
-    noise = max(np.median(seconds) / min(seconds) for seconds in turns.values())
+    noise = max(float(np.median(seconds)) / min(seconds) for seconds in turns.values())
     best, *others = sorted(took.values())
-    return took, noise, noise <= NOISE or all(seconds > noise * best for seconds in others)
+    return took, noise, noise <= QUIET_NOISE or all(seconds > noise * best for seconds in others)
 
 
-def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='auto'):
-    """The runtime for a Model or what ``open_model`` takes, and in one sentence why it is this one.
+def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
+                 device: str = 'auto') -> tuple[ShapedRuntime, str]:
+    """Load a network into the runtime that was asked for, or into the fastest.
 
-    runtime ``auto``: each that is installed gets a short trial in its fastest precision, in turns,
-    and the fastest wins; the winner is remembered for this machine, weights and versions, unless
-    other programs kept the machine busy: then the next start tries again. precision
-    ``auto``: int8 where the weights have a quantised graph and OpenVINO runs it, else bf16 or
-    fp16 where the processor computes it fast, else fp32; where that is not sure, both are tried.
-    Raises ValueError for what is unknown, not installed or not possible, and what
-    :func:`hybrid_depth_ros.models.open_model` raises.
+    Args:
+        model: The network.
+        runtime: One of :data:`~hybrid_depth_ros.runtimes.hardware.RUNTIMES`. ``auto`` measures each
+            that is installed in its fastest precision. The fastest is remembered for this machine,
+            weights and versions, unless other programs kept the machine busy: then the next start
+            measures again.
+        precision: One of :data:`~hybrid_depth_ros.runtimes.hardware.PRECISIONS`. ``auto``: int8
+            where the weights have a quantised graph and OpenVINO runs it, else bf16 or fp16 where
+            the processor computes it fast, else fp32; where that is not sure, both are measured.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The runtime, and a sentence that says why it is this one.
+
+    Raises:
+        OSError: A file of the network can't be read.
+        ValueError: An option is unknown, not installed or not possible.
     """
     for name, value, known in (('runtime', runtime, RUNTIMES),
                                ('precision', precision, PRECISIONS)):
         if value not in known:
             raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
-    model = open_model(weights) if isinstance(weights, str) else weights
     device = choose_device(device)
     suitable = ('torch', 'openvino', 'onnxruntime') if device == 'cpu' else ('torch', 'tensorrt')
     if runtime != 'auto' and runtime not in model.runtimes:
         raise ValueError(f'{model.name} does not run in {runtime}: set runtime to auto, or to '
                          + ' or '.join(model.runtimes))
-    candidates = []
+    candidates: list[Candidate] = []
     for name in filter(model.runtimes.__contains__, suitable) if runtime == 'auto' else (runtime,):
         if not installed(name):
             if runtime == name:
@@ -139,15 +145,15 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
         if name in ('openvino', 'onnxruntime') and device != 'cpu':
             raise ValueError(f'runtime {name} runs on the CPU: set device to cpu, or runtime to '
                              'torch or tensorrt')
-        able = precisions(name, model, device)
+        able = available_precisions(name, model, device)
         if precision == 'auto':
             sure = able[0] == 'int8' or device != 'cpu' or low_precision_is_faster()
-            wanted = able[:1] if sure else dict.fromkeys((able[0], 'fp32'))
+            wanted = able[:1] if sure else tuple(dict.fromkeys((able[0], 'fp32')))
         else:
-            wanted = {precision} & {*able}
+            wanted = (precision,) if precision in able else ()
         candidates += [(name, one) for one in wanted]
     if not candidates:
-        if precision == 'int8' and not model.int8:
+        if precision == 'int8' and not model.int8_graph:
             raise ValueError(f'{model.path} has no int8 graph beside it: make one by python -m '
                              'train.quantise, or set precision to auto')
         if not any(installed(name) for name in model.runtimes if name in suitable):
@@ -157,7 +163,7 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
         raise ValueError(f'precision {precision} is not possible here with runtime {runtime}: set '
                          'precision to auto')
     try:
-        return _best(candidates, model, device)
+        return _load_fastest(candidates, model, device)
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # of whichever class the library likes
@@ -166,23 +172,26 @@ def load_runtime(weights='lite-nyu', runtime='auto', precision='auto', device='a
                          f'({reason(error)}); set another runtime, precision or device') from error
 
 
-def _best(candidates, model, device):
+def _load_fastest(candidates: list[Candidate], model: Model, device: str
+                  ) -> tuple[ShapedRuntime, str]:
     if len(candidates) == 1:
-        return _make(*candidates[0], model, device), ' '.join(candidates[0])
+        return make_runtime(*candidates[0], model, device), ' '.join(candidates[0])
     key = hashlib.sha256(json.dumps([
         model.digest, candidates, device, platform.machine(), os.cpu_count(), sorted(cpu_flags()),
         versions(('torch', 'openvino', 'onnxruntime', 'onnxruntime-gpu'))]).encode()).hexdigest()
     remembered = None
     with contextlib.suppress(OSError, ValueError):
         remembered = cache_folder() / 'choices' / key[:32]
-        chosen, why = json.loads(remembered.read_text())
-        if tuple(chosen) in candidates:
-            return _make(*chosen, model, device), f'{why}, by an earlier trial'
-    made, failed, pixels = {}, {}, model.trial()
+        (name, precision), why = json.loads(remembered.read_text())
+        if (name, precision) in candidates:
+            return make_runtime(name, precision, model, device), f'{why}, by an earlier trial'
+    made: dict[Candidate, ShapedRuntime] = {}
+    failed: dict[Candidate, Exception] = {}
+    pixels = model.example_batch()
     for candidate in candidates:
         try:
-            made[candidate] = _make(*candidate, model, device)
-            _turn(made[candidate], pixels, 0)  # the first run compiles
+            made[candidate] = make_runtime(*candidate, model, device)
+            _time_forward_pass(made[candidate], pixels, 0)  # the first run compiles
         except OSError:
             raise
         except Exception as error:  # one that doesn't work here must not stop the others
@@ -190,9 +199,9 @@ def _best(candidates, model, device):
             failed[candidate] = error
     if not made:
         raise next(iter(failed.values()))
-    took, noise, sure = _compare(made, pixels)
+    took, noise, sure = _benchmark_candidates(made, pixels)
     if not sure:
-        again, noise, sure = _compare(made, pixels)
+        again, noise, sure = _benchmark_candidates(made, pixels)
         took = {candidate: min(took[candidate], again[candidate]) for candidate in took}
     chosen = min(took, key=took.__getitem__)
     why = f'{" ".join(chosen)}: ' + ', '.join(
@@ -200,7 +209,7 @@ def _best(candidates, model, device):
         + [f'{name} not possible ({reason(error)})' for (name, _), error in failed.items()])
     if not sure:
         why += '; other programs kept this machine busy meanwhile, so the next start tries again'
-    elif noise > NOISE:
+    elif noise > QUIET_NOISE:
         why += '; other programs ran meanwhile, and left no doubt which is the fastest'
     if remembered and sure:
         with contextlib.suppress(OSError):

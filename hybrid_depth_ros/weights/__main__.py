@@ -1,6 +1,7 @@
-"""Which networks have a name here; download them before a robot goes where no network is.
+"""List the networks that have a name here; download them; check them.
 
-``ros2 run hybrid_depth_ros weights`` or ``python -m hybrid_depth_ros.weights``: lists them.
+``ros2 run hybrid_depth_ros weights`` or ``python -m hybrid_depth_ros.weights`` lists them. Download
+them before a robot goes where there is no internet.
 """
 
 if __name__ == '__main__':  # before imports that take seconds
@@ -8,14 +9,15 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hybrid_depth_ros.arguments import argument_parser
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
-from hybrid_depth_ros.models.base import HUB
-from hybrid_depth_ros.models.hub import hub_folder, kept_folder
-from hybrid_depth_ros.models.registry import HUB_NAMES
 from hybrid_depth_ros.weights import REGISTRY, weights_path
+from hybrid_depth_ros.weights.hub import cached_hub_folder, hub_folder
+from hybrid_depth_ros.weights.registry import HUB, HUB_NAMES
 
 OWN = {  # licence, what it was trained on, figures; docs/accuracy.md has them all
     'lite-nyu': ('MIT', 'NYU Depth v2, rendered and virtual rooms',
@@ -23,23 +25,22 @@ OWN = {  # licence, what it was trained on, figures; docs/accuracy.md has them a
     'paper-nyu': ("its authors'", 'NYU Depth v2', 'NYU: REL 0.130, δ1 0.833, as published')}
 
 
-def rows():
-    """(name, what it gives, where it is, MB, licence, trained on, figures) of all names."""
+def rows() -> Iterator[tuple[str, ...]]:
+    """Yield the table's rows: name, gives, where, MB, licence, trained on, figures."""
     for name, entry in REGISTRY.items():
         licence, trained, figures = OWN[name]
         here = entry.path.exists()
         yield (name, 'metres', 'here' if here else 'to download',
                f'{entry.path.stat().st_size / 1e6:.0f}' if here else '', licence, trained, figures)
-    for name, entry in HUB_NAMES.items():
-        yield (name, 'no metres' if entry.relative else 'metres',
-               'here' if kept_folder(entry.address) else 'to download',
-               str(entry.size or ''), entry.licence + (' (not commercial)' if entry.note
-                                                       else ''),
-               entry.trained, f'{entry.published}, as published' if entry.published else '')
+    for name, hub in HUB_NAMES.items():
+        yield (name, 'no metres' if hub.relative else 'metres',
+               'here' if cached_hub_folder(hub.address) else 'to download',
+               str(hub.size or ''), hub.licence + (' (not commercial)' if hub.note else ''),
+               hub.trained, f'{hub.published}, as published' if hub.published else '')
 
 
-def print_table():
-    """All names, one a line."""
+def print_table() -> None:
+    """Print all names, one a line."""
     table = [('name', 'gives', '', 'MB', 'licence', 'trained on', 'figures'), *rows()]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
@@ -48,8 +49,13 @@ def print_table():
           'your own .safetensors (docs/models.md).')
 
 
-def download(name, fresh=False):
-    """Bring a name's weights here; returns where they are."""
+def download(name: str, fresh: bool = False) -> Path:
+    """Download the weights of a name, and return where they are.
+
+    Args:
+        name: A registered name or ``hf:ORG/NAME``.
+        fresh: Whether to ask the hub for a newer version.
+    """
     if name in HUB_NAMES or name.startswith(HUB):
         entry = HUB_NAMES.get(name)
         if entry and entry.note:
@@ -58,10 +64,10 @@ def download(name, fresh=False):
     return weights_path(name)
 
 
-def check(name):
-    """Load a network and look through it; returns a sentence."""
+def check(name: str) -> str:
+    """Load a network and check it; return a sentence."""
     model = open_model(name)
-    model.trial()
+    model.example_batch()
     if 'torch' in model.runtimes:
         model.module()
     return (f'{name}: {model.path} is whole and gives '
@@ -69,13 +75,14 @@ def check(name):
             + f' (sha256 {model.digest[:16]}…)')
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
     parser = argument_parser(__doc__, prog='weights')
     parser.add_argument('--download', nargs='+', default=[], metavar='NAME',
-                        help='bring these here, and check them')
+                        help='download these, and check them')
     parser.add_argument('--fresh', action='store_true', help='ask the hub for what is new')
     parser.add_argument('--check', nargs='+', default=[], metavar='NAME',
-                        help='load these and look through them, without a network')
+                        help='load and check these, without the internet')
     args, _ = parser.parse_known_args(argv)  # ros2 run may add --ros-args
     failed = False
     for name in [*args.download, *args.check]:

@@ -34,7 +34,7 @@ from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
-from hybrid_depth_ros.predictor import DepthPredictor, free_memory
+from hybrid_depth_ros.predictor import DepthPredictor, PredictionOptions, free_memory
 
 
 def resident_megabytes():
@@ -117,7 +117,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
             **{name: settings[name] for name in (
                 *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
             relative=gives_metres(settings) or settings['relative_depth'],
-            tell=self.get_logger().info)
+            log=self.get_logger().info)
         for note in predictor.model.notes:
             self.get_logger().warning(note)
         predictor(np.zeros((480, 640, 3), np.uint8))
@@ -264,9 +264,8 @@ class DepthNode(RefusalMessages, LifecycleNode):
         Where memory runs out, batches are halved until they fit.
         """
         count, predictor = len(frames), network.predictor
-        predictor.fit = settings['fit']
-        predictor.focal_correction = settings['focal_correction']
-        predictor.sharpen = settings['sharpen']
+        predictor.options = PredictionOptions(
+            settings['fit'], settings['focal_correction'], settings['sharpen'])
         try:
             return predictor([frame.rgb for _, frame in frames],
                              [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]

@@ -6,9 +6,6 @@ from typing import Any
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings
 from hybrid_depth_ros.files import expand_user
-from hybrid_depth_ros.models.base import HUB
-from hybrid_depth_ros.models.hub import repository_and_revision
-from hybrid_depth_ros.models.registry import HUB_NAMES
 from hybrid_depth_ros.nodes.shared.parameters import Setting
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.predictor import FITS
@@ -19,6 +16,8 @@ from hybrid_depth_ros.runtimes.hardware import (
     gpu_is_here,
 )
 from hybrid_depth_ros.weights import REGISTRY, weights_path
+from hybrid_depth_ros.weights.hub import repository_and_revision
+from hybrid_depth_ros.weights.registry import HUB, HUB_NAMES
 
 SETTINGS = (
     Setting('autostart', True, 'configure and activate at the start; false: launch, nav2 or '

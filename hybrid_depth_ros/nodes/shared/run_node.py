@@ -17,7 +17,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from hybrid_depth_ros.errors import explain, print_anything, printable
+from hybrid_depth_ros.errors import escape_unprintable, explain, printable
 from hybrid_depth_ros.interrupts import exit_at_once, is_node_process
 
 SHUTDOWN_TIMEOUT = 2.0  # seconds that what a node does may go on for once it was told to end
@@ -134,7 +134,7 @@ def run_node(name, create, args=None):
     ValueError or OSError is logged in one line, as by `name`. Ctrl-C comes twice, from the
     terminal and from launch: the second doesn't cut the ending short.
     """
-    print_anything()
+    escape_unprintable()
     # rclpy's, of a node that was told to end while it was being made
     warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
     prepare_process()

@@ -1,0 +1,89 @@
+"""A registered name or a weights file → its path, its network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.weights.formats import read_tensors
+from hybrid_depth_ros.weights.registry import HUB_NAMES, REGISTRY, RegisteredWeights
+from hybrid_depth_ros.weights.state_dict import build_network
+
+if TYPE_CHECKING:
+    from hybrid_depth_ros.network import HybridDepthNet
+
+
+def weights_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of a registered name or path; download it where it has an address.
+
+    Raises:
+        OSError: It is not there or cannot be downloaded.
+    """
+    name = os.fspath(name_or_path)
+    entry = REGISTRY.get(name)
+    if not name:
+        raise FileNotFoundError('weights have no name: pass a registered one '
+                                f'({", ".join(REGISTRY)}) or the path of a file')
+    path = entry.path if entry else expand_user(name)
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
+    if not path.exists():
+        if entry and entry.address:
+            _download(entry)
+        elif entry:
+            raise FileNotFoundError(f'{path} is not in this install of the package: install it '
+                                    'again, or pass the path of a weights file')
+        else:
+            import difflib
+            near = difflib.get_close_matches(name, [*REGISTRY, *HUB_NAMES], n=1)
+            raise FileNotFoundError(
+                f'{path}: no such file, nor a registered name ({", ".join(REGISTRY)}); '
+                + (f'did you mean {near[0]}?' if near else
+                   'pass one of them, the path of a file, or hf:ORG/NAME; python -m '
+                   'hybrid_depth_ros.weights lists the names of others'))
+    return path
+
+
+def _download(entry: RegisteredWeights) -> None:
+    from hybrid_depth_ros.download import download  # urllib takes a while
+    assert entry.address
+    download(entry.address, entry.path, entry.sha256,
+             check=lambda path: _load_file(path, entry.path.suffix))
+
+
+def load_network(name_or_path: str | os.PathLike[str]) -> HybridDepthNet:
+    """Load the network of a registered name or of a weights file.
+
+    Nothing in a file is ever executed. Registered names with an address are downloaded on first
+    use.
+
+    Args:
+        name_or_path: A registered name, or a file: ``.safetensors`` as :func:`save_network` writes
+            it; ``.model``, ``.pth`` or ``.pt`` with a plain state dict, of this package's names or
+            the paper authors'.
+
+    Returns:
+        The network: float32, on the CPU, in eval mode.
+
+    Raises:
+        OSError: The file is not there, or cannot be read or downloaded.
+        ValueError: Its content is not this network's weights.
+    """
+    path, entry = weights_path(name_or_path), REGISTRY.get(os.fspath(name_or_path))
+    try:
+        return _load_file(path)
+    except ValueError as error:
+        if entry and entry.address:
+            raise ValueError(f'{error}; delete the file to download it again') from error
+        raise
+
+
+def _load_file(path: Path, suffix: str | None = None) -> HybridDepthNet:
+    tensors, metadata = read_tensors(path, suffix)
+    try:
+        return build_network(tensors, metadata)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}; pass weights that train.nyu wrote, or a registered '
+                         'name') from error
