@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from hybrid_depth_ros.predictor import Prediction
+
 # The camera of the test scene, at 160×120.
 WIDTH, HEIGHT, FX, FY, CX, CY = 160, 120, 150.0, 140.0, 82.5, 57.25
 PLANE_NORMAL, PLANE_DISTANCE = np.array([0.2, -0.3, 1.0]) / np.sqrt(1.13), 2.5
@@ -45,6 +47,16 @@ class ScenePredictor:
         if self.relative:
             return [37 * (1 / depth - np.float32(0.05)) for depth in depths]
         return depths
+
+
+    def predict(self, images, focals):
+        """The left half of each image may be off by a tenth of its depth, the right by four."""
+        predictions = []
+        for depth in self(images, focals):
+            share = np.where(np.arange(depth.shape[1]) < depth.shape[1] // 2, 0.1, 0.4)
+            predictions.append(Prediction(depth, not self.relative,
+                                          (share * depth).astype(np.float32)))
+        return predictions
 
 
 class SlowlyLoaded(ScenePredictor):

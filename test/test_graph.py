@@ -80,6 +80,24 @@ def test_cloud_lies_on_the_plane_and_the_sphere(graph):
     assert (info.width, info.height) == (WIDTH, HEIGHT)
 
 
+def test_uncertainty_is_sent_and_limits_depth(graph):
+    graph.listen(Image, 'depth/uncertainty')
+    graph.listen(Image, 'depth/image')
+    graph.ready()
+    message = rgb_to_image(CHART, graph.header())
+    sigma = graph.answer('depth/uncertainty', message)
+    assert sigma.encoding == '32FC1' and sigma.header == message.header
+    true = scene_depth(WIDTH, HEIGHT)
+    share = np.where(np.arange(WIDTH) < WIDTH // 2, 0.1, 0.4)
+    np.testing.assert_allclose(image_to_depth(sigma), share * true, rtol=1e-5)
+    assert np.isfinite(image_to_depth(graph.answer('depth/image', message))).all()
+    assert graph.set_parameter('max_uncertainty', 0.3).successful
+    depth = image_to_depth(graph.answer('depth/image', rgb_to_image(CHART, graph.header())))
+    assert np.isnan(depth[:, WIDTH // 2:]).all()
+    np.testing.assert_array_equal(depth[:, :WIDTH // 2], true[:, :WIDTH // 2])
+    assert not graph.set_parameter('max_uncertainty', -0.1).successful
+
+
 def test_clouds_are_thinned_as_asked(graph):
     graph.listen(PointCloud2, 'depth/points')
     graph.ready()

@@ -110,7 +110,7 @@ def test_the_page_lists_every_topic():
         'depth/image': 'Image', 'depth/relative': 'Image', 'depth/camera_info': 'CameraInfo',
         'depth/points': 'PointCloud2',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
-        'depth/anchors': 'PointCloud2',
+        'depth/anchors': 'PointCloud2', 'depth/uncertainty': 'Image',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
         'scan': 'LaserScan'}
     code = ''.join(Path(module.__file__).read_text()

@@ -2,9 +2,11 @@
 
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -59,11 +61,12 @@ class CameraStream:
         # (A profile for each: rclpy writes a topic's overrides into it.)
         overrides = publisher_qos_overrides()
         (self._depth_publisher, self._info_publisher, self._cloud_publisher,
-         self._anchors_publisher) = (
+         self._anchors_publisher, self._uncertainty_publisher) = (
             node.create_publisher(kind, prefix + topic, QoSProfile(depth=2),
                                   qos_overriding_options=overrides)
             for kind, topic in ((Image, 'depth/image'), (CameraInfo, 'depth/camera_info'),
-                                (PointCloud2, 'depth/points'), (PointCloud2, 'depth/anchors')))
+                                (PointCloud2, 'depth/points'), (PointCloud2, 'depth/anchors'),
+                                (Image, 'depth/uncertainty')))
         self._relative_publisher = node.create_publisher(
             Image, prefix + 'depth/relative', QoSProfile(depth=2),
             qos_overriding_options=overrides) if settings['relative_depth'] else None
@@ -112,7 +115,7 @@ class CameraStream:
         """
         wanted = active and (self.snapshot is not None or self._wanted(
             self._depth_publisher, self._info_publisher, self._cloud_publisher,
-            self._relative_publisher))
+            self._relative_publisher, self._uncertainty_publisher))
         if wanted and not self._inputs[0].subscription:
             self._heard = time.monotonic()
         images, camera_infos, *anchors = self._inputs
@@ -155,7 +158,8 @@ class CameraStream:
         if intrinsics and self._wanted(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
         if self.snapshot is None and not self._wanted(
-                self._depth_publisher, self._cloud_publisher, self._relative_publisher):
+                self._depth_publisher, self._cloud_publisher, self._relative_publisher,
+                self._uncertainty_publisher):
             return None
         if rectification:
             rgb = rectification.apply(rgb)
@@ -184,6 +188,36 @@ class CameraStream:
         """Send what the network gave of one frame, if it is asked for; float32 H×W."""
         if self._wanted(self._relative_publisher):
             self._relative_publisher.publish(depth_to_image(relative, frame.header, '32FC1'))
+
+    def wants_sigma(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the standard deviation of depth is needed, for a topic or a limit."""
+        return settings['max_uncertainty'] > 0 or self._wanted(self._uncertainty_publisher)
+
+    def apply_sigma(self, frame: InputFrame, depth: npt.NDArray[np.float32],
+                    before: npt.NDArray[np.float32], sigma: npt.NDArray[np.float32] | None,
+                    settings: Mapping[str, Any]) -> None:
+        """Send the standard deviation of a frame's depth, and take out depth that is too uncertain.
+
+        Args:
+            frame: What was seen.
+            depth: float32 H×W, metres; it becomes NaN where sigma is above ``max_uncertainty``.
+            before: The network's own depth, which `sigma` is of. What anchors changed in it
+                changes sigma by the same factor: the share of depth stays.
+            sigma: float32 H×W, metres; None where the network estimates none.
+            settings: The node's, by name.
+        """
+        if sigma is None:
+            self._complain('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
+                           'stays silent and max_uncertainty does nothing; see docs/accuracy.md',
+                           every=3600)
+            return
+        with np.errstate(invalid='ignore', divide='ignore'):
+            share = sigma / before
+        if self._wanted(self._uncertainty_publisher):
+            self._uncertainty_publisher.publish(
+                depth_to_image(share * depth, frame.header, '32FC1'))
+        if settings['max_uncertainty'] > 0:
+            depth[share > settings['max_uncertainty']] = np.nan
 
     def publish_depth(self, frame, depth, settings):
         """Send the depth image of one frame, if it is asked for; depth: float32 H×W, metres, or

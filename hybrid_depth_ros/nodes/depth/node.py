@@ -34,7 +34,12 @@ from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
-from hybrid_depth_ros.predictor import DepthPredictor, PredictionOptions, free_memory
+from hybrid_depth_ros.predictor import (
+    DepthPredictor,
+    Prediction,
+    PredictionOptions,
+    free_memory,
+)
 
 
 def resident_megabytes():
@@ -45,7 +50,8 @@ def resident_megabytes():
 
 class DepthNode(RefusalMessages, LifecycleNode):
     """Subscribes ``image`` (or ``image/compressed``) and ``camera_info``; publishes
-    ``depth/image``, ``depth/camera_info``, ``depth/points`` and ``/diagnostics``.
+    ``depth/image``, ``depth/camera_info``, ``depth/points``, ``depth/uncertainty`` and
+    ``/diagnostics``.
 
     A managed node (design.ros2.org/articles/node_lifecycle.html): configure loads the weights
     and warms up, activate listens, deactivate ends the frame at hand, cleanup frees the memory.
@@ -248,18 +254,18 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
         What fails together is tried one by one.
         """
-        network, depths = self._network, None
+        network, predictions = self._network, None
         size = network.batch_size(len(frames))
         if len(frames) <= size:
-            depths, size = self._predict(network, frames, settings)
-        if depths:
-            self._finish(network.predictor, frames, depths, settings)
+            predictions, size = self._predict(network, frames, settings)
+        if predictions:
+            self._finish(network.predictor, frames, predictions, settings)
         elif len(frames) > 1:
             for first in range(0, len(frames), size):
                 self._process(frames[first:first + size], settings)
 
     def _predict(self, network, frames, settings):
-        """Depths; or None, and how many frames are to be tried at once.
+        """Predictions; or None, and how many frames are to be tried at once.
 
         Where memory runs out, batches are halved until they fit.
         """
@@ -267,9 +273,13 @@ class DepthNode(RefusalMessages, LifecycleNode):
         predictor.options = PredictionOptions(
             settings['fit'], settings['focal_correction'], settings['sharpen'])
         try:
-            return predictor([frame.rgb for _, frame in frames],
-                             [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]
-                             ), count
+            images = [frame.rgb for _, frame in frames]
+            focals = [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]
+            if (any(camera.wants_sigma(settings) for camera, _ in frames)
+                    and hasattr(predictor, 'predict')):  # a stand-in may be called alone
+                return predictor.predict(images, focals), count
+            metric = not getattr(predictor, 'relative', False)
+            return [Prediction(depth, metric) for depth in predictor(images, focals)], count
         except Exception as error:
             if count == 1:
                 self._skip(frames[0][0], error)
@@ -285,8 +295,9 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 'from here on; more are tried again each minute')
         return None, smaller
 
-    def _finish(self, predictor, frames, depths, settings):
+    def _finish(self, predictor, frames, predictions, settings):
         """What the network gave, made to agree with anchors and sent."""
+        depths = [prediction.depth for prediction in predictions]
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
                 depth[frame.rectification.unseen] = np.nan
@@ -297,8 +308,13 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if relative and not gives_metres(settings):
             depths = [None] * len(frames)
         else:
-            depths = [camera.anchor(frame, depth, settings, relative)
-                      for (camera, frame), depth in zip(frames, depths)]
+            corrected = [camera.anchor(frame, depth, settings, relative)
+                         for (camera, frame), depth in zip(frames, depths)]
+            for (camera, frame), depth, before, prediction in zip(
+                    frames, corrected, depths, predictions):
+                if depth is not None and not relative and camera.wants_sigma(settings):
+                    camera.apply_sigma(frame, depth, before, prediction.sigma, settings)
+            depths = corrected
             frames = [frame for frame, depth in zip(frames, depths) if depth is not None]
             depths = [depth for depth in depths if depth is not None]
         if self._sent:

@@ -57,6 +57,8 @@ SETTINGS = (
             changeable=True),
     Setting('voxel_size', 0.0, 'one cloud point for each cube of this side, not organised; '
             '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
+    Setting('max_uncertainty', 0.0, 'depth whose standard deviation is a larger share of it is '
+            'unknown; 0: no limit', range=(0.0, 10.0), changeable=True),
     Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor; where '
             'there are several of a kind, scan/rear and so on'),
     Setting('anchor_poses', ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, '
