@@ -7,7 +7,11 @@ Approach for Single Image Depth Estimation*, 2018) add to it: concatenate the en
 feature map of the same size, then a 1×1 convolution.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
@@ -29,21 +33,24 @@ USUAL_LOG_SIGMA = -2.0  # a relative standard deviation of 0.14: what an untrain
 
 
 class Unpooling(nn.Module):
-    """Double the resolution by four interleaved convolutions (Laina et al., figure 3).
+    """Double the resolution by four interleaved convolutions: (N, in, H, W) → (N, out, 2H, 2W).
 
     Convolutions A (3×3), B (2×3), C (3×2) and D (2×2) read the same input; the output's
     even columns hold A on even rows and B on odd rows, its odd columns C on even rows and
-    D on odd rows. (N, in, H, W) → (N, out, 2H, 2W).
+    D on odd rows.
+
+    Source:
+        Laina et al., figure 3.
     """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv_A = nn.Conv2d(in_channels, out_channels, (3, 3))
-        self.conv_B = nn.Conv2d(in_channels, out_channels, (2, 3))
-        self.conv_C = nn.Conv2d(in_channels, out_channels, (3, 2))
-        self.conv_D = nn.Conv2d(in_channels, out_channels, (2, 2))
+        self.conv_A: Any = nn.Conv2d(in_channels, out_channels, (3, 3))
+        self.conv_B: Any = nn.Conv2d(in_channels, out_channels, (2, 3))
+        self.conv_C: Any = nn.Conv2d(in_channels, out_channels, (3, 2))
+        self.conv_D: Any = nn.Conv2d(in_channels, out_channels, (2, 2))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         a = self.conv_A(F.pad(x, (1, 1, 1, 1)))
         b = self.conv_B(F.pad(x, (1, 1, 0, 1)))
         c = self.conv_C(F.pad(x, (0, 1, 1, 1)))
@@ -51,11 +58,13 @@ class Unpooling(nn.Module):
         # pixel_shuffle reads channel 4c + 2·row + column
         return F.pixel_shuffle(torch.stack((a, c, b, d), dim=2).flatten(1, 2), 2)
 
-    def fused(self):
-        """The same map as one 3×3 convolution before a pixel shuffle.
+    def fused(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same map as one 3×3 convolution before a pixel shuffle.
 
-        Returns its weight (4·out, in, 3, 3) and bias (4·out,), differentiable in the four
-        convolutions: the smaller kernels are the 3×3 with a row or column of zeros.
+        The smaller kernels are 3×3 kernels with a row or column of zeros.
+
+        Returns:
+            Weight (4·out, in, 3, 3) and bias (4·out,), differentiable in the four convolutions.
         """
         weight = torch.stack((
             self.conv_A.weight,
@@ -68,8 +77,8 @@ class Unpooling(nn.Module):
         return weight, bias.flatten()
 
     @torch.no_grad()
-    def load_fused(self, weight, bias):
-        """Take the four convolutions out of :meth:`fused`'s weight and bias."""
+    def load_fused(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Set the four convolutions from :meth:`fused`'s weight and bias."""
         a, c, b, d = weight.unflatten(0, (-1, 4)).unbind(1)
         self.conv_A.weight.copy_(a)
         self.conv_B.weight.copy_(b[..., 1:, :])
@@ -86,22 +95,29 @@ class FusedUnpooling(nn.Module):
     (N, in, H, W) → (N, 2·out, 2H, 2W): the main branch's channels, then the residual's.
     """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, 8 * out_channels, 3, padding=1)
+        self.conv: Any = nn.Conv2d(in_channels, 8 * out_channels, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
 
 
 class UpProjection(nn.Module):
-    """Up-projection (Laina et al., figure 4): (N, in, H, W) → (N, out, 2H, 2W).
+    """Up-projection: (N, in, H, W) → (N, out, 2H, 2W).
 
     Main branch: unpool, batch norm, ReLU, 3×3 convolution, batch norm. Residual branch:
     unpool, batch norm. Their sum, then ReLU.
+
+    Source:
+        Laina et al., figure 4.
     """
 
-    def __init__(self, in_channels, out_channels):
+    unpool_main: Unpooling | None
+    unpool_residual: Unpooling | None
+    unpool_fused: FusedUnpooling | None
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.unpool_main = Unpooling(in_channels, out_channels)
         self.unpool_residual = Unpooling(in_channels, out_channels)
@@ -112,7 +128,7 @@ class UpProjection(nn.Module):
         self.residual_bn = nn.BatchNorm2d(out_channels)
         self.fused_training = False
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.unpool_fused is not None:
             main, residual = self.unpool_fused(x).chunk(2, dim=1)
         elif self.fused_training:
@@ -121,17 +137,21 @@ class UpProjection(nn.Module):
             main, residual = (half.contiguous(memory_format=torch.channels_last) for half in
                               F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), 2).chunk(2, 1))
         else:
+            assert self.unpool_main is not None
+            assert self.unpool_residual is not None
             main, residual = self.unpool_main(x), self.unpool_residual(x)
         main = self.main_bn2(self.main_conv(F.relu(self.main_bn1(main))))
         return F.relu(main + self.residual_bn(residual))
 
-    def _fused(self):
+    def _fused(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of both unpoolings as one."""
-        return (torch.cat(pair) for pair in
-                zip(self.unpool_main.fused(), self.unpool_residual.fused()))
+        assert self.unpool_main is not None
+        assert self.unpool_residual is not None
+        main, residual = self.unpool_main.fused(), self.unpool_residual.fused()
+        return torch.cat((main[0], residual[0])), torch.cat((main[1], residual[1]))
 
     @torch.no_grad()
-    def fuse(self):
+    def fuse(self) -> None:
         """Replace the eight unpooling convolutions by one; exact."""
         if self.unpool_fused is not None:
             return
@@ -143,7 +163,7 @@ class UpProjection(nn.Module):
         self.unpool_fused = fused.train(self.training)
 
     @torch.no_grad()
-    def unfuse(self):
+    def unfuse(self) -> None:
         """Bring the eight unpooling convolutions back; exact."""
         if self.unpool_fused is None:
             return
@@ -158,18 +178,22 @@ class UpProjection(nn.Module):
 
 
 class Lateral(nn.Conv2d):
-    """A lateral connection (Harsányi et al. 2018, section 3): concatenate, then a 1×1 convolution.
+    """A lateral connection: concatenate, then a 1×1 convolution.
 
     The encoder's (N, skip, H, W) and the decoder's (N, narrow, H, W) → (N, narrow, H, W).
+
+    Source:
+        Harsányi et al. 2018, section 3.
     """
 
-    def __init__(self, skip, narrow):
+    def __init__(self, skip: int, narrow: int) -> None:
         super().__init__(skip + narrow, narrow, 1)
-        # each of the two by its own half of the weight, and their sum; the same map
-        self.apart = False
+        # the sum of two convolutions with one half of the weight each: the same map
+        self.split = False
 
-    def forward(self, skip, x):
-        if not self.apart:
+    def forward(self, skip: torch.Tensor,  # type: ignore[override]
+                x: torch.Tensor) -> torch.Tensor:
+        if not self.split:
             return super().forward(torch.cat((skip, x), dim=1))
         count = skip.shape[1]
         return (F.conv2d(x, self.weight[:, count:], self.bias)
@@ -209,7 +233,8 @@ class UncertaintyHead(nn.Module):
 class HybridDepthNet(nn.Module):
     """RGB to metric depth, fully convolutional.
 
-    Input: float (N, 3, H, W), RGB normalised by ``IMAGENET_MEAN`` and ``IMAGENET_STD``,
+    Input: float (N, 3, H, W), RGB normalised by the constants of
+    :mod:`hybrid_depth_ros.imagenet`,
     H and W multiples of 32 (the paper: 256 × 320). Output: (N, 1, H/2, W/2), metres, ≥ 0.
 
     ``load_state_dict`` also takes the paper authors' published names as they are.
@@ -227,7 +252,14 @@ class HybridDepthNet(nn.Module):
         ValueError: the encoder is unknown.
     """
 
-    def __init__(self, encoder='resnet50', lateral=True, dropout=0.5, uncertainty=False):
+    encoder: Any
+    reduction: Any
+    dropout: nn.Module
+    head: Any
+    uncertainty: UncertaintyHead | None
+
+    def __init__(self, encoder: str = 'resnet50', lateral: bool = True, dropout: float = 0.5,
+                 uncertainty: bool = False) -> None:
         super().__init__()
         if encoder not in ENCODERS:
             raise ValueError(f'unknown encoder {encoder!r}: choose one of {", ".join(ENCODERS)}')
@@ -238,9 +270,9 @@ class HybridDepthNet(nn.Module):
         self.reduction = nn.Conv2d(channels[-1], width, 1)
         self.reduction_bn = nn.BatchNorm2d(width)
         widths = [width >> i for i in range(5)]
-        self.up_projections = nn.ModuleList(
+        self.up_projections: Any = nn.ModuleList(
             UpProjection(wide, narrow) for wide, narrow in zip(widths, widths[1:]))
-        self.laterals = nn.ModuleList(
+        self.laterals: Any = nn.ModuleList(
             Lateral(skip, narrow)
             for skip, narrow in zip(channels[-2::-1], widths[1:])) if lateral else None
         self.dropout = nn.Dropout(dropout)
@@ -248,7 +280,7 @@ class HybridDepthNet(nn.Module):
         self.uncertainty = UncertaintyHead(widths[0], widths[2], widths[3]) if uncertainty else None
         self.register_load_state_dict_pre_hook(_rename_published)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         *skips, x = self.encoder(x)
         x = self.reduction_bn(self.reduction(x))
         features = [x]
@@ -264,29 +296,31 @@ class HybridDepthNet(nn.Module):
         whole, _, eighth, quarter, _ = (one.detach() for one in features)
         return torch.cat((depth, self.uncertainty(whole, eighth, quarter)), dim=1)
 
-    def fuse(self):
-        """Run each up-projection's unpoolings as one convolution, and lateral connections without
-        a concatenation; exact. Returns self.
+    def fuse(self) -> HybridDepthNet:
+        """Run unpoolings as one convolution, lateral connections without a concatenation; exact.
 
-        What is concatenated shares one scale in int8, and the encoder's numbers are up to ten times
+        In int8, concatenated tensors share one scale, and the encoder's numbers are up to ten times
         as large as the decoder's.
+
+        Returns:
+            The network itself.
         """
         for up_projection in self.up_projections:
             up_projection.fuse()
-        return self._lateral_apart(True)
+        return self._split_laterals(True)
 
-    def unfuse(self):
-        """Undo :meth:`fuse`; exact. Returns self."""
+    def unfuse(self) -> HybridDepthNet:
+        """Undo :meth:`fuse`, and return the network itself; exact."""
         for up_projection in self.up_projections:
             up_projection.unfuse()
-        return self._lateral_apart(False)
+        return self._split_laterals(False)
 
-    def _lateral_apart(self, apart):
+    def _split_laterals(self, split: bool) -> HybridDepthNet:
         for lateral in self.laterals or ():
-            lateral.apart = apart
+            lateral.split = split
         return self
 
-    def train_fused(self, enable=True):
+    def train_fused(self, enable: bool = True) -> HybridDepthNet:
         """Compute the unpoolings in fused form while the parameters stay unfused."""
         for up_projection in self.up_projections:
             up_projection.fused_training = enable
@@ -299,13 +333,16 @@ class FromPixels(nn.Module):
     With an uncertainty head it gives N×2×H/2×W/2, the network's two channels.
     """
 
-    def __init__(self, network):
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         for name, values in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def forward(self, pixels):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         batch = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std  # still lies as the pixels do
         output = self.network(batch).float()
         return output if output.shape[1] == 2 else output[:, 0]
@@ -328,12 +365,13 @@ _PUBLISHED_NAMES = [(re.compile(pattern), ours) for pattern, ours in (
 )]
 
 
-def is_published(state_dict):
+def is_published(state_dict: Mapping[str, Any]) -> bool:
     """Whether the names are those of the paper authors' checkpoint."""
     return 'up_proj1.unpool_main.conv_A.weight' in state_dict
 
 
-def _rename_published(module, state_dict, prefix, *_):
+def _rename_published(module: nn.Module, state_dict: dict[str, Any], prefix: str,
+                      *_: Any) -> None:
     if not is_published(state_dict):
         return
     for name in list(state_dict):
