@@ -1,13 +1,20 @@
 """Arguments that the commands share: the data, and the configuration they are trained by."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hybrid_depth_ros.arguments import number, user_path
-from train.datasets import open_dataset
+from hybrid_depth_ros.files import expand_user
+from hybrid_depth_ros.poses import read_pose
+from hybrid_depth_ros.predictor import DepthPredictor
+from train.datasets import is_recording, open_dataset
+from train.datasets.anchored_bag import KINDS, AnchoredBag
 from train.datasets.nyu_raw import RawScenes
 from train.datasets.pairs import SPLIT_NAMES, RgbdDataset, unit_warnings
 
@@ -38,6 +45,42 @@ def open_data(args: Namespace, path: str | Path) -> RgbdDataset:
     warnings = [] if isinstance(dataset, RawScenes) else unit_warnings(dataset)
     # assumptions after warnings: what was read for these may add one
     for sentence in [*dataset.assumptions, *warnings]:
+        print(f'{path}: {sentence}', file=sys.stderr)
+    return dataset
+
+
+def add_anchor_arguments(parser: ArgumentParser) -> None:
+    """From which sensors of a recording depth is learnt."""
+    parser.add_argument('--anchors', nargs='+', type=anchor_topic, metavar='KIND[=TOPIC]',
+                        help='learn from what these sensors measured in the images of a '
+                        'recording: ' + ', '.join(KINDS) + ' (or depth, as without this)')
+    parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',
+                        help='of these sensors seen from the camera (m, degrees), one for all or '
+                        'one for each; empty: by /tf')
+
+
+def anchor_topic(text: str) -> tuple[str, str | None]:
+    """``scan=/front/scan`` → the kind and its topic, ``scan`` → None; ArgumentTypeError if not."""
+    kind, _, topic = text.partition('=')
+    if kind not in (*KINDS, 'depth'):
+        raise ArgumentTypeError(f'{kind!r} is no kind of anchors; use {", ".join(KINDS)} or depth')
+    return kind, topic or None
+
+
+def open_anchored(args: Namespace, path: str) -> RgbdDataset:
+    """:func:`open_data`; a recording with the depth of its sensors, where --anchors names some."""
+    topics = dict(args.anchors or ())
+    if not topics or 'depth' in topics or not is_recording(Path(expand_user(path))):
+        return open_data(args, path)
+    predict = None
+    if 'range' in topics:  # what an ultrasound hears is the nearest thing in its cone
+        predictor = DepthPredictor(args.init or 'lite-nyu')
+
+        def predict(rgb: npt.NDArray[np.uint8], fx: float) -> npt.NDArray[np.float32]:
+            return predictor(rgb, fx=fx)
+    dataset = AnchoredBag(path, topics, args.image_topic,
+                          [read_pose(text) for text in args.anchor_pose], predict)
+    for sentence in dataset.assumptions:
         print(f'{path}: {sentence}', file=sys.stderr)
     return dataset
 

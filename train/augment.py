@@ -60,6 +60,8 @@ def augment(rgb: Colour, depth: Depth, rng: np.random.Generator,
         inner = slice(border, -border)
         rgb = cv2.copyMakeBorder(rgb[inner, inner], border, border, border, border,
                                  cv2.BORDER_REPLICATE)
+    if border := round(config.border * depth.shape[1] / rgb.shape[1]):
+        inner = slice(border, -border)
         depth = cv2.copyMakeBorder(depth[inner, inner], border, border, border, border,
                                    cv2.BORDER_CONSTANT, value=0)
     rgb, depth = _change_view(rgb, depth, rng, focal, config)

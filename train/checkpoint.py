@@ -32,6 +32,7 @@ class TrainingState:
         optimiser, scaler: See :mod:`train.optimisation`.
         step: Steps done, of `steps`. `epoch_steps` make an epoch.
         best: The lowest REL of a validation so far.
+        sparse: Whether images of some set have depth in a few pixels only.
         recent: (loss, δ1) of the steps of the last epoch.
         skipped: A sentence for each pair that is left out, in order.
         settings: The configuration as checkpoints hold it, and the number of training images.
@@ -55,6 +56,7 @@ class TrainingState:
         self.scaler = make_scaler(config, context.device)
         self.step, self.best = 0, math.inf
         self.skipped: dict[str, None] = dict.fromkeys(split.skipped)
+        self.sparse = any(dataset.sparse for dataset in split.training)
         self.recent: deque[tuple[float, float]] = deque(maxlen=self.epoch_steps)
         self.settings = {**config.to_keys(), 'images': split.training_images}
         self.log_size: int | None = None

@@ -339,6 +339,7 @@ def draw_pair(predictor: DepthPredictor, dataset: RgbdDataset, i: int) -> npt.ND
     """Colour | depth | true depth of pair i, RGB uint8."""
     rgb, truth = dataset.read(i)
     depth = predictor(rgb, fx=dataset.focal(i) * rgb.shape[1])
+    truth = cv2.resize(truth, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return side_by_side(rgb, depth, np.where(truth > 0, truth, np.nan))
 
 

@@ -77,6 +77,7 @@ def log_gradient(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Ten
     return total / scales
 
 
+SPARSE_SHARE = 0.05  # of an image's pixels
 # Their weights in a configuration have their names.
 TERMS = (berhu, log_l1, scale_free, log_gradient)
 
@@ -87,3 +88,17 @@ def total_loss(config: TrainingConfig, predicted: torch.Tensor, target: torch.Te
     weighted = [(getattr(config, term.__name__), term) for term in TERMS]
     return sum((weight * term(predicted, target, valid) for weight, term in weighted if weight),
                start=predicted.new_zeros(()))
+
+
+def sparse_loss(config: TrainingConfig, predicted: torch.Tensor, target: torch.Tensor,
+                valid: torch.Tensor) -> torch.Tensor:
+    """:func:`total_loss` where some images have depth in a few pixels only.
+
+    Those with less than SPARSE_SHARE of their pixels are a group of their own. Each group weighs
+    as many images as it has, so that 160 beams count as much as a whole depth image.
+    """
+    sparse = valid.float().mean((1, 2, 3), keepdim=True) < SPARSE_SHARE
+    images = all_reduce(torch.tensor(len(valid), device=valid.device))
+    return sum((all_reduce(group.sum()) / images
+                * total_loss(config, predicted, target, valid & group)
+                for group in (~sparse, sparse)), start=predicted.new_zeros(()))

@@ -31,9 +31,11 @@ from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
 from hybrid_depth_ros.errors import printable
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.arguments import (
+    add_anchor_arguments,
     add_data_arguments,
     add_training_arguments,
     check_shares,
+    open_anchored,
     open_data,
 )
 from train.checkpoint import TrainingState, all_finite, find_checkpoint, save_checkpoint
@@ -52,7 +54,7 @@ from train.datasets.pairs import RgbdDataset
 from train.distributed import DistributedContext, all_reduce, init_distributed
 from train.evaluate import evaluate_paper, evaluate_whole
 from train.interrupts import TrainingStopped, catch_stop_signals, lock_folder
-from train.loss import total_loss
+from train.loss import sparse_loss, total_loss
 from train.networks import make_network
 from train.optimisation import backward_and_step, learning_rate, make_autocast
 from train.report import TrainingReport
@@ -187,7 +189,7 @@ def take_step(config: TrainingConfig, context: DistributedContext, state: Traini
         predicted = module(inputs)
     # without log σ, which train.uncertainty teaches
     predicted = predicted[:, :1].to(state.dtype)
-    loss = total_loss(config, predicted, target, valid)
+    loss = (sparse_loss if state.sparse else total_loss)(config, predicted, target, valid)
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
         # one wait for the device in a step; and all processes stop at the same one
@@ -285,6 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argument_parser(__doc__, prog='train.nyu')
     add_data_arguments(parser, 'train', ('train', 'all'))
+    add_anchor_arguments(parser)
     add_training_arguments(parser)
     parser.add_argument('--validate', nargs='+', default=[], metavar='PATH',
                         help='more data to validate on, whole images, by camera height')
@@ -304,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with exit_on_error('train.nyu',
                            'stopped at once; --resume goes on from the last checkpoint'):
             config = load_config(args.config, args.set)
-            data = [open_data(args, path) for path in args.data]
+            data = [open_anchored(args, path) for path in args.data]
             validate = {path: open_data(args, path) for path in args.validate}
             train(config, data, args.out, args.shares, args.resume, args.init, args.from_scratch,
                   args.checkpoint_every, args.strict, validate)

@@ -230,6 +230,18 @@ class AnchorCorrector:
         self.last = CorrectedDepth(completion.depth, anchors, completion, scale_shift)
         return self.last
 
+    def measure(self, depth: Depth, image: ImageInfo, settings: AnchorSettings) -> Anchors:
+        """What the sources measured about an image, without a correction.
+
+        Args:
+            depth: H×W metres as predicted; NaN where nothing is known, which ranges and the floor
+                can't do without.
+            image: which it belongs to.
+            settings: how anchors are used.
+        """
+        measurements = dict(self._measurements(image, depth.shape, settings))
+        return Anchors.joined(self._anchors(measurements, depth).values())
+
     def misaligned(self) -> dict[str, tuple[float, float]]:
         """Names of the sources that seem to look elsewhere than their poses say, each with where
         they would fit better: (right, down) in shares of the image's width."""

@@ -27,7 +27,7 @@ from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP, match_stamps
 
 
-class _TopicCamera:
+class TopicCamera:
     """The camera of an image topic, by its camera_info topic."""
 
     def __init__(self, recording: Recording, topic: str, info_topic: str | None,
@@ -142,8 +142,8 @@ class PairedRecording:
             raise OSError(f'{self.path}: {self.image_topic} would be compared with itself: name '
                           'another topic with --depth')
         self._cameras = (
-            _TopicCamera(recording, self.image_topic, camera_info, '--camera-info'),
-            _TopicCamera(recording, self.truth_topic, depth_camera_info, '--depth-camera-info'))
+            TopicCamera(recording, self.image_topic, camera_info, '--camera-info'),
+            TopicCamera(recording, self.truth_topic, depth_camera_info, '--depth-camera-info'))
         self._times = self._read_times()
         self._unstamped: list[str] = []
         self.pairs = self._match(slop)

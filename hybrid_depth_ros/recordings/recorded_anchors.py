@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.anchors import Anchors
 from hybrid_depth_ros.anchors.corrector import KINDS, AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.poses import Pose
@@ -85,21 +86,40 @@ class RecordedAnchors:
         Returns:
             float32 H×W metres; all NaN where depth is relative and no anchors had come.
         """
-        while self._next and self._next[1].time <= recorded:
-            topic, _, raw = self._next
-            if message := self._read(topic, raw):
-                self._corrector.take(self._names[topic], message)
-            self._next = next(self._messages, None)
+        self._take_until(recorded)
         try:
             corrected = self._corrector.correct(
                 depth, ImageInfo(stamp, self._frame, intrinsics), self._settings, relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)
+        self._count_troubles()
+        return corrected
+
+    def measure(self, depth: npt.NDArray[np.float32], stamp: int, recorded: int,
+                intrinsics: Intrinsics | None) -> Anchors:
+        """The anchors of a frame; arguments as for :meth:`correct`.
+
+        Depth may be NaN where nothing is known of it, but for ranges and the floor.
+        """
+        self._take_until(recorded)
+        anchors = self._corrector.measure(depth, ImageInfo(stamp, self._frame, intrinsics),
+                                          self._settings)
+        self._count_troubles()
+        return anchors
+
+    def _take_until(self, recorded: int) -> None:
+        """Give the corrector all messages that were recorded until then, ns."""
+        while self._next and self._next[1].time <= recorded:
+            topic, _, raw = self._next
+            if message := self._read(topic, raw):
+                self._corrector.take(self._names[topic], message)
+            self._next = next(self._messages, None)
+
+    def _count_troubles(self) -> None:
         for name, source in self._corrector.sources.items():
             if source.trouble:
                 count, _ = self.troubles.get(name, (0, ''))
                 self.troubles[name] = count + 1, source.trouble
-        return corrected
 
     def said(self) -> list[str]:
         """A sentence for each source that some frames went without, and for damaged messages."""

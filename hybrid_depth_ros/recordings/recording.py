@@ -279,6 +279,29 @@ class Recording:
                 f'that topic holds {types[name]}, not {message_type}' if name in types else
                 'there is no such topic') + f'; with {message_type} in it: {others or "none"}')
 
+    def choose_sensor(self, message_type: str, wanted: str | None, option: str) -> str:
+        """The topic of a type of sensor_msgs: the one wanted, or else the only one there is.
+
+        Args:
+            message_type: ``LaserScan``, …
+            wanted: A topic, or None.
+            option: Of the command line, which chooses the topic.
+
+        Raises:
+            OSError: There is none, or more than one; the topics are listed.
+        """
+        found = sorted({connection.topic for connection in self._open().connections
+                        if connection.msgcount
+                        and connection.msgtype.rpartition('/')[2] == message_type})
+        if wanted:
+            self.require(wanted, message_type, option)
+            return wanted
+        if len(found) != 1:
+            raise OSError(f'{self.path}: ' + (
+                f'{len(found)} topics hold {message_type}: name one: {option}={found[0]} '
+                f'({", ".join(found)})' if found else f'no topic holds {message_type}'))
+        return found[0]
+
     def choose(self, kind: str, wanted: str | None, option: str,
                besides: Sequence[str] = ()) -> str:
         """The name of the topic of a kind: the one wanted, or else the only one there is.

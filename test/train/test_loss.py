@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.loss import berhu, log_gradient, log_l1, scale_free
+from train.configuration import TrainingConfig
+from train.loss import berhu, log_gradient, log_l1, scale_free, sparse_loss, total_loss
 
 
 def test_losses_by_hand():
@@ -38,3 +39,16 @@ def test_scale_free_knows_no_scale():
     pixels = valid.sum().item()
     assert scale_free(half, target, valid) == pytest.approx(80 / pixels)
     assert scale_free(half, target, torch.zeros_like(valid)) == 0
+
+
+def test_an_image_with_few_measured_pixels_counts_as_much_as_a_whole_one():
+    """160 beams beside 20,000 pixels of a depth image hardly moved the network."""
+    config = TrainingConfig(berhu=0.0, log_l1=1.0)
+    predicted, target = torch.ones(2, 1, 40, 40), torch.full((2, 1, 40, 40), np.e ** 0.1)
+    target[1] = 0
+    target[1, 0, 7, :8] = np.e ** 0.5
+    valid = target > 0
+    assert total_loss(config, predicted, target, valid).item() == pytest.approx(0.102, abs=1e-3)
+    assert sparse_loss(config, predicted, target, valid).item() == pytest.approx(0.3)
+    whole = predicted[:1], target[:1], valid[:1]
+    assert sparse_loss(config, *whole).item() == pytest.approx(total_loss(config, *whole).item())

@@ -28,6 +28,12 @@ from train.datasets.tum import TumSequence, is_tum
 BTS = {'train': 'sync', 'test': 'official_splits/test'}
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a path is a rosbag2 recording, or a recording of another form."""
+    return (path.suffix in ('.mcap', '.db3', '.bag', '.zstd')
+            or (path / 'metadata.yaml').is_file())
+
+
 def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float | None = None,
                  image_topic: str | None = None, depth_topic: str | None = None) -> RgbdDataset:
     """The dataset at a path, whichever form it has.
@@ -65,7 +71,7 @@ def open_dataset(path: str | Path, split: str = 'train', *, depth_scale: float |
         return TumSequence(path, depth_scale)
     if path.suffix in ('.csv', '.tsv', '.txt'):
         return PairList(path, depth_scale)
-    if path.suffix in ('.mcap', '.db3', '.bag', '.zstd') or (path / 'metadata.yaml').is_file():
+    if is_recording(path):
         return BagPairs(path, image_topic, depth_topic)
     if (path / 'store.json').is_file():
         return MemmapStore(path)

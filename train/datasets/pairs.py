@@ -48,11 +48,13 @@ class RgbdDataset:
         pairs: An entry for each pair, where they are listed.
         left_out: A sentence for each pair that was found, but whose other half is not there.
         assumptions: A sentence for each thing that is assumed about all pairs.
+        sparse: Whether depth is known in a few pixels only, so that an image counts as a whole.
     """
 
     pairs: Sequence[Any] = ()
     left_out: Sequence[str] = ()
     assumptions: Sequence[str] = ()
+    sparse: bool = False
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -116,7 +118,7 @@ class Subset(RgbdDataset):
 
     def __init__(self, dataset: RgbdDataset, chosen: Iterable[int]) -> None:
         self.dataset, self.chosen, self.left_out = dataset, list(chosen), dataset.left_out
-        self.assumptions = dataset.assumptions
+        self.assumptions, self.sparse = dataset.assumptions, dataset.sparse
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -1,0 +1,59 @@
+"""A recording of a virtual robot: colour images and a lidar's scans, no depth camera."""
+
+import numpy as np
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
+
+from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_RANGE, RoomSource
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+START = 1_700_000_000_000_000_000  # ns
+
+
+def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True):
+    """A robot's walk through rooms, one after the other.
+
+    Args:
+        path: The recording, a new folder.
+        seeds: Of the rooms.
+        frames: In each room.
+        size: Of the images.
+        fps: Frames a second.
+        calibrated: Whether camera_info is recorded.
+
+    Returns:
+        (rgb, true depth) of each frame, and the Intrinsics.
+    """
+    types, seen = STORE.types, []
+    Header, Time = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
+    Image, Info = types['sensor_msgs/msg/Image'], types['sensor_msgs/msg/CameraInfo']
+    Scan, Roi = types['sensor_msgs/msg/LaserScan'], types['sensor_msgs/msg/RegionOfInterest']
+    with Writer(path, version=9) as bag:
+        topics = {topic: bag.add_connection(topic, kind.__msgtype__, typestore=STORE)
+                  for topic, kind in (('/image', Image), ('/camera_info', Info), ('/scan', Scan))}
+
+        def put(topic, stamp, message):
+            bag.write(topics[topic], stamp, STORE.serialize_cdr(message, message.__msgtype__))
+        for walk, seed in enumerate(seeds):
+            source = RoomSource(*size, rate=fps, seed=seed)
+            camera = source.intrinsics
+            for number in range(frames):
+                stamp = START + round((walk * (frames + 20) + number) * 1e9 / fps)
+                rgb, depth = source.read()
+                seen.append((rgb, depth))
+
+                def header(frame, stamp=stamp):
+                    return Header(Time(stamp // 10**9, stamp % 10**9), frame)
+                put('/scan', stamp, Scan(
+                    header('lidar'), float(LIDAR_ANGLES[0]), float(LIDAR_ANGLES[-1]),
+                    float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]), 0.0, 0.0, *LIDAR_RANGE,
+                    source.scan(), np.zeros(0, np.float32)))
+                if calibrated:
+                    put('/camera_info', stamp + 1, Info(
+                        header('camera'), camera.height, camera.width, 'plumb_bob', np.zeros(5),
+                        camera.matrix.ravel(), np.eye(3).ravel(),
+                        np.hstack((camera.matrix, np.zeros((3, 1)))).ravel(), 0, 0,
+                        Roi(0, 0, 0, 0, False)))
+                put('/image', stamp + 2, Image(header('camera'), camera.height, camera.width,
+                                               'rgb8', 0, 3 * camera.width, rgb.ravel()))
+    return seen, camera
