@@ -1,6 +1,9 @@
 """Camera, depth node and viewer: ``ros2 launch hybrid_depth_ros depth.launch.py``."""
 
+from typing import Any
+
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import ExecuteProcess, LogInfo
 from launch_ros.actions import Node
 
@@ -33,7 +36,7 @@ ARGUMENTS = (
 )
 
 
-def installed(package):
+def installed(package: str) -> bool:
     """Whether a ROS package is there."""
     try:
         return bool(get_package_share_directory(package))
@@ -41,8 +44,8 @@ def installed(package):
         return False
 
 
-def start(given):
-    """The processes that the arguments ask for."""
+def start(given: dict[str, Any]) -> list[Any]:
+    """Describe the processes that the arguments ask for."""
     if given['viewer'] not in ('rviz', 'web', 'none'):
         raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
     if given['namespace']:
@@ -79,5 +82,6 @@ def start(given):
     return actions
 
 
-def generate_launch_description():
+def generate_launch_description() -> LaunchDescription:
+    """Called by ``ros2 launch``."""
     return launch_description(ARGUMENTS, start)

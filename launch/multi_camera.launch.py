@@ -1,5 +1,9 @@
 """Several cameras on one network: ``ros2 launch hybrid_depth_ros multi_camera.launch.py``."""
 
+from typing import Any
+
+from launch import LaunchDescription
+
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON_ARGUMENTS,
     check_name,
@@ -21,8 +25,8 @@ ARGUMENTS = (
 )
 
 
-def start(given):
-    """One depth node, and a camera node for each source."""
+def start(given: dict[str, Any]) -> list[Any]:
+    """Describe one depth node, and a camera node for each source."""
     cameras = [name.strip() for name in given['cameras'].split(',')]
     for name in cameras:
         check_name('cameras', name)
@@ -43,5 +47,6 @@ def start(given):
           for place, (name, source) in enumerate(zip(cameras, sources)))]
 
 
-def generate_launch_description():
+def generate_launch_description() -> LaunchDescription:
+    """Called by ``ros2 launch``."""
     return launch_description(ARGUMENTS, start)

@@ -74,7 +74,7 @@ def test_the_evaluator_names_the_topic_that_carries_no_depth(tmp_path, monkeypat
             node._take(side, image)
         node._score(node._pairing.finish())
         monkeypatch.setattr(node._diagnostics_publisher, 'publish', said.append)
-        node._report()
+        node._publish_diagnostics()
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)

@@ -241,7 +241,7 @@ class Victim:
             self.camera._take_camera_info(info)
         self.camera._take_image(image)
         end = time.monotonic() + PATIENCE
-        while self.camera.fresh:
+        while self.camera.has_image:
             assert time.monotonic() < end, 'the node hangs'
             assert self.node._worker.is_alive()
             time.sleep(0.0001)
@@ -478,7 +478,7 @@ def test_a_running_node_refuses_weights_and_keeps_its_own(victim, tmp_path):
         assert re.search(said, reason), reason
         assert path.name[:40] in reason and '\n' not in reason
         assert victim.node._network is network
-        victim.node._report()  # the parameter shows what runs
+        victim.node._publish_diagnostics()  # the parameter shows what runs
         assert victim.node.get_parameter('weights').value == weights
         victim.good()
     assert not (tmp_path / 'ran').exists()
@@ -538,11 +538,13 @@ def test_a_snapshot_stays_in_its_folder(victim, tmp_path):
             return end.value
         victim.good()
         end = time.monotonic() + PATIENCE
-        while not victim.node._snapshot.done.done():
-            assert time.monotonic() < end
-        with pytest.raises(StopIteration) as ended:
-            future.send(None)
-        return ended.value.value
+        while time.monotonic() < end:
+            try:
+                future.send(None)
+            except StopIteration as ended:
+                return ended.value
+            time.sleep(0.01)
+        raise AssertionError('no answer')
 
     link, target, outside = tmp_path / 'link', tmp_path / 'target', tmp_path / 'outside'
     target.mkdir()
@@ -576,7 +578,7 @@ def test_a_node_that_was_told_to_end_complains_no_more():
     victim = Victim('raw')
     victim.camera.skip(ValueError('before'))
     rclpy.shutdown(context=victim.context)  # frames of sensors are under way all the same
-    victim.camera._complain('anchors', 'anchors are not used')
+    victim.camera.warn('anchors', 'anchors are not used')
     assert [text for _, text in victim.log.warnings] == ['frame skipped: before']
     victim.node.destroy_node()
 
@@ -681,17 +683,18 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
             node.destroy_node()
 
     def listen_to_camera(node):
-        for topic in node._cameras[0]._inputs:
-            topic.follow()
+        camera, = node._cameras
+        for topic in (camera._images, *camera._anchors.subscriptions.values()):
+            topic.update()
     try:
         for transport in ('raw', 'compressed'):
             run(partial(DepthNode, ScenePredictor(0.0)), listen_to_camera,
                 image_transport=transport, anchors=['scan', 'points', 'range'],
                 anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
-        run(ViewerNode, lambda node: [topic.follow(True) for topic in (
+        run(ViewerNode, lambda node: [topic.set_wanted(True) for topic in (
             *node._topics, node._anchors, node._info)], port=0)
-        run(EvaluatorNode, lambda node: [packed.follow() for _, packed in node._inputs])
+        run(EvaluatorNode, lambda node: [packed.update() for _, packed in node._inputs])
     finally:
         rclpy.shutdown(context=context)
     # by tf2_ros, which may not be here

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros import calibration, geometry
+from hybrid_depth_ros import calibration, point_cloud
 from hybrid_depth_ros.calibration import intrinsics_from_camera_info
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
@@ -275,7 +275,7 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
     for name in once_a_frame:
         watch(camera_stream, name)
     watch(calibration, 'rectification_from_camera_info')
-    watch(geometry, 'depth_edges')
+    watch(point_cloud, 'depth_edges')
     watch(camera_stream.Rectification, 'apply')
     camera = camera_info_message(CAMERA, Header())
     camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]

@@ -343,7 +343,7 @@ def test_what_goes_on_when_told_to_end_is_left_where_it_is(where):
     pytest.importorskip('rclpy')
     code = '''
 import sys, time
-from hybrid_depth_ros.nodes.shared.run_node import run
+from hybrid_depth_ros.nodes.shared.run_node import run_node
 import rclpy
 def wait():
     print('started', flush=True)
@@ -355,7 +355,7 @@ def create():
     node = rclpy.create_node('waiter')
     node.create_timer(0.01, wait)
     return node
-sys.exit(run('camera_node', create))
+sys.exit(run_node('camera_node', create))
 '''
     process = subprocess.Popen([sys.executable, '-c', code, where], stdout=subprocess.PIPE,
                                text=True)
@@ -371,7 +371,7 @@ def test_the_end_of_a_node_is_its_end():
 import atexit, sys
 from hybrid_depth_ros.nodes.shared import run_node
 atexit.register(print, 'later')
-run_node._end_at_once(3)
+run_node._exit_without_teardown(3)
 print('said')
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
@@ -518,9 +518,10 @@ def test_names_are_remapped_once(make_node, transport, rules, topic):
         f'image_transport:={transport}', *(word for rule in rules for word in ('-r', rule)),
         '-r', 'camera_info:=/info', '-r', '/info:=/wrong')
     camera, = node._cameras
-    for listener in camera._inputs[:2]:
-        listener.follow()
-    assert [listener.subscription.topic_name for listener in camera._inputs[:2]] == [topic, '/info']
+    for listener in (camera._images, camera._camera_infos):
+        listener.update()
+    assert [listener.subscription.topic_name for listener in (
+        camera._images, camera._camera_infos)] == [topic, '/info']
     assert camera.topic == topic
 
 

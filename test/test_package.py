@@ -98,7 +98,7 @@ def test_configurations_set_what_the_nodes_have(name):
         for key, value in section['ros__parameters'].items():
             assert key in known
             assert type(value) is type(known[key].default)
-            assert known[key].refusal(value) is None
+            assert known[key].value_error(value) is None
     assert '/**/depth_node' in sections
 
 

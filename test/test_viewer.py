@@ -35,7 +35,13 @@ from hybrid_depth_ros.nodes.shared.messages import (
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.viewer.node import MOST_SAID, SETTINGS, ViewerNode, cloud_points, main
+from hybrid_depth_ros.nodes.viewer.node import (
+    MAX_WARNING_LENGTH,
+    SETTINGS,
+    ViewerNode,
+    cloud_points,
+    main,
+)
 from hybrid_depth_ros.nodes.viewer.page import Page
 from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 
@@ -142,15 +148,15 @@ def look(page):
         'type': 'ViewerCameraMessage', 'wxyz': (1, 0, 0, 0), 'position': (0, 0, 0), 'fov': 1,
         'near': 0.1, 'far': 100, 'image_height': 480, 'image_width': 640, 'look_at': (0, 0, 1),
         'up_direction': (0, -1, 0)}))
-    assert wait_for(lambda: page.open)
+    assert wait_for(lambda: page.is_open)
     return browser
 
 
 def test_page_is_sent_what_it_shows(page):
     assert urllib.request.urlopen(page.url, timeout=20).read(15).lower() == b'<!doctype html>'
-    assert not page.open
+    assert not page.is_open
     page.show_text('a <b> & c')
-    page.show_picture(np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
+    page.show_image(np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
     page.show_depth(np.full((HEIGHT, WIDTH), np.nan, np.float32))
     page.show_depth(DEPTH)
     page.show_cloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
@@ -166,7 +172,7 @@ def test_page_is_sent_what_it_shows(page):
     millimetres = np.frombuffer(base64.b64decode(values[1]), '<u2').reshape(HEIGHT, WIDTH)
     np.testing.assert_array_equal(millimetres, np.rint(DEPTH * 1000))
     assert np.float16([[0, 0, 1], [1, 0, 2]]).tobytes() in received
-    assert wait_for(lambda: not page.open)
+    assert wait_for(lambda: not page.is_open)
 
 
 def test_no_page_asks_for_a_tunnel_to_the_internet(page):
@@ -270,7 +276,7 @@ def graph(request):
                          ids=['reliable', 'best effort'])
 def test_topics_are_heard_only_while_the_page_is_open(graph):
     shown = []
-    graph.page.show_picture = lambda rgb: shown.append(rgb[0, 0].tolist())
+    graph.page.show_image = lambda rgb: shown.append(rgb[0, 0].tolist())
     assert not wait_for(lambda: any(graph.listeners()), 2)
     for _ in range(2):
         with look(graph.page):
@@ -282,7 +288,7 @@ def test_topics_are_heard_only_while_the_page_is_open(graph):
 
 def test_anchors_are_drawn_where_they_lie(graph):
     shown = []
-    graph.page.show_picture = lambda rgb: shown.append(rgb)
+    graph.page.show_image = lambda rgb: shown.append(rgb)
     info = graph.node.create_publisher(CameraInfo, 'depth/camera_info', 1)
     anchors = graph.node.create_publisher(PointCloud2, 'depth/anchors', 1)
     points = np.zeros((1, 2), POINT)
@@ -322,10 +328,9 @@ def test_hostile_messages_end_nothing(graph, capfd):
     viewer, shown = graph.viewer, []
     graph.closing = True
     graph.thread.join()  # from here on, this thread does what the timers did
-    graph.page.show_picture = lambda rgb: shown.append(rgb.shape)
-    viewer._watched = True
+    graph.page.show_image = lambda rgb: shown.append(rgb.shape)
     for topic in viewer._topics:
-        topic.follow(True)
+        topic.set_wanted(True)
     image = serialize_message(rgb_to_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), Header()))
     depths = [np.full((2, 3), value, np.float32) for value in (
         1e-45, 1e9, 3e38, np.inf, -1, 0)] + [np.float32([[1e-3, 3e38]]), np.ones((1, 5000))]
@@ -348,13 +353,13 @@ def test_hostile_messages_end_nothing(graph, capfd):
         topic._take(data)
         viewer._image._take(image)
         start = time.monotonic()
-        viewer._refresh()
+        viewer._show_newest()
         assert shown == [(HEIGHT, WIDTH, 3)]
-        assert len(viewer._trouble) <= MOST_SAID
+        assert len(viewer._problem) <= MAX_WARNING_LENGTH
         assert time.monotonic() - start < 2
     viewer._depth._take(serialize_message(Image(encoding='rgb8')))
-    viewer._refresh()
-    assert viewer._trouble.startswith('/depth/image is not shown: encoding')
+    viewer._show_newest()
+    assert viewer._problem.startswith('/depth/image is not shown: encoding')
     assert capfd.readouterr().err.count('is not shown') < 5  # throttled
 
 

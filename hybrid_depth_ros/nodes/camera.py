@@ -5,8 +5,14 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_node()
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
@@ -32,6 +38,7 @@ from hybrid_depth_ros.sources import (
     LIDAR_RANGE,
     SOURCE_HELP,
     LiveSource,
+    RoomSource,
     open_source,
     redact_password,
 )
@@ -60,79 +67,89 @@ class CameraNode(RefusalMessages, Node):
     """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
     ``scan``, of a lidar whose static transform is sent where tf2_ros is installed.
 
-    Raises ValueError or OSError for a parameter or a source that will not do.
     ``exit_status`` is None while frames come.
+
+    Args:
+        options: Of rclpy's node.
+
+    Raises:
+        OSError: For a source that will not do.
+        ValueError: For a parameter or a source that will not do.
     """
 
     settings = SETTINGS
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__('camera_node', **options)
-        self.exit_status = None
+        self.exit_status: int | None = None
         values = declare_parameters(self, SETTINGS)
         self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
         if trouble := frame_id_warning(Header(frame_id=self._frame_id)):
             self.get_logger().warning(trouble.replace("in the camera's driver", 'by frame_id:=…'))
-        self._calibration_file, self._fits = values['calibration'], {}
+        self._calibration_file = values['calibration']
+        self._calibration_fits: dict[tuple[int, int], bool] = {}  # by width and height
         self._calibration = (camera_info_from_yaml(values['calibration'])
                              if values['calibration'] else None)
         self._source = open_source(
             values['source'], width=values['width'], height=values['height'],
             horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
             loop=values['loop'], as_stored=self._calibration is not None)
-        overrides = publisher_qos_overrides()
-        self._outputs = (
-            self._info_publisher, self._image_publisher, self._truth_publisher,
-            self._scan_publisher) = tuple(
-            self.create_publisher(kind, topic, QoSProfile(depth=2),
-                                  qos_overriding_options=overrides)
-            if not truth or values['source'] == 'room' else None
-            for kind, topic, truth in (
-                (CameraInfo, 'camera_info', False), (Image, 'image_raw', False),
-                (Image, 'depth_ground_truth', True), (LaserScan, 'scan', True)))
+        self._info_publisher = self._publisher(CameraInfo, 'camera_info')
+        self._image_publisher = self._publisher(Image, 'image_raw')
+        self._truth_publisher = self._scan_publisher = None
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
-        self._transform = self._scan_publisher and publish_static_transform(
-            self, self._frame_id, self._lidar_frame, read_pose(LIDAR_POSE))
+        lidar_pose = read_pose(LIDAR_POSE)
+        if isinstance(self._source, RoomSource) and lidar_pose is not None:
+            self._truth_publisher = self._publisher(Image, 'depth_ground_truth')
+            self._scan_publisher = self._publisher(LaserScan, 'scan')
+            self._transform = publish_static_transform(
+                self, self._frame_id, self._lidar_frame, lidar_pose)
         self._name, self._asked_rate = redact_password(values['source']), values['rate']
-        self._told = None  # troubles of a camera since its last frame; None: none came yet
+        self._errors: set[str] | None = None  # since the last frame; None: none came yet
         self._live = isinstance(self._source, LiveSource)
         self._timer = self.create_timer(1 / (self._asked_rate or self._source.rate), self._publish)
         if not self._live:
-            self._say_source(f'at {self._asked_rate or self._source.rate:g} Hz')
+            self._log_source(f'at {self._asked_rate or self._source.rate:g} Hz')
 
-    def _say_source(self, text):
+    def _publisher(self, kind: type[Any], topic: str) -> Publisher:
+        return self.create_publisher(kind, topic, QoSProfile(depth=2),
+                                     qos_overriding_options=publisher_qos_overrides())
+
+    def _log_source(self, text: str) -> None:
         self.get_logger().info(f'{self._name} {text}')
         if self._source.warning:
             self.get_logger().warning(self._source.warning)
 
-    def _say_trouble(self, error):
-        """Once of each kind, until there are frames again."""
-        self._told = self._told or set()
-        if str(error) not in self._told:
-            self._told.add(str(error))
+    def _log_error(self, error: OSError) -> None:
+        """Log each error once, until there are frames again."""
+        self._errors = self._errors or set()
+        if str(error) not in self._errors:
+            self._errors.add(str(error))
             self.get_logger().error(explain(error))
 
-    def _welcome(self):
-        """A live camera's first frame, or its first again."""
-        if self._told is None or self._told:
-            self._say_source(f'gives frames{" again" if self._told else ""}')
+    def _log_recovery(self) -> None:
+        """Log a live camera's first frame, or its first again."""
+        if self._errors is None or self._errors:
+            self._log_source(f'gives frames{" again" if self._errors else ""}')
             self._timer.timer_period_ns = int(1e9 / (self._asked_rate or self._source.rate))
-        self._told = set()
+        self._errors = set()
 
-    def _listeners(self):
-        return sum(p.get_subscription_count() for p in self._outputs if p)
+    def _has_subscribers(self) -> bool:
+        return any(publisher and publisher.get_subscription_count() for publisher in (
+            self._info_publisher, self._image_publisher, self._truth_publisher,
+            self._scan_publisher))
 
-    def _publish(self):
+    def _publish(self) -> None:
         # A file waits for its first listener; a device's frames must not pile up.
         if self.exit_status is not None:
             return
-        if not self._listeners() and not self._live:
+        if not self._has_subscribers() and not self._live:
             return
         try:
             frame = self._source.read()
         except OSError as error:
             if self._live:
-                self._say_trouble(error)
+                self._log_error(error)
             elif self._source.recoverable:
                 self.get_logger().error(explain(error))
             else:
@@ -145,29 +162,32 @@ class CameraNode(RefusalMessages, Node):
                 self.exit_status = 0
             return
         if self._live:
-            self._welcome()
+            self._log_recovery()
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         height, width = frame.rgb.shape[:2]
         # first, so that both are known when the image comes
-        if self._scan_publisher and self._scan_publisher.get_subscription_count():
-            self._scan_publisher.publish(self._scan(header.stamp))
+        if (self._scan_publisher and isinstance(self._source, RoomSource)
+                and self._scan_publisher.get_subscription_count()):
+            self._scan_publisher.publish(self._scan(self._source.scan(), header.stamp))
         self._info_publisher.publish(self._camera_info(width, height, header))
         self._image_publisher.publish(rgb_to_image(frame.rgb, header))
-        if self._truth_publisher and self._truth_publisher.get_subscription_count():
+        if (self._truth_publisher and frame.depth is not None
+                and self._truth_publisher.get_subscription_count()):
             self._truth_publisher.publish(depth_to_image(frame.depth, header, '32FC1'))
 
-    def _scan(self, stamp):
+    def _scan(self, ranges: npt.NDArray[np.floating], stamp: Time) -> LaserScan:
         nearest, farthest = LIDAR_RANGE
         return LaserScan(
             header=Header(stamp=stamp, frame_id=self._lidar_frame),
             angle_min=float(LIDAR_ANGLES[0]), angle_max=float(LIDAR_ANGLES[-1]),
             angle_increment=float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]),
-            range_min=nearest, range_max=farthest, ranges=self._source.scan().tolist())
+            range_min=nearest, range_max=farthest, ranges=ranges.tolist())
 
-    def _camera_info(self, width, height, header):
-        if self._calibration is not None and self._calibrated(width, height):
-            self._calibration.header = header
-            return self._calibration
+    def _camera_info(self, width: int, height: int, header: Header) -> CameraInfo:
+        calibration = self._calibration
+        if calibration is not None and self._is_calibrated(calibration, width, height):
+            calibration.header = header
+            return calibration
         if self._source.intrinsics:
             return camera_info_message(self._source.intrinsics, header)
         if self._fov:
@@ -176,25 +196,26 @@ class CameraNode(RefusalMessages, Node):
         # all-zero K: not calibrated (sensor_msgs/CameraInfo)
         return CameraInfo(header=header, width=width, height=height)
 
-    def _calibrated(self, width, height):
-        """Whether the calibration file is for images of this shape; says once where it isn't."""
-        if (width, height) not in self._fits:
+    def _is_calibrated(self, calibration: CameraInfo, width: int, height: int) -> bool:
+        """Whether the calibration file is for images of this shape; logs once where it isn't."""
+        if (width, height) not in self._calibration_fits:
             try:
-                model = camera_model_from_info(self._calibration, width, height, rectify=False)
-                said, fits = model.note, True
+                model = camera_model_from_info(calibration, width, height, rectify=False)
+                note, fits = model.note, True
             except ValueError as error:
-                said, fits = f'{error}; until then the file is not used', False
-            if said:
-                self.get_logger().warning(f'calibration {self._calibration_file}: {said}')
-            self._fits[width, height] = fits
-        return self._fits[width, height]
+                note, fits = f'{error}; until then the file is not used', False
+            if note:
+                self.get_logger().warning(f'calibration {self._calibration_file}: {note}')
+            self._calibration_fits[width, height] = fits
+        return self._calibration_fits[width, height]
 
-    def destroy_node(self):
+    def destroy_node(self) -> None:
+        """Close the source."""
         self._source.close()
         super().destroy_node()
 
 
-def main(args=None):
+def main(args: Sequence[str] | None = None) -> int:
     """Run the node until its source ends; returns the exit status."""
     return run_node('camera_node', CameraNode, args)
 

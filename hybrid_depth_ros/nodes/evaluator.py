@@ -6,10 +6,13 @@ if __name__ == '__main__':  # before imports that take seconds
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -20,6 +23,7 @@ from hybrid_depth_ros.metrics import RecordingScores, unit_warning
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription, transport_topic
+from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP, TimeSynchronizer
 from hybrid_depth_ros.stamps import stamp_of
@@ -38,20 +42,27 @@ class EvaluatorNode(RefusalMessages, Node):
     Where nobody publishes one of them, its ``compressedDepth`` is listened to instead.
     Frames are paired and scored as ``evaluate_bag --predicted`` does it. True depth is taken to be
     registered to the prediction: that of another resolution is scaled to it, that of another shape
-    is left out. ``scores``: RecordingScores.
-    Raises ValueError for a parameter that will not do, OSError where `json` can't be written.
+    is left out. ``scores`` has what was found so far.
+
+    Args:
+        options: Of rclpy's node.
+
+    Raises:
+        OSError: Where `json` can't be written.
+        ValueError: For a parameter that will not do.
     """
 
     settings = SETTINGS
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__('evaluator_node', **options)
         values = declare_parameters(self, SETTINGS)
         self._json = values['json'] and expand_user(values['json'])
         if self._json:
             check_writable(self._json)
-        self.scores, self._damaged, self._trouble = RecordingScores(), 0, ''
-        self._pairing = TimeSynchronizer(round(values['slop'] * 1e6))
+        self.scores, self._damaged, self._problem = RecordingScores(), 0, ''
+        self._pairing: TimeSynchronizer[Image | CompressedImage] = TimeSynchronizer(
+            round(values['slop'] * 1e6))
         self._inputs = [
             (AdaptiveSubscription(self, Image, topic, partial(self._take, side), QUEUE),
              AdaptiveSubscription(
@@ -59,70 +70,71 @@ class EvaluatorNode(RefusalMessages, Node):
                  partial(self._take, side), QUEUE))
             for side, topic in enumerate(('depth/image', 'depth_ground_truth'))]
         self._topics = [raw.topic for raw, _ in self._inputs]
-        self._told = set()
-        self._follow_publishers()
+        self._warned: set[str] = set()
+        self._update_subscriptions()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs on whatever /clock does
-        self.create_timer(0.2, self._follow_publishers, clock=steady)
-        self.create_timer(1.0, self._report, clock=steady)
+        # rclpy has no event for publishers of a topic that isn't subscribed, as the compressed one
+        create_steady_timer(self, 0.2, self._update_subscriptions)
+        create_steady_timer(self, 1.0, self._publish_diagnostics)
         self.get_logger().info(f'comparing {" with ".join(self._topics)}')
 
-    def _follow_publishers(self):
-        for raw, packed in self._inputs:
-            raw.follow()
-            packed.follow(self.count_publishers(packed.topic)
-                          and not self.count_publishers(raw.topic))
+    def _update_subscriptions(self) -> None:
+        for raw, compressed in self._inputs:
+            raw.update()
+            compressed.update(bool(self.count_publishers(compressed.topic)
+                                   and not self.count_publishers(raw.topic)))
 
-    def _take(self, side, message):
+    def _take(self, side: int, message: Image | CompressedImage) -> None:
         if stamp := stamp_of(message.header):
             self._score(self._pairing.add(side, stamp, message))
         else:
-            self._leave_out(f'{self._topics[side]}: the headers carry no stamp: have its driver '
+            self._skip_pair(f'{self._topics[side]}: the headers carry no stamp: have its driver '
                             'fill them')
 
-    def _leave_out(self, why):
+    def _skip_pair(self, why: object) -> None:
         self._damaged += 1
-        self._trouble = f'pairs are left out: {why}'
+        self._problem = f'pairs are left out: {why}'
         if self._damaged == 1:
-            self.get_logger().warning(self._trouble)
+            self.get_logger().warning(self._problem)
 
-    def _say(self, about, text):
-        if about not in self._told:
-            self._told.add(about)
+    def _warn_once(self, about: str, text: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
             self.get_logger().warning(text)
 
-    def _score(self, pairs):
+    def _score(self, pairs: Iterable[tuple[Any, ...]]) -> None:
         for _, *messages in pairs:
             try:
                 depth, truth = map(self._depth, self._topics, messages)
                 registered = register_depth(truth, *depth.shape[::-1])
             except ValueError as error:
-                self._leave_out(error)
+                self._skip_pair(error)
                 continue
             if truth.shape != depth.shape:
-                self._say('size', f'{self._topics[1]} ({truth.shape[1]}×{truth.shape[0]}) is taken '
-                          f'to be registered to {self._topics[0]} ({depth.shape[1]}×'
-                          f'{depth.shape[0]}), and is scaled to it')
+                self._warn_once(
+                    'size', f'{self._topics[1]} ({truth.shape[1]}×{truth.shape[0]}) is taken to be '
+                    f'registered to {self._topics[0]} ({depth.shape[1]}×{depth.shape[0]}), and is '
+                    'scaled to it')
             for topic, array in zip(self._topics, (depth, truth)):
                 if doubt := unit_warning(array):
-                    self._say(topic, f'{topic}: {doubt}')
+                    self._warn_once(topic, f'{topic}: {doubt}')
             self.scores.add(depth, registered)
 
     @staticmethod
-    def _depth(topic, message):
+    def _depth(topic: str, message: Image | CompressedImage) -> npt.NDArray[np.float32]:
         try:
             return (compressed_to_depth if isinstance(message, CompressedImage) else
                     image_to_depth)(message)
         except ValueError as error:
             raise ValueError(f'{topic}: {error}') from error
 
-    def _report(self):
+    def _publish_diagnostics(self) -> None:
         report = self.scores.report()
-        silent = [raw.topic for raw, packed in self._inputs
-                  if not self.count_publishers(raw.topic) + self.count_publishers(packed.topic)]
+        silent = [raw.topic for raw, compressed in self._inputs
+                  if not self.count_publishers(raw.topic) + self.count_publishers(compressed.topic)]
         level, text = (
             (DiagnosticStatus.OK, 'scoring') if report['frames'] else
-            (DiagnosticStatus.WARN, self._trouble) if self._trouble else
+            (DiagnosticStatus.WARN, self._problem) if self._problem else
             (DiagnosticStatus.WARN, f'nobody publishes {" and ".join(silent)}: remap depth/image '
              'and depth_ground_truth to topics of yours') if silent else
             (DiagnosticStatus.WARN, 'no two frames of one moment have come: raise slop'))
@@ -137,7 +149,7 @@ class EvaluatorNode(RefusalMessages, Node):
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
 
-    def destroy_node(self):
+    def destroy_node(self) -> None:
         """Score what still waits, write `json`, print the table."""
         self._score(self._pairing.finish())
         try:
@@ -154,7 +166,7 @@ class EvaluatorNode(RefusalMessages, Node):
         super().destroy_node()
 
 
-def main(args=None):
+def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
     return run_node('evaluator_node', EvaluatorNode, args)
 

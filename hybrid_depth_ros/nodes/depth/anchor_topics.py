@@ -1,57 +1,81 @@
 """The anchors of one camera of the depth node: their topics, their poses, what people see."""
 
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
 from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, ImageInfo
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import anchor_settings, check_anchors
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
+from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 from hybrid_depth_ros.stamps import stamp_of
 from hybrid_depth_ros.visualization import residual_colours
 
-MESSAGES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
-GOOD = 50        # frames without trouble before the same trouble is told again
-KEPT = 5         # messages that wait while the executor is busy
-LONGEST = 400    # characters of a trouble: a frame_id may be a megabyte
+MESSAGE_TYPES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
+RECOVERY_FRAMES = 50  # frames without a problem before the same problem is logged again
+QUEUE = 5  # messages that wait while the executor is busy
+MAX_PROBLEM_LENGTH = 400  # characters: a frame_id may be a megabyte
 
 
 class AnchorTopics:
-    """``anchors/scan`` and so on, in the namespace `prefix`, and the depth that they correct.
+    """``anchors/scan`` and so on, and the depth that they correct.
 
-    settings: the node's, by name. transforms: Transforms, asked where no pose is fixed.
-    complain: called with a key and a text, to log it.
+    Args:
+        node: The depth node.
+        prefix: Of the topics, the camera's namespace with a slash, or empty.
+        settings: The node's, by name.
+        transforms: Asked where no pose is fixed.
+        warn: Logs a text; takes a key of what it is about first.
     """
 
-    def __init__(self, node, prefix, settings, transforms, complain):
+    def __init__(self, node: Node, prefix: str, settings: Mapping[str, Any],
+                 transforms: TransformLookup, warn: Callable[[str, str], None]) -> None:
         names, poses = check_anchors(settings)
-        self._transforms, self._complain = transforms, complain
+        self._transforms, self._warn = transforms, warn
         self._corrector = AnchorCorrector(names, poses, transforms.pose)
-        self.listeners = {
+        self.subscriptions = {
             name: AdaptiveSubscription(
-                node, MESSAGES[source.kind], f'{prefix}anchors/{name}',
-                lambda message, name=name: self._corrector.take(name, message), KEPT)
-            for name, source in self._corrector.sources.items() if source.kind in MESSAGES}
+                node, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}',
+                partial(self._corrector.take, name), QUEUE)
+            for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
         if any(source.pose is None and source.kind != 'floor'
                for source in self._corrector.sources.values()) or (
                    'floor' in names and not settings['camera_height']):
             transforms.listen()
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget measurements and figures."""
         self._corrector.reset()
-        self._told, self._good = {}, {}
-        self._counted, self._seconds = (time.monotonic(), {}), 0.0
+        self._logged: set[str] = set()
+        self._good: dict[str, int] = {}  # frames in a row, by source
+        self._last_values: tuple[float, dict[str, int]] = (time.monotonic(), {})
+        self._seconds = 0.0
 
-    def correct(self, depth, frame, settings, relative=False):
-        """Depth of a Frame, corrected where anchors or smoothing are asked for.
+    def correct(self, depth: npt.NDArray[np.float32], frame: Any, settings: Mapping[str, Any],
+                relative: bool = False) -> npt.NDArray[np.float32]:
+        """Correct depth where anchors or smoothing are asked for.
 
-        relative: it is inverse depth, and no metres yet; raises LookupError where no anchor makes
-        metres of it.
+        Args:
+            depth: float32 H×W, metres; or inverse depth.
+            frame: That it is of, with header and intrinsics.
+            settings: The node's, by name.
+            relative: `depth` is inverse depth, and no metres yet.
+
+        Returns:
+            float32 H×W, metres.
+
+        Raises:
+            LookupError: Where no anchor makes metres of relative depth.
         """
         if not self._corrector.sources and not settings['temporal_smoothing'] and not relative:
             return depth
@@ -60,23 +84,29 @@ class AnchorTopics:
         try:
             depth = self._corrector.correct(depth, image, anchor_settings(settings), relative).depth
         except LookupError as error:
-            told = '; '.join(f'anchors/{name}: {self._trouble(source)}'
+            told = '; '.join(f'anchors/{name}: {self._problem(source)}'
                              for name, source in self._corrector.sources.items() if source.trouble)
             raise LookupError(f'{error.args[0]}{f" ({told})" if told else ""}') from error
         self._seconds = time.perf_counter() - start
         for name, source in self._corrector.sources.items():
             self._good[name] = 0 if source.trouble else self._good.get(name, 0) + 1
-            if self._good[name] >= GOOD:
-                self._told.pop(name, None)
-            elif source.trouble and name not in self._told:
-                self._told[name] = True
-                self._complain(f'anchors/{name}', f'anchors/{name}: {self._trouble(source)}. Depth '
-                               'goes on without')
+            if self._good[name] >= RECOVERY_FRAMES:
+                self._logged.discard(name)
+            elif source.trouble and name not in self._logged:
+                self._logged.add(name)
+                self._warn(f'anchors/{name}', f'anchors/{name}: {self._problem(source)}. Depth '
+                           'goes on without')
         return depth
 
-    def cloud(self, intrinsics):
-        """The last frame's anchors as one row of points in the optical frame, coloured by how well
-        they fit; None where there were none."""
+    def cloud(self, intrinsics: Intrinsics | None) -> npt.NDArray[np.void] | None:
+        """Return the last frame's anchors as one row of points, coloured by how well they fit.
+
+        Args:
+            intrinsics: Of the frame.
+
+        Returns:
+            1×N of dtype ``point_cloud.POINT`` in the optical frame; None where there were none.
+        """
         last = self._corrector.last
         if last is None or intrinsics is None or not len(last.anchors):
             return None
@@ -88,40 +118,41 @@ class AnchorTopics:
         points['rgb'] = pack_rgb(residual_colours(last.completion.residuals))
         return points
 
-    def _trouble(self, source):
-        listener = self.listeners.get(source.name)
+    def _problem(self, source: Any) -> str:
+        listener = self.subscriptions.get(source.name)
         if listener and not source.received:
             return f'nothing came on {listener.topic}'
-        return source.trouble[:LONGEST]
+        return source.trouble[:MAX_PROBLEM_LENGTH]
 
-    def judge(self):
-        """Level and message for the status: (OK, '') where there is nothing to say."""
+    def health(self) -> tuple[bytes, str]:
+        """Return level and message for the status: (OK, '') where there is nothing to say."""
         sources = self._corrector.sources
-        told = [f'anchors/{name}: {self._trouble(source)}' for name, source in sources.items()
+        told = [f'anchors/{name}: {self._problem(source)}' for name, source in sources.items()
                 if source.trouble]
         if told:
             return DiagnosticStatus.WARN, '; '.join(told) + '. Depth goes on without'
         for name, (right, down) in self._corrector.misaligned().items():
             return DiagnosticStatus.WARN, (
-                f'anchors/{name}: they fit the picture better {_shifted(right, "right", "left")}'
-                f'{_shifted(down, "down", "up")}: check the pose of its sensor and of the camera')
+                f'anchors/{name}: they fit the picture better '
+                f'{_describe_shift(right, "right", "left")}{_describe_shift(down, "down", "up")}: '
+                'check the pose of its sensor and of the camera')
         return DiagnosticStatus.OK, ''
 
-    def values(self):
-        """What /diagnostics shows, by name."""
+    def values(self) -> dict[str, str]:
+        """Return what /diagnostics shows, by name."""
         if not self._corrector.sources and self._corrector.last is None:
             return {}
         last, now = self._corrector.last, time.monotonic()
-        then, before = self._counted
+        then, before = self._last_values
         values = {}
         for name, source in self._corrector.sources.items():
             rate = (source.received - before.get(name, 0)) / max(now - then, 1e-3)
             said = source.trouble or source.note
             values[f'anchors/{name}'] = (
                 f'{source.used} used, {source.rejected} rejected'
-                + (f', {rate:.1f} Hz' if name in self.listeners else '')
-                + (f', {said[:LONGEST]}' if said else ''))
-        self._counted = (now, {name: s.received for name, s in self._corrector.sources.items()})
+                + (f', {rate:.1f} Hz' if name in self.subscriptions else '')
+                + (f', {said[:MAX_PROBLEM_LENGTH]}' if said else ''))
+        self._last_values = (now, {name: s.received for name, s in self._corrector.sources.items()})
         if last is not None:
             result = last.completion
             values['anchored scale'] = f'{result.scale:.3f}'
@@ -132,5 +163,5 @@ class AnchorTopics:
         return values
 
 
-def _shifted(share, ahead, behind):
+def _describe_shift(share: float, ahead: str, behind: str) -> str:
     return f' {abs(share):.0%} of its width {ahead if share > 0 else behind}' if share else ''

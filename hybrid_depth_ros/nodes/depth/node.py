@@ -3,22 +3,25 @@
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.files import expand_user
-from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream
-from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader
+from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream, InputFrame
+from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader, Settings
 from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.depth.settings import (
     NETWORK_SETTINGS,
@@ -30,9 +33,10 @@ from hybrid_depth_ros.nodes.depth.settings import (
     gives_metres,
     network_settings,
 )
-from hybrid_depth_ros.nodes.depth.snapshot import Snapshot
+from hybrid_depth_ros.nodes.depth.snapshot import SNAPSHOT_TIMEOUT, Snapshot
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
+from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.predictor import (
     DepthPredictor,
@@ -41,9 +45,11 @@ from hybrid_depth_ros.predictor import (
     free_memory,
 )
 
+Frames = list[tuple[CameraStream, InputFrame]]
 
-def resident_megabytes():
-    """Memory of this process."""
+
+def resident_megabytes() -> float:
+    """Return the memory that this process holds."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
@@ -59,28 +65,38 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     Stamp and frame_id are the image's. The newest frame wins: it waits in a mailbox of one
     for the thread that runs the network and sends depth. A second thread makes and sends the
-    clouds, all of them, meanwhile and while the network sees the next frame. predictor: stands in
-    for the one that the parameters name; a callable as :class:`DepthPredictor`.
-    ``exit_status`` is None, or 1 where ``autostart`` failed.
-    Raises ValueError for a parameter that will not do.
+    clouds, all of them, meanwhile and while the network sees the next frame. A third loads other
+    weights that a parameter names. ``exit_status`` is None, or 1 where ``autostart`` failed.
+
+    Args:
+        predictor: Stands in for the one that the parameters name; a callable as
+            :class:`hybrid_depth_ros.predictor.DepthPredictor`.
+        options: Of rclpy's node.
+
+    Raises:
+        ValueError: For a parameter that will not do.
     """
 
     settings = SETTINGS
 
-    def __init__(self, predictor=None, **options):
+    def __init__(self, predictor: Any = None, **options: Any) -> None:
         super().__init__('depth_node', **options)
-        self._settings = declare_parameters(self, SETTINGS)
+        self._settings: Settings = declare_parameters(self, SETTINGS)
         check_cameras(self._settings['cameras'])
         check_ranges(self._settings)
         check_anchors(self._settings)
-        self._stand_in, self._network = predictor, None
+        self._stand_in = predictor
+        self._network: RunningNetwork | None = None
         self._loader = NetworkLoader(self._load, self._swap_network, self._keep_network)
-        self._load_failure, self._reverted = '', ()
+        self._load_failure = ''
+        self._reverted: tuple[Parameter, ...] = ()  # to what still runs
         self._state, self._reason = 'unconfigured', ''
         self.add_on_set_parameters_callback(self._on_set_parameters)
 
         self._arrived = threading.Condition()
-        self._worker, self._closing, self._snapshot = None, False, None
+        self._worker: threading.Thread | None = None
+        self._sent: Future[None] | None = None  # the last batch's clouds
+        self._closing, self._snapshot_pending = False, False
         self._transforms = TransformLookup(self)
         self._transforms.fixed_frame = self._settings['fixed_frame']
         self._cameras = [
@@ -90,22 +106,20 @@ class DepthNode(RefusalMessages, LifecycleNode):
         # a group of its own: while it waits for frames, the others must go on
         self.create_service(Trigger, '~/snapshot', self._take_snapshot,
                             callback_group=MutuallyExclusiveCallbackGroup())
-        # a clock that runs on whatever /clock does with use_sim_time
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(0.2, self._follow_demand, clock=steady)
-        self.create_timer(1.0, self._report, clock=steady)
-        self.exit_status = None
+        create_steady_timer(self, 1.0, self._publish_diagnostics)
+        self.exit_status: int | None = None
         if self._settings['autostart']:
             self._start()
 
     # --- lifecycle --------------------------------------------------------------------
 
-    def _start(self):
+    def _start(self) -> None:
         good = TransitionCallbackReturn.SUCCESS
         if self.trigger_configure() != good or self.trigger_activate() != good:
             self.exit_status = 1 if self.context.ok() else 0
 
-    def on_configure(self, state):
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network; where that fails, the log and /diagnostics say why."""
         try:
             self._network = RunningNetwork(self._stand_in or self._load(self._settings),
                                            network_settings(self._settings))
@@ -118,7 +132,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._state, self._reason, self._load_failure = 'inactive', '', ''
         return TransitionCallbackReturn.SUCCESS
 
-    def _load(self, settings):
+    def _load(self, settings: Settings) -> Any:
         predictor = DepthPredictor(
             **{name: settings[name] for name in (
                 *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
@@ -130,57 +144,67 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self.get_logger().info(f'runtime {predictor.reason}')
         return predictor
 
-    def on_activate(self, state):
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the network's thread and listen."""
         for camera in self._cameras:
             camera.reset()
         self._closing = False
-        self._worker = threading.Thread(target=self._work, name='depth', daemon=True)
+        self._worker = threading.Thread(target=self._run_network, name='depth', daemon=True)
         self._worker.start()
         self._state = 'active'
-        self._follow_demand()
+        for camera in self._cameras:
+            camera.set_active(True)
         self.get_logger().info(
             f'weights {self._settings["weights"]}, listening to '
             + ', '.join(camera.topic for camera in self._cameras))
         return TransitionCallbackReturn.SUCCESS
 
-    def _stop(self, patience=None):
-        """Leave the topics and end both threads, with the frames at hand sent.
+    def _stop(self, timeout: float | None = None) -> None:
+        """Leave the image topics and end both threads, with the frames at hand sent.
 
-        patience: seconds after which a thread is left that is still at work; None: as it takes.
+        Args:
+            timeout: Seconds after which a thread is left that is still at work; None: as it takes.
         """
         self._state = 'inactive'
-        self._follow_demand()
+        for camera in self._cameras:
+            camera.set_active(False)
         with self._arrived:
             self._closing = True
             self._arrived.notify()
         if self._worker:
-            self._worker.join(patience)
+            self._worker.join(timeout)
             self._worker = None
 
-    def on_deactivate(self, state):
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave the topics, once the frames at hand are sent."""
         self._stop()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_cleanup(self, state):
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network's memory."""
         self._loader.cancel()
         self._network, self._state = None, 'unconfigured'
         free_memory()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, state):
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave everything for good."""
         self._stop()
         self._loader.cancel()
+        for camera in self._cameras:
+            camera.close()
         self._network, self._state = None, 'finalized'
         return TransitionCallbackReturn.SUCCESS
 
-    def destroy_node(self):
+    def destroy_node(self) -> None:
+        """End the threads, though not a network that is at work for long."""
         self._loader.cancel()
-        self._stop(SHUTDOWN_TIMEOUT)  # a large network may be at work for long
+        self._stop(SHUTDOWN_TIMEOUT)
         super().destroy_node()
 
     # --- parameters -------------------------------------------------------------------
 
-    def _on_set_parameters(self, parameters):
+    def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Take new values at once; a network that they name is loaded while the old one goes on."""
         changes = {p.name: p.value for p in parameters if p.name in self._settings}
         settings = {**self._settings, **changes}
@@ -198,21 +222,23 @@ class DepthNode(RefusalMessages, LifecycleNode):
             self._loader.request(settings)
         return SetParametersResult(successful=True)
 
-    def _swap_network(self, settings, predictor):
+    def _swap_network(self, settings: Settings, predictor: Any) -> None:
         """From here on, frames go through this network."""
         self._network = RunningNetwork(predictor, network_settings(settings))
         free_memory()
         self.get_logger().info(f'weights {settings["weights"]} from here on')
 
-    def _keep_network(self, settings, why):
+    def _keep_network(self, settings: Settings, why: str) -> None:
         """What was asked for could not be loaded: say so, and show the parameters that count."""
+        if not self._network:
+            return
         before = self._network.settings
         self._load_failure = (f'weights {settings["weights"]} could not be loaded: {why}. '
                               f'{before["weights"]} goes on')
         self.get_logger().error(self._load_failure)
         self._reverted = tuple(Parameter(name, value=value) for name, value in before.items())
 
-    def _show_running_parameters(self):
+    def _show_running_parameters(self) -> None:
         """Set the parameters of a network that could not be loaded back to the running one's."""
         reverted, self._reverted = self._reverted, ()
         if reverted and self._network and not self._loader.weights:
@@ -220,20 +246,13 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     # --- the network's thread, and the one that sends ---------------------------------
 
-    def _follow_demand(self):
-        for camera in self._cameras:
-            camera.follow(self._state == 'active',
-                          self._state != 'finalized' and self.context.ok())
-        if snapshot := self._snapshot:
-            snapshot.check_deadline()
-
-    def _work(self):
+    def _run_network(self) -> None:
         self._sent = None
         with ThreadPoolExecutor(1, 'messages') as self._sender:  # ends when all is sent
             while True:
                 with self._arrived:
                     self._arrived.wait_for(
-                        lambda: self._closing or any(camera.fresh for camera in self._cameras))
+                        lambda: self._closing or any(camera.has_image for camera in self._cameras))
                     if self._closing:
                         return
                 settings = self._settings
@@ -249,22 +268,25 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 if frames:
                     self._process(frames, settings)
 
-    def _process(self, frames, settings):
-        """Frames through the network, all at once where its memory takes them.
+    def _process(self, frames: Frames, settings: Settings) -> None:
+        """Put frames through the network, all at once where its memory takes them.
 
         What fails together is tried one by one.
         """
         network, predictions = self._network, None
+        if network is None:
+            return
         size = network.batch_size(len(frames))
         if len(frames) <= size:
             predictions, size = self._predict(network, frames, settings)
         if predictions:
-            self._finish(network.predictor, frames, predictions, settings)
+            self._publish(network.predictor, frames, predictions, settings)
         elif len(frames) > 1:
             for first in range(0, len(frames), size):
                 self._process(frames[first:first + size], settings)
 
-    def _predict(self, network, frames, settings):
+    def _predict(self, network: RunningNetwork, frames: Frames, settings: Settings
+                 ) -> tuple[list[Prediction] | None, int]:
         """Predictions; or None, and how many frames are to be tried at once.
 
         Where memory runs out, batches are halved until they fit.
@@ -295,8 +317,9 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 'from here on; more are tried again each minute')
         return None, smaller
 
-    def _finish(self, predictor, frames, predictions, settings):
-        """What the network gave, made to agree with anchors and sent."""
+    def _publish(self, predictor: Any, frames: Frames, predictions: list[Prediction],
+                 settings: Settings) -> None:
+        """Make depths agree with anchors and send them; their clouds in the other thread."""
         depths = [prediction.depth for prediction in predictions]
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
@@ -305,41 +328,44 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if relative:
             for (camera, frame), depth in zip(frames, depths):
                 camera.publish_relative(frame, depth)
+        metres: list[npt.NDArray[np.float32] | None]
         if relative and not gives_metres(settings):
-            depths = [None] * len(frames)
+            metres = [None] * len(frames)
         else:
-            corrected = [camera.anchor(frame, depth, settings, relative)
-                         for (camera, frame), depth in zip(frames, depths)]
+            metres = [camera.correct_by_anchors(frame, depth, settings, relative)
+                      for (camera, frame), depth in zip(frames, depths)]
             for (camera, frame), depth, before, prediction in zip(
-                    frames, corrected, depths, predictions):
+                    frames, metres, depths, predictions):
                 if depth is not None and not relative and camera.wants_sigma(settings):
                     camera.apply_sigma(frame, depth, before, prediction.sigma, settings)
-            depths = corrected
-            frames = [frame for frame, depth in zip(frames, depths) if depth is not None]
-            depths = [depth for depth in depths if depth is not None]
+            frames = [frame for frame, depth in zip(frames, metres) if depth is not None]
+            metres = [depth for depth in metres if depth is not None]
         if self._sent:
             self._sent.result()  # one batch waits at most
         self._sent = self._sender.submit(
-            self._send, CameraStream.publish_cloud, frames, depths, settings)
-        self._send(CameraStream.publish_depth, frames, depths, settings)
+            self._send, CameraStream.publish_cloud, frames, metres, settings)
+        self._send(CameraStream.publish_depth, frames, metres, settings)
 
-    def _send(self, publish, frames, depths, settings):
+    def _send(self, publish: Callable[..., None], frames: Frames,
+              depths: Sequence[npt.NDArray[np.float32] | None], settings: Settings) -> None:
         for (camera, frame), depth in zip(frames, depths):
             try:
                 publish(camera, frame, depth, settings)
             except Exception as error:
                 self._skip(camera, error)
 
-    def _skip(self, camera, error):
+    def _skip(self, camera: CameraStream, error: BaseException) -> None:
         if not self._closing and self.context.ok():
             camera.skip(error)
 
     # --- what people see --------------------------------------------------------------
 
-    async def _take_snapshot(self, request, response):
-        if self._state != 'active' or self._snapshot:
-            response.message = ('another snapshot is being taken: call again' if self._snapshot else
-                                f'the node is {self._state}: activate it first')
+    async def _take_snapshot(self, request: Trigger.Request, response: Trigger.Response
+                             ) -> Trigger.Response:
+        if self._state != 'active' or self._snapshot_pending:
+            response.message = (
+                'another snapshot is being taken: call again' if self._snapshot_pending else
+                f'the node is {self._state}: activate it first')
             return response
         try:
             folder = expand_user(self._settings['snapshot_folder']) / time.strftime(
@@ -347,16 +373,21 @@ class DepthNode(RefusalMessages, LifecycleNode):
         except OSError as error:  # ~somebody who is not known here
             response.message = f'snapshot_folder is {reason(error)}'
             return response
-        self._snapshot = Snapshot(self._cameras, folder)
+        snapshot = Snapshot({camera.name: camera.topic for camera in self._cameras}, folder)
+        timeout = create_steady_timer(self, SNAPSHOT_TIMEOUT, snapshot.give_up)
+        self._snapshot_pending = True
+        for camera in self._cameras:
+            camera.request_snapshot(partial(snapshot.take, camera.name))
         try:
-            response.success, response.message = await self._snapshot.done
+            response.success, response.message = await snapshot.done
         finally:
+            self.destroy_timer(timeout)
             for camera in self._cameras:
-                camera.snapshot = None
-            self._snapshot = None
+                camera.request_snapshot(None)
+            self._snapshot_pending = False
         return response
 
-    def _report(self):
+    def _publish_diagnostics(self) -> None:
         self._show_running_parameters()
         loading = self._loader.weights
         own = {
@@ -383,6 +414,6 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._diagnostics_publisher.publish(message)
 
 
-def main(args=None, predictor=None):
+def main(args: Sequence[str] | None = None, predictor: Any = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
     return run_node('depth_node', lambda: DepthNode(predictor), args)

@@ -1,8 +1,11 @@
 """The depth node's parameters, and what several of them must be together."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings
 from hybrid_depth_ros.files import expand_user
@@ -115,8 +118,12 @@ def check_network(settings: Mapping[str, Any]) -> None:
         choose_device(device)
 
 
-def check_cameras(names):
-    """Raise ValueError where names can't be the namespaces of one camera each."""
+def check_cameras(names: Sequence[str]) -> None:
+    """Check that names can be the namespaces of one camera each.
+
+    Raises:
+        ValueError: Where they can't.
+    """
     if list(names) == ['']:
         return
     for name in names:
@@ -127,10 +134,18 @@ def check_cameras(names):
         raise ValueError(f'parameter cameras is {list(names)}; give each camera one name')
 
 
-def check_anchors(settings):
-    """The sources and their fixed poses, 4×4 or None, as the parameters name them.
+def check_anchors(settings: Mapping[str, Any]
+                  ) -> tuple[list[str], list[npt.NDArray[np.floating] | None]]:
+    """Read what the parameters say of anchors.
 
-    Raises ValueError, naming the parameter, where they will not do.
+    Args:
+        settings: The node's, by name.
+
+    Returns:
+        Names of the sources, and their fixed poses, 4×4 or None.
+
+    Raises:
+        ValueError: Naming the parameter, where they will not do.
     """
     names = [name for name in settings['anchors'] if name]
     for name in names:
@@ -145,21 +160,25 @@ def check_anchors(settings):
     return names, poses
 
 
-def gives_metres(settings):
+def gives_metres(settings: Mapping[str, Any]) -> bool:
     """Whether the anchors can make metres of relative depth: the floor alone is found in metres."""
     return any(name and name != 'floor' for name in settings['anchors'])
 
 
-def anchor_settings(settings):
-    """The parameters that say how anchors are used."""
+def anchor_settings(settings: Mapping[str, Any]) -> AnchorSettings:
+    """Return the parameters that say how anchors are used."""
     return AnchorSettings(
         settings['anchor_age'], settings['anchor_time_constant'], settings['temporal_smoothing'],
         settings['camera_height'], settings['camera_pitch'], settings['camera_roll'],
         settings['floor_frame'])
 
 
-def check_ranges(settings):
-    """Raise ValueError where no point could be both far and near enough."""
+def check_ranges(settings: Mapping[str, Any]) -> None:
+    """Check that some point could be both far and near enough.
+
+    Raises:
+        ValueError: Where none could.
+    """
     near, far = settings['min_range'], settings['max_range']
     if 0 < far <= near:
         raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '

@@ -1,5 +1,7 @@
 """What is wrong with a header: a clock that isn't this node's, a frame that nobody can find."""
 
+from typing import Any
+
 from hybrid_depth_ros.stamps import stamp_of
 
 CLOCK_AHEAD = 0.5  # seconds that clocks of two machines may differ unnoticed
@@ -7,10 +9,12 @@ CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long
 EPOCH = 1_000_000_000  # seconds: no clock that was ever set shows less (2001)
 
 
-def stamp_warning(header, now):
-    """Which clock a stamp must be of, and the mend; empty where it can be this node's.
+def stamp_warning(header: Any, now: int) -> str:
+    """Say which clock a stamp must be of, and the mend; empty where it can be this node's.
 
-    now: this node's clock, ns.
+    Args:
+        header: std_msgs/Header.
+        now: This node's clock, ns.
     """
     stamp, age = stamp_of(header) / 1e9, (now - stamp_of(header)) / 1e9
     if -CLOCK_AHEAD <= age <= CLOCK_BEHIND:
@@ -32,8 +36,8 @@ def stamp_warning(header, now):
             'play the recording with --clock and set use_sim_time')
 
 
-def frame_id_warning(header):
-    """Why RViz and tf2 will not find a header's frame; empty where they can."""
+def frame_id_warning(header: Any) -> str:
+    """Say why RViz and tf2 will not find the frame of a std_msgs/Header; empty where they can."""
     if not header.frame_id:
         return ("frame_id is empty, RViz drops the cloud: set it in the camera's driver")
     if header.frame_id.startswith('/'):

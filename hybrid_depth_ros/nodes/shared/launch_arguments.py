@@ -1,8 +1,9 @@
 """What the launch files share: arguments with their values, and nodes that take them."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import List  # noqa: UP035
+from typing import Any, List  # noqa: UP035
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
@@ -16,6 +17,9 @@ from hybrid_depth_ros.anchors.corrector import source_kind
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
 from hybrid_depth_ros.poses import read_pose
+
+Argument = tuple[str, str, str]  # name, default, what it is for
+Values = Mapping[str, Any]  # of the arguments, by name
 
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
@@ -40,18 +44,24 @@ COMMON_ARGUMENTS = (  # arguments of every launch file: name, default, what it i
 )
 
 
-def depth_parameters(given):
-    """The depth node's parameters for the arguments.
+def depth_parameters(given: Values) -> dict[str, Any]:
+    """Return the depth node's parameters for the arguments.
 
-    RuntimeError for what is no number, no kind of anchors, no pose: the node would die of it, again
-    and again. Lists may stand in brackets, as behind -p.
+    Lists may stand in brackets, as behind -p.
+
+    Raises:
+        RuntimeError: For what is no number, no kind of anchors, no pose: the node would die of it,
+            again and again.
     """
-    parameters = {name: given[name] for name in ('weights', 'device', 'image_transport')
-                  if given.get(name)}
-    for name, separator, check in (('anchors', ',', source_kind), ('anchor_poses', ';', read_pose)):
+    parameters: dict[str, Any] = {
+        name: given[name] for name in ('weights', 'device', 'image_transport') if given.get(name)}
+    lists: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+        ('anchors', ',', source_kind), ('anchor_poses', ';', read_pose))
+    for name, separator, check in lists:
         if text := given[name].strip():
             try:
-                parts = (yaml.safe_load(text) or ['']) if text[0] == '[' else text.split(separator)
+                parts = ((yaml.safe_load(text) or ['']) if text[0] == '[' else
+                         text.split(separator))
                 parameters[name] = [str(part).strip(' \'"') for part in parts]
                 for part in parameters[name]:
                     check(part)
@@ -64,26 +74,38 @@ def depth_parameters(given):
     return parameters
 
 
-def parse_number(given, name, wanted='a number'):
-    """The value of an argument; RuntimeError where it is no number."""
+def parse_number(given: Values, name: str, expected: str = 'a number') -> float:
+    """Return the value of an argument.
+
+    Raises:
+        RuntimeError: Where it is no number; says what was `expected`.
+    """
     try:
         return float(given[name])
     except ValueError:
-        raise RuntimeError(f'{name} is {given[name]!r}; it must be {wanted}') from None
+        raise RuntimeError(f'{name} is {given[name]!r}; it must be {expected}') from None
 
 
-def check_name(argument, name):
-    """Raise RuntimeError for what ROS takes for no name: the node would die of it, again and again.
+def check_name(argument: str, name: str) -> None:
+    """Check that ROS takes the value of an argument for a name.
+
+    Raises:
+        RuntimeError: Where it doesn't: the node would die of it, again and again.
     """
     if not re.fullmatch(r'(~?/)?[a-z_]\w*(/[a-z_]\w*)*', name, re.ASCII | re.IGNORECASE):
         raise RuntimeError(f'{argument} is {name!r}; a name has letters, digits, _ and /, and no '
                            'part of it begins with a digit or is empty')
 
 
-def depth_topics(given, image):
-    """Remappings of one of the depth node's cameras: its own name, the topic. image: its images.
+def depth_topics(given: Values, image: str) -> list[tuple[str, str]]:
+    """Return remappings of one of the depth node's cameras, from its own names to the topics.
 
-    Raises RuntimeError for what is no name of a topic.
+    Args:
+        given: The arguments' values.
+        image: Topic of the camera's images.
+
+    Raises:
+        RuntimeError: For what is no name of a topic.
     """
     for name, topic in (('image', image), *((name, given[name]) for name in (
             'camera_info', 'scan', 'points', 'range'))):
@@ -93,10 +115,12 @@ def depth_topics(given, image):
             *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
 
 
-def text_parameter(value):
-    """A parameter's value that launch leaves as it is: it reads texts as YAML (launch#508).
+def text_parameter(value: Any) -> Any:
+    """Make a parameter's value one that launch leaves as it is; it reads texts as YAML.
 
-    RuntimeError for 1e5, y and the like: launch writes them without quotes, and ROS reads no text.
+    Raises:
+        RuntimeError: For 1e5, y and the like: launch writes them without quotes, and ROS reads no
+            text.
     """
     if isinstance(value, str):
         if re.fullmatch('y|n|[-+]?(nan|inf|infinity|[0-9]+e[-+]?[0-9]+)', value, re.IGNORECASE):
@@ -108,13 +132,18 @@ def text_parameter(value):
     return value
 
 
-def launch_description(arguments, start):
-    """The LaunchDescription of a launch file.
+def launch_description(arguments: Iterable[Argument], start: Callable[[dict[str, Any]], list[Any]]
+                       ) -> LaunchDescription:
+    """Make the LaunchDescription of a launch file.
 
-    arguments: as ``COMMON_ARGUMENTS``. start: from the values by name, texts but
-    for the bool use_sim_time, to what is launched; RuntimeError where they will not do.
+    Args:
+        arguments: As ``COMMON_ARGUMENTS``.
+        start: Takes the values by name, texts but for the bool use_sim_time; returns what is
+            launched. Raises RuntimeError where they will not do.
     """
-    def perform(context):
+    arguments = tuple(arguments)
+
+    def perform(context: Any) -> list[Any]:
         given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in arguments}
         if given['use_sim_time'].lower() not in ('true', 'false'):
             raise RuntimeError(
@@ -129,15 +158,24 @@ def launch_description(arguments, start):
         OpaqueFunction(function=perform)])
 
 
-def package_node(given, executable, parameters=(), package=PACKAGE, **options):
-    """A node with the parameters of params_file, and these on top."""
-    own = {name: text_parameter(value) for name, value in dict(parameters).items()}
+def package_node(given: Values, executable: str, parameters: Mapping[str, Any] | None = None,
+                 package: str = PACKAGE, **options: Any) -> Node:
+    """Describe a node with the parameters of params_file, and these on top.
+
+    Args:
+        given: The arguments' values.
+        executable: Its name.
+        parameters: By name.
+        package: That holds the executable.
+        options: Of launch_ros' Node.
+    """
+    own = {name: text_parameter(value) for name, value in (parameters or {}).items()}
     return Node(package=package, executable=executable,
                 parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
                 ros_arguments=['--log-level', given['log_level']], **options)
 
 
-def depth_node(given, parameters=(), **options):
-    """The depth node, started again where it dies."""
-    return package_node(given, 'depth_node', {**depth_parameters(given), **dict(parameters)},
+def depth_node(given: Values, parameters: Mapping[str, Any] | None = None, **options: Any) -> Node:
+    """Describe the depth node, started again where it dies; arguments as of package_node."""
+    return package_node(given, 'depth_node', {**depth_parameters(given), **(parameters or {})},
                         respawn=True, respawn_delay=2.0, **options)

@@ -1,7 +1,9 @@
 """Node parameters as data: declared, described and checked in one way."""
 
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -10,10 +12,12 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 
-def yaml_quoted(text):
-    """A text as ROS takes it for a parameter's value on a command line, which it reads as YAML.
+def yaml_quoted(text: str) -> str:
+    """Quote a text for a parameter's value on a command line, which ROS reads as YAML.
 
     ``no``, ``{a}.avi`` and ``Teil: 1.avi`` stay texts (launch#508).
     """
@@ -22,24 +26,32 @@ def yaml_quoted(text):
         f'\\U{ord(character):08x}' for character in text) + '"'
 
 
-class Setting(NamedTuple):
+@dataclass(frozen=True)
+class Setting:
     """One parameter of a node.
 
-    choices: the values allowed. range: (lowest, highest). changeable: may change while the
-    node runs. any_type: numbers are taken for a text (``-p source:=0``).
+    Attributes:
+        name: Of the parameter.
+        default: Its value where none is given.
+        description: One line for ``ros2 param describe`` and the docs.
+        choices: The values allowed; empty: any.
+        range: (lowest, highest); empty: any.
+        unit: Of the value.
+        changeable: It may change while the node runs.
+        any_type: Numbers are taken for a text (``-p source:=0``).
     """
 
     name: str
     default: Any
     description: str
-    choices: tuple = ()
-    range: tuple = ()
+    choices: tuple[Any, ...] = ()
+    range: tuple[float, ...] = ()
     unit: str = ''
     changeable: bool = False
     any_type: bool = False
 
-    def descriptor(self):
-        """The rcl_interfaces/ParameterDescriptor that says all this."""
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the rcl_interfaces/ParameterDescriptor that says all this."""
         descriptor = ParameterDescriptor(
             description=self.description + (f' [{self.unit}]' if self.unit else ''),
             read_only=not self.changeable, dynamic_typing=self.any_type)
@@ -53,39 +65,43 @@ class Setting(NamedTuple):
                 from_value=self.range[0], to_value=self.range[1])]
         return descriptor
 
-    def wanted(self):
-        """What a value must be, in words."""
+    def expected(self) -> str:
+        """Say what a value must be."""
         kind = {bool: 'true or false', int: 'a whole number', float: 'a number with a point',
                 str: 'a text', tuple: 'a list of texts'}[type(self.default)]
         between = f' from {self.range[0]} to {self.range[1]}' if self.range else ''
         return f'{kind}{between} {self.unit}'.strip()
 
-    def misfit(self, value):
-        """Why rclpy would not take `value` while the node runs, in our words; or None."""
-        kind = {tuple: (list, tuple)}.get(type(self.default), type(self.default))
+    def type_error(self, value: Any) -> str | None:
+        """Say why rclpy would not take `value` while the node runs, or None."""
+        kind = (list, tuple) if isinstance(self.default, tuple) else type(self.default)
         good = self.any_type or (isinstance(value, kind) and (
             isinstance(value, bool) == isinstance(self.default, bool)))
         if good and self.range:
             good = self.range[0] <= value <= self.range[1]
         if not good:
-            return f'parameter {self.name} is {value!r}; it must be {self.wanted()}'
+            return f'parameter {self.name} is {value!r}; it must be {self.expected()}'
         if not self.changeable:
             return (f'parameter {self.name} may not change while the node runs: set it at the '
                     f'start, -p {self.name}:=…')
         return None
 
-    def misread(self, value, argv):
-        """Where a text was typed and YAML made another `value` of it, as of ``no``, ``0123`` and
-        ``film #2.avi``: why it can't be taken, or None. argv: the command line."""
-        typed = _typed(self.name, argv)
+    def yaml_error(self, value: Any, argv: Sequence[str]) -> str | None:
+        """Say why a text can't be taken of which YAML made another value, or None.
+
+        Args:
+            value: What YAML made of ``no``, ``0123`` or ``film #2.avi``.
+            argv: The command line that it was typed on.
+        """
+        typed = _command_line_value(self.name, argv)
         if not (self.any_type or isinstance(self.default, str)) or typed is None or (
                 typed[:1] in ('"', "'") or str(value) == typed):
             return None
         return (f'parameter {self.name} is {typed!r}, of which YAML makes {value!r}; write it in '
                 f'quotes for the shell and for YAML: {self.name}:="\'…\'"')
 
-    def refusal(self, value):
-        """Why `value` can't be taken, or None when it can."""
+    def value_error(self, value: Any) -> str | None:
+        """Say why `value` can't be taken, or None."""
         if self.any_type and type(value) not in (str, int):  # what YAML makes of no, 1e5, [x]
             return (f'parameter {self.name} is {value!r}, {type(value).__name__} to YAML; write it '
                     f'in quotes for the shell and for YAML: {self.name}:="\'…\'"')
@@ -95,9 +111,11 @@ class Setting(NamedTuple):
         return None
 
 
-def _typed(name, argv):
-    """What stands behind ``-p name:=`` on a command line, or None; a file of parameters that comes
-    behind it has the last word."""
+def _command_line_value(name: str, argv: Sequence[str]) -> str | None:
+    """What stands behind ``-p name:=`` on a command line, or None.
+
+    A file of parameters that comes behind it has the last word.
+    """
     typed = None
     for flag, rule in zip(argv, argv[1:]):
         parameter, given, value = rule.partition(':=')
@@ -108,12 +126,21 @@ def _typed(name, argv):
     return typed
 
 
-def declare_parameters(node, settings, argv=None):
-    """Declare the settings on a node; returns their values by name.
+def declare_parameters(node: Node, settings: Iterable[Setting],
+                       argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Declare the settings on a node.
 
-    Raises ValueError, naming the parameter and what it may be, for a start value of the
-    wrong type, out of range, not among the choices, or not what was typed (argv: on which
-    command line; None: this process's).
+    Args:
+        node: That gets the parameters.
+        settings: To be declared.
+        argv: The command line; None: this process's.
+
+    Returns:
+        Their values by name.
+
+    Raises:
+        ValueError: Naming the parameter and what it may be, for a start value of the wrong type,
+            out of range, not among the choices, or not what was typed.
     """
     argv = sys.argv if argv is None else argv
     values = {}
@@ -124,12 +151,12 @@ def declare_parameters(node, settings, argv=None):
         except ParameterException as error:  # its text is long, and names no mend
             given = node._parameter_overrides[setting.name].value
             raise ValueError(
-                setting.misread(given, argv) or f'parameter {setting.name} is {given!r}; it must '
-                f'be {setting.wanted()}') from error
-        reason = setting.misread(parameter.value, argv)
+                setting.yaml_error(given, argv) or f'parameter {setting.name} is {given!r}; '
+                f'it must be {setting.expected()}') from error
+        reason = setting.yaml_error(parameter.value, argv)
         if parameter.value is None and not reason:  # of no type to YAML, as [] is
-            reason = f'parameter {setting.name} is empty; it must be {setting.wanted()}'
-        reason = reason or setting.refusal(parameter.value)
+            reason = f'parameter {setting.name} is empty; it must be {setting.expected()}'
+        reason = reason or setting.value_error(parameter.value)
         if reason:
             raise ValueError(reason)
         values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
@@ -142,13 +169,14 @@ class RefusalMessages:
     rclpy looks at its descriptors first, and says what it finds there in its own words.
     """
 
-    settings: tuple = ()  # Setting
+    settings: tuple[Setting, ...] = ()
 
-    def set_parameters_atomically(self, parameter_list):
-        """As rclpy's; the parameter service calls it."""
+    def set_parameters_atomically(self, parameter_list: Sequence[Parameter]
+                                  ) -> SetParametersResult:
+        """Set parameters as rclpy's does; the parameter service calls it."""
         known = {setting.name: setting for setting in self.settings}
         for parameter in parameter_list:
             setting, value = known.get(parameter.name), parameter.value
-            if setting and (refused := setting.misfit(value) or setting.refusal(value)):
+            if setting and (refused := setting.type_error(value) or setting.value_error(value)):
                 return SetParametersResult(successful=False, reason=refused)
-        return super().set_parameters_atomically(parameter_list)
+        return super().set_parameters_atomically(parameter_list)  # type: ignore[misc]

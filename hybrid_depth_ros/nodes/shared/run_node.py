@@ -10,12 +10,15 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
 
 from hybrid_depth_ros.errors import escape_unprintable, explain, printable
 from hybrid_depth_ros.interrupts import exit_at_once, is_node_process
@@ -27,9 +30,12 @@ FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_
                     'FASTDDS_BUILTIN_TRANSPORTS')
 
 
-def fast_dds_environment():
-    """Variables for processes that use Fast DDS: messages of megabytes are cheap, and one that was
-    killed and comes back is found at once. None where somebody chose otherwise, or has no room."""
+def fast_dds_environment() -> dict[str, str]:
+    """Return variables for processes that use Fast DDS.
+
+    With them messages of megabytes are cheap, and a process that was killed and comes back is found
+    at once. Empty where somebody chose otherwise, or shared memory has no room.
+    """
     shared = Path('/dev/shm')
     room = shared.is_dir() and os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize
     if not room > 48 << 20 or any(os.environ.get(name) for name in FAST_DDS_CHOICES):
@@ -37,8 +43,8 @@ def fast_dds_environment():
     return dict.fromkeys(FAST_DDS_CHOICES[:2], str(FAST_DDS_PROFILE))
 
 
-def prepare_process():
-    """What must be done before rclpy.init."""
+def prepare_process() -> None:
+    """Set up Fast DDS and malloc; to be called before rclpy.init."""
     os.environ.update(fast_dds_environment())
     # a frame's arrays are kept, not mapped anew each time: docs/speed.md
     with suppress(OSError, AttributeError):
@@ -47,8 +53,8 @@ def prepare_process():
         libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD
 
 
-def log_arguments():
-    """What rclpy is told where it can't write log files, instead of giving up: there are none.
+def log_arguments() -> list[str]:
+    """Return arguments that let rclpy go without log files where it can't write them.
 
     Its folder is ROS_LOG_DIR, log in ROS_HOME, or ~/.ros/log; a container may have no HOME.
     """
@@ -63,12 +69,12 @@ def log_arguments():
     return ['--ros-args', '--disable-external-lib-logs', '--']
 
 
-def _said(error):
+def _rcl_message(error: BaseException) -> str:
     """What rclpy's own errors say, without where in its sources."""
     return ' '.join(re.sub(r', at \S+:\d+', '', str(error)).split())
 
 
-def _misread(error):
+def _explain_arguments(error: BaseException) -> str:
     """What is wrong with a command line that ROS can't read."""
     match = re.search(r"Couldn't parse (remap|parameter override) rule: '-. (.*?)'\. Error",
                       str(error), re.DOTALL)
@@ -78,48 +84,50 @@ def _misread(error):
     if match and ':=' in match[2]:
         return (f'-p {match[2]} is not YAML; write the value in quotes for the shell and for YAML: '
                 f'{match[2].partition(":=")[0]}:="\'…\'"')
-    return f'{_said(error)}; check the environment, and what stands behind --ros-args'
+    return f'{_rcl_message(error)}; check the environment, and what stands behind --ros-args'
 
 
-class _Asked:
-    """What Python does about SIGINT and SIGTERM besides rclpy: next to nothing.
+class _ShutdownSignals:
+    """Handles SIGINT and SIGTERM besides rclpy: it does next to nothing.
 
     rclpy's handlers, which call these, shut its context down, and that ends the spinning. An
     exception, raised anywhere, would be taken for a fault of what happens to run: an import makes
-    an ImportError of it. A start that goes on for PATIENCE all the same, as a download does, is
-    left where it is; a callback that does, as one that loads other weights, is interrupted.
+    an ImportError of it. A start that goes on for SHUTDOWN_TIMEOUT all the same, as a download
+    does, is left where it is; a callback that does, as a configure by service, is interrupted.
     To be made before rclpy.init: Python's handlers would replace rclpy's.
     """
 
-    def __init__(self):
-        self.phase, self._asked, self._impatient = 'before', False, False
+    def __init__(self) -> None:
+        self.phase, self._received, self._overdue = 'before', False, False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):  # where they are ignored too: as rclpy
                 signal.signal(number, self._take)
 
-    def _take(self, number, frame):
+    def _take(self, number: int, frame: Any) -> None:
         if self.phase == 'before':
             exit_at_once()
-        if not self._asked:
-            self._asked = True
-            threading.Thread(target=self._lose_patience, daemon=True).start()
-        elif self._impatient and self.phase == 'run':
+        if not self._received:
+            self._received = True
+            threading.Thread(target=self._end_overdue, daemon=True).start()
+        elif self._overdue and self.phase == 'run':
             raise KeyboardInterrupt
 
-    def _lose_patience(self):
+    def _end_overdue(self) -> None:
         time.sleep(SHUTDOWN_TIMEOUT)
         if self.phase == 'start':
             exit_at_once()
-        self._impatient = True
+        self._overdue = True
         if self.phase == 'run':
             _thread.interrupt_main()
 
 
-def _end_at_once(status):
-    """When this process, a node's, comes to its end, leave it there: all is closed by then, and
-    what Python does last, taking modules apart, takes seconds of a processor where a network
-    of transformers was loaded; a Ctrl-C seems not to have been heard."""
-    def end():
+def _exit_without_teardown(status: int) -> None:
+    """Leave this process, a node's, as soon as Python comes to its end.
+
+    All is closed by then. What Python does last, taking modules apart, takes seconds of a processor
+    where a network of transformers was loaded; a Ctrl-C seems not to have been heard.
+    """
+    def end() -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, ValueError, OSError):  # none there, or closed
                 stream.flush()
@@ -127,34 +135,40 @@ def _end_at_once(status):
     atexit.register(end)  # the last to be registered is called first
 
 
-def run_node(name, create, args=None):
-    """Spin the node that `create` makes until it is told to stop; returns the exit status.
+def run_node(name: str, create: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+    """Spin a node until it is told to stop, or ends by an ``exit_status`` other than None.
 
-    A node may end by itself: by an ``exit_status`` other than None. What `create` raises as
-    ValueError or OSError is logged in one line, as by `name`. Ctrl-C comes twice, from the
-    terminal and from launch: the second doesn't cut the ending short.
+    Ctrl-C comes twice, from the terminal and from launch: the second doesn't cut the ending short.
+
+    Args:
+        name: The node's, for the log.
+        create: Makes the node. What it raises as ValueError or OSError is logged in one line.
+        args: The command line; None: this process's.
+
+    Returns:
+        The exit status.
     """
     escape_unprintable()
     # rclpy's, of a node that was told to end while it was being made
     warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
     prepare_process()
-    asked = _Asked()
-    args = list(sys.argv if args is None else args)
-    for argument in args:
+    signals = _ShutdownSignals()
+    arguments = list(sys.argv if args is None else args)
+    for argument in arguments:
         if printable(argument) != argument:
             print(f'{name}: {printable(argument)} is not UTF-8, which ROS wants of a name: rename '
                   'the file, or put a link to it', file=sys.stderr)
             return 1
     try:
-        rclpy.init(args=args + log_arguments())
+        rclpy.init(args=arguments + log_arguments())
     except Exception as error:
-        print(f'{name}: {_misread(error)}', file=sys.stderr)
+        print(f'{name}: {_explain_arguments(error)}', file=sys.stderr)
         return 1
     node = None
     try:
-        asked.phase = 'start'
+        signals.phase = 'start'
         node = create()
-        asked.phase = 'run'
+        signals.phase = 'run'
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while rclpy.ok() and getattr(node, 'exit_status', None) is None:
@@ -168,14 +182,14 @@ def run_node(name, create, args=None):
             rclpy.logging.get_logger(name).fatal(explain(error))
             return 1
         if node is None and isinstance(error, rclpy_implementation.RCLError):
-            text = _said(error)
+            text = _rcl_message(error)
             if os.environ.get('ROS_SECURITY_ENABLE') == 'true' and text.startswith('Failed to'):
                 text += "; see that the policy of the node's enclave grants its topics"
             rclpy.logging.get_logger(name).fatal(text)
             return 1
         raise
     finally:
-        asked.phase = 'end'
+        signals.phase = 'end'
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.SIG_IGN)
         if node:
@@ -183,5 +197,5 @@ def run_node(name, create, args=None):
         rclpy.try_shutdown()
     status = getattr(node, 'exit_status', None) or 0
     if is_node_process():
-        _end_at_once(status)
+        _exit_without_teardown(status)
     return status
