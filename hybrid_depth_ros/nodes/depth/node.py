@@ -334,10 +334,10 @@ class DepthNode(RefusalMessages, LifecycleNode):
         else:
             metres = [camera.correct_by_anchors(frame, depth, settings, relative)
                       for (camera, frame), depth in zip(frames, depths)]
-            for (camera, frame), depth, before, prediction in zip(
-                    frames, metres, depths, predictions):
-                if depth is not None and not relative and camera.wants_sigma(settings):
-                    camera.apply_sigma(frame, depth, before, prediction.sigma, settings)
+            for (camera, frame), corrected, prediction in zip(frames, metres, predictions):
+                if corrected is not None and not relative and camera.wants_sigma(settings):
+                    camera.apply_sigma(
+                        frame, corrected, prediction.depth, prediction.sigma, settings)
             frames = [frame for frame, depth in zip(frames, metres) if depth is not None]
             metres = [depth for depth in metres if depth is not None]
         if self._sent:
