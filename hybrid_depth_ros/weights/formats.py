@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybrid_depth_ros.errors import list_briefly
 from hybrid_depth_ros.files import utf8_path
@@ -86,8 +86,22 @@ def _read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             'network.state_dict() alone' if code else
             'is cut short, corrupt or not written by torch.save; copy or download it again'
         )) from error
+    if isinstance(tensors, dict) and {'average', 'settings'} <= tensors.keys():
+        return _averaged_weights(path, tensors)
     held = tensors if isinstance(tensors, dict) else {type(tensors): None}
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()):
         raise ValueError(f'{path} is not a state dict, names to tensors; it holds '
                          f'{list_briefly(held)}')
     return tensors, {}
+
+
+def _averaged_weights(path: Path, checkpoint: dict[str, Any]) -> tuple[
+        dict[str, torch.Tensor], dict[str, str]]:
+    """The averaged weights of a checkpoint of train.nyu (``last.pt``), which it would ship."""
+    try:
+        settings = checkpoint['settings']
+        return dict(checkpoint['average']), {'encoder': str(settings['encoder']),
+                                             'lateral': str(settings['lateral']).lower()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} is not a whole checkpoint of train.nyu; pass '
+                         'best.safetensors beside it') from error

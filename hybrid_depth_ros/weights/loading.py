@@ -28,7 +28,9 @@ def weights_path(name_or_path: str | os.PathLike[str]) -> Path:
                                 f'({", ".join(REGISTRY)}) or the path of a file')
     path = entry.path if entry else expand_user(name)
     if path.is_dir():
-        raise IsADirectoryError(f'{path} is a folder; pass the weights file inside it')
+        best = path / 'best.safetensors'  # of a training
+        raise IsADirectoryError(f'{path} is a folder; pass '
+                                f'{best if best.is_file() else "the weights file inside it"}')
     if not path.exists():
         if entry and entry.address:
             _download(entry)
@@ -62,7 +64,7 @@ def load_network(name_or_path: str | os.PathLike[str]) -> HybridDepthNet:
     Args:
         name_or_path: A registered name, or a file: ``.safetensors`` as :func:`save_network` writes
             it; ``.model``, ``.pth`` or ``.pt`` with a plain state dict, of this package's names or
-            the paper authors'.
+            the paper authors', or a checkpoint of train.nyu (its averaged weights).
 
     Returns:
         The network: float32, on the CPU, in eval mode.

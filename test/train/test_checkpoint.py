@@ -5,6 +5,7 @@ import resource
 import pytest
 import torch
 
+from hybrid_depth_ros.weights import load_network
 from train import checkpoint
 from train.configuration import TrainingConfig
 from train.distributed import DistributedContext
@@ -60,3 +61,23 @@ def test_a_checkpoint_names_the_settings_that_changed(tmp_path):
     before.save(tmp_path / 'last.pt')
     changed = make_state(lr=2e-3).load(tmp_path / 'last.pt', torch.device('cpu'))
     assert changed == ['lr 0.001 → 0.002', "augment {'tilt': 3.0} → {}"]
+
+
+def test_a_checkpoint_is_weights_too(tmp_path):
+    """It was refused as no state dict, with the advice to pass what train.nyu wrote."""
+    state = make_state(ema=0.5, ema_start=0.0)
+    for step in (1, 2):
+        torch.nn.init.constant_(state.network.head.bias, float(step))
+        state.ema.update(state.network, step)
+    state.save(tmp_path / 'last.pt')
+    network = load_network(tmp_path / 'last.pt')
+    assert network.encoder_name == 'efficientnet_lite0' and network.lateral
+    assert network.head.bias.item() == state.ema.module.head.bias.item() != 2.0
+    broken = torch.load(tmp_path / 'last.pt', weights_only=True)
+    del broken['settings']['encoder']
+    torch.save(broken, tmp_path / 'broken.pt')
+    with pytest.raises(ValueError, match=r'broken\.pt is not a whole checkpoint of train\.nyu'):
+        load_network(tmp_path / 'broken.pt')
+    (tmp_path / 'best.safetensors').write_bytes(b'')
+    with pytest.raises(IsADirectoryError, match=r'is a folder; pass .*/best\.safetensors'):
+        load_network(tmp_path)
