@@ -11,7 +11,8 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Batch, LoadedBatch, to_input
 from train.datasets import open_dataset
-from train.evaluate import evaluate_whole, height_table
+from train.evaluate import height_table
+from train.protocols import evaluate_whole
 from train.uncertainty import (
     WITHIN_ONE,
     calibrate,

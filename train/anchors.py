@@ -25,7 +25,7 @@ from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
-from train.evaluate import BORDER
+from train.protocols import BORDER
 
 NOISE = 0.01         # share of the distance, standard deviation
 CASES = ((0.05, 0), (0.3, 0), (0.05, 1))  # share of gross outliers, and whether poses are off by 2°

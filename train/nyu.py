@@ -52,11 +52,11 @@ from train.data import (
 )
 from train.datasets.pairs import RgbdDataset
 from train.distributed import DistributedContext, all_reduce, init_distributed
-from train.evaluate import evaluate_paper, evaluate_whole
 from train.interrupts import TrainingStopped, catch_stop_signals, lock_folder
 from train.loss import sparse_loss, total_loss
 from train.networks import make_network
 from train.optimisation import backward_and_step, learning_rate, make_autocast
+from train.protocols import evaluate_paper, evaluate_whole
 from train.report import TrainingReport
 from train.split import split_datasets
 

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_minimum(parser, args, count=1)
     try:
         with exit_on_error('train.quantise', 'stopped; nothing is written'):
-            from train.evaluate import evaluate_whole
+            from train.protocols import evaluate_whole
             path = weights_path(args.weights)
             out, digest = args.out or path.with_name(path.stem + INT8_SUFFIX), file_digest(path)
             sets, held_out = hold_out([open_dataset(data, 'train') for data in args.data],

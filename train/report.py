@@ -18,7 +18,8 @@ from hybrid_depth_ros.weights import save_network
 from train.checkpoint import TrainingState
 from train.datasets.pairs import RgbdDataset
 from train.distributed import DistributedContext
-from train.evaluate import WholeImageEvaluation, draw_pair, height_table
+from train.evaluate import draw_pair, height_table
+from train.protocols import WholeImageEvaluation
 from train.split import Split
 
 

@@ -35,7 +35,7 @@ from train.data import (
 )
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
-from train.evaluate import BORDER
+from train.protocols import BORDER
 
 MOST_ERROR = 2.0     # of the depth; a larger error counts as this: one wrong hall is not all of it
 WITHIN_ONE = 0.683   # of a normal distribution within one standard deviation

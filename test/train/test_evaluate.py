@@ -6,7 +6,7 @@ import pytest
 import torch
 from rgbd_files import HeightWalls
 
-from train import average, evaluate, prepare, throughput
+from train import average, evaluate, prepare, protocols, throughput
 
 
 def test_what_cannot_be_written_is_said_before_the_work(tree, tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_arguments_that_make_no_sense_are_refused(main, arguments, said, tree, c
 
 
 def test_scores_by_hand():
-    scores = evaluate.Scores()
+    scores = protocols.Scores()
     scores.add(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]]))   # right; nothing to score
     scores.add(np.array([[3.0, 3.0, 5.0]]), np.array([[2.0, 3.0, 4.0]]))
     report = scores.evaluation()
@@ -78,21 +78,21 @@ class Constant(torch.nn.Module):
 
 
 def test_eigen_protocol():
-    report = evaluate.evaluate_eigen(Constant(), Wall())
+    report = protocols.evaluate_eigen(Constant(), Wall())
     assert report.pixels == 426 * 560 - 100
     assert report.metrics['rel'] == pytest.approx(0.2, rel=1e-5)
-    flipped = evaluate.evaluate_eigen(Constant(), Wall(), flip=True)
+    flipped = protocols.evaluate_eigen(Constant(), Wall(), flip=True)
     assert flipped.metrics['rel'] == pytest.approx(0.0, abs=1e-3)  # the mean of 2.4 and 3.6
 
 
 def test_paper_protocol():
-    report = evaluate.evaluate_paper(Constant(), Wall(), flip=True)
+    report = protocols.evaluate_paper(Constant(), Wall(), flip=True)
     assert report.pixels == 582 * 466
     assert report.metrics['rel'] > 0.1  # this one does look at the pixels outside Eigen's crop
 
 
 def test_whole_images_by_height():
-    report = evaluate.evaluate_whole(
+    report = protocols.evaluate_whole(
         lambda rgb, fx: np.full(rgb.shape[:2], 2.4 * fx / (518.858 / 640 * 80), np.float32),
         HeightWalls())
     assert report.images == 6 and report.pixels == 6 * 36 * 56
