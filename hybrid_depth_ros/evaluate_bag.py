@@ -22,7 +22,7 @@ from typing import Any
 from hybrid_depth_ros.anchors.corrector import AnchorSettings
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.files import check_writable, result_file
-from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, unit_warning
+from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, format_uncertainty, unit_warning
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairs import PairedRecording
@@ -120,6 +120,8 @@ def _write_report(args: Namespace, evaluation: Evaluation, warnings: Sequence[st
     report = {**evaluation.scores.report(), 'damaged': len(pairs.damaged), 'bag': str(args.bag),
               'seen': pairs.image_topic, 'truth': pairs.truth_topic, 'said': warnings,
               'weights': None if args.predicted else args.weights}
+    if evaluation.uncertainty.images:
+        report['uncertainty'] = evaluation.uncertainty.report()
     if evaluation.anchors and before.frames:
         report['without_anchors'] = before.report()
     with result_file(args.json) as file:
@@ -149,6 +151,8 @@ def _print_results(evaluation: Evaluation, failure: BaseException | None) -> Non
             print(f'without anchors: {evaluation.scores_before.table()}\n\n', end='')
         print('with anchors: ', end='')
     print(evaluation.scores.table())
+    if evaluation.uncertainty.images:
+        print(f'uncertainty: {format_uncertainty(evaluation.uncertainty.report())}')
 
 
 def add_arguments(parser: ArgumentParser) -> None:

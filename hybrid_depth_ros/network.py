@@ -281,6 +281,14 @@ class HybridDepthNet(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_published)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        depth, features = self.depth_and_features(x)
+        if self.uncertainty is None:
+            return depth
+        # detached, so that depth does not pay for it
+        return torch.cat((depth, self.uncertainty(*(one.detach() for one in features))), dim=1)
+
+    def depth_and_features(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Depth (N, 1, H/2, W/2), and the features that :class:`UncertaintyHead` sees."""
         *skips, x = self.encoder(x)
         x = self.reduction_bn(self.reduction(x))
         features = [x]
@@ -289,12 +297,8 @@ class HybridDepthNet(nn.Module):
             if self.laterals is not None:
                 x = self.laterals[i](skips[-1 - i], x)
             features.append(x)
-        depth = F.relu(self.head(self.dropout(x)))
-        if self.uncertainty is None:
-            return depth
-        # detached, so that depth does not pay for it
-        whole, _, eighth, quarter, _ = (one.detach() for one in features)
-        return torch.cat((depth, self.uncertainty(whole, eighth, quarter)), dim=1)
+        whole, _, eighth, quarter, last = features
+        return F.relu(self.head(self.dropout(last))), [whole, eighth, quarter]
 
     def fuse(self) -> HybridDepthNet:
         """Run unpoolings as one convolution, lateral connections without a concatenation; exact.

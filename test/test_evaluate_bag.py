@@ -32,6 +32,7 @@ from small_recordings import (
 
 from hybrid_depth_ros import evaluate_bag
 from hybrid_depth_ros.metrics import METRIC_NAMES, DepthErrors
+from hybrid_depth_ros.predictor import Prediction
 
 
 @pytest.mark.parametrize('depth', ['32FC1', '16UC1; compressedDepth png'])
@@ -157,6 +158,22 @@ def test_evaluate_bag(frames, tmp_path, capsys):
         fitted['scale-shift'].add((columns @ solution).reshape(d.shape), true)
     for how, errors in fitted.items():
         assert report['aligned'][how] == pytest.approx(errors.metrics(), rel=1e-4)
+
+
+def test_uncertainty_is_scored_where_it_is_estimated(frames, tmp_path, capsys):
+    class Predictor:
+        def predict(self, rgb, fx):
+            depth = predict(rgb, fx)
+            return Prediction(depth, True, 10 * depth)
+    path = write(tmp_path / 'bag', recording(frames))
+    for predictor in (Predictor(), predict):
+        assert evaluate_bag.main([str(path), '--json', str(tmp_path / 'o.json')], predictor) == 0
+        report = json.loads((tmp_path / 'o.json').read_text())
+        assert report['metrics'] == straight(frames).metrics()
+        estimated = predictor is not predict
+        assert ('AUSE' in capsys.readouterr().out) == ('uncertainty' in report) == estimated
+        if estimated:
+            assert report['uncertainty']['within_1'] == 1
 
 
 def test_predicted_depth_scores_as_the_network_does(frames, tmp_path):

@@ -17,6 +17,7 @@ from train.uncertainty import (
     WITHIN_ONE,
     calibrate,
     calibration_factor,
+    collect_features,
     laplace_loss,
     train_head,
     with_uncertainty,
@@ -111,7 +112,7 @@ def test_the_likelihood_is_best_where_sigma_is_the_error():
     error = torch.distributions.Laplace(0.0, 0.1).sample(depth.shape)
     target = depth * (1 + error)
     target[0, 0, :4] = 0  # unknown
-    losses = [laplace_loss(torch.cat((depth, torch.full_like(depth, log)), 1), target).item()
+    losses = [laplace_loss(depth, torch.full_like(depth, log), target).item()
               for log in np.log([0.05, 0.1, 0.1414, 0.2, 0.4])]
     assert np.argmin(losses) == 2
 
@@ -133,7 +134,9 @@ def test_the_head_learns_where_errors_are_large():
             1 + np.array([0.02, 0.5]).reshape(2, 1, 1, 1) * rng.standard_normal((2, 1, 32, 32)))
         return LoadedBatch(Batch(torch.from_numpy(rgb), torch.ones(2, 3),
                                  torch.from_numpy(depth.clip(0.1).astype(np.float32))), [])
-    train_head(network, [batch() for _ in range(40)], 40, 2e-2)
+    samples = collect_features(network, [batch() for _ in range(10)])
+    assert len(samples) == 20
+    train_head(network.uncertainty, samples, 80, 2e-2)
     after = network.state_dict()
     assert all((after[name] == tensor).all() for name, tensor in before.items())
     rgb, gain, _ = batch().batch

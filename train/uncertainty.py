@@ -27,7 +27,6 @@ from train.arguments import add_training_arguments, check_shares
 from train.configuration import load_config
 from train.data import (
     LoadedBatch,
-    loaded_batches,
     make_loader,
     make_samples,
     require_batch,
@@ -51,45 +50,61 @@ def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
     return network
 
 
-def laplace_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def laplace_loss(depth: torch.Tensor, log_sigma: torch.Tensor, target: torch.Tensor
+                 ) -> torch.Tensor:
     """Negative log likelihood of |target − depth| / depth under a Laplace distribution.
 
     Source: Kendall and Gal, *What Uncertainties Do We Need in Bayesian Deep Learning for Computer
     Vision?*, NeurIPS 2017, equation 8, with the absolute error.
 
     Args:
-        output: N×2×H×W of depth (m) and log σ.
-        target: N×1×H×W, m, 0: unknown.
+        depth: N×1×H×W, m.
+        log_sigma: log of the standard deviation / depth, of that shape.
+        target: True depth of that shape, m, 0: unknown.
     """
-    depth, log_sigma = output[:, :1].detach().clamp_min(0.05), output[:, 1:]
-    valid = target > 0
+    depth, valid = depth.clamp_min(0.05), target > 0
     error = ((target - depth).abs() / depth).clamp_max(MOST_ERROR)
     # the standard deviation of a Laplace distribution is √2 times its scale
     loss = math.sqrt(2) * error * (-log_sigma).exp() + log_sigma
     return (loss * valid).sum() / valid.sum().clamp_min(1)
 
 
-def train_head(network: HybridDepthNet, loader: Iterable[LoadedBatch], steps: int, rate: float
-               ) -> float:
+@torch.inference_mode()
+def collect_features(network: HybridDepthNet, loader: Iterable[LoadedBatch]
+                     ) -> list[list[torch.Tensor]]:
+    """What the head sees of each sample, its depth and its true depth; half precision.
+
+    The network is frozen, so each image goes through it once, however often the head sees it.
+    """
+    network.eval()
+    samples: list[list[torch.Tensor]] = []
+    for loaded in tqdm.tqdm(loader, unit='batch'):
+        batch = require_batch(loaded)
+        inputs = to_input(batch.rgb, batch.gain).contiguous(memory_format=torch.channels_last)
+        depth, features = network.depth_and_features(inputs)
+        samples += [[part.half() for part in parts]
+                    for parts in zip(*features, depth, batch.depth)]
+    return samples
+
+
+def train_head(head: UncertaintyHead, samples: list[list[torch.Tensor]], steps: int, rate: float,
+               batch: int = 16) -> float:
     """Train the head alone; returns the mean loss of the last tenth of the steps."""
-    network.eval().requires_grad_(False).train_fused()
-    head = network.uncertainty
-    assert head is not None
-    head.requires_grad_(True).train()
+    head.train()
     optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps,
                                                    pct_start=0.1)
-    losses = []
-    for loaded in tqdm.tqdm(loader, total=steps, unit='step'):
-        batch = require_batch(loaded)
-        inputs = to_input(batch.rgb, batch.gain).contiguous(memory_format=torch.channels_last)
-        loss = laplace_loss(network(inputs), batch.depth)
+    rng, losses = np.random.default_rng(0), []
+    for _ in tqdm.trange(steps, unit='step'):
+        chosen = [samples[i] for i in rng.choice(len(samples), min(batch, len(samples)), False)]
+        *features, depth, target = (torch.stack(parts).float() for parts in zip(*chosen))
+        loss = laplace_loss(depth, head(*features), target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-    network.train_fused(False).requires_grad_(True).eval()
+    head.eval()
     return float(np.mean(losses[-max(1, len(losses) // 10):]))
 
 
@@ -144,7 +159,8 @@ def calibrate(network: HybridDepthNet, datasets: dict[str, RgbdDataset]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__, prog='train.uncertainty')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
-    parser.add_argument('--steps', type=int, default=400, help='0: calibrate what is there')
+    parser.add_argument('--images', type=int, default=1600, help='samples to train on')
+    parser.add_argument('--steps', type=int, default=800, help='0: calibrate what is there')
     parser.add_argument('--lr', type=float, default=3e-3)
     parser.add_argument('--held-out', type=parse_ranges, default=HELD_OUT, metavar='[[A,B],…]',
                         help='frames of the first --data that calibrate, and do not train')
@@ -155,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_training_arguments(parser)
     args = parser.parse_args(argv)
     check_shares(parser, args)
-    check_minimum(parser, args, count=1)
+    check_minimum(parser, args, count=1, images=1)
     with exit_on_error('train.uncertainty', 'stopped; nothing is written'):
         config = load_config(args.config, args.set)
         data = [open_dataset(path) for path in args.data]
@@ -166,10 +182,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         network = with_uncertainty(load_network(args.weights))
         if args.steps:
             network.to(memory_format=torch.channels_last)
-            samples = make_samples(config, data, args.steps * config.batch, args.shares)
+            samples = make_samples(config, data, args.images, args.shares)
             loader = make_loader(samples, range(len(samples)), config.batch, config.workers)
-            with loaded_batches(loader) as batches:
-                loss = train_head(network, batches, args.steps, args.lr)
+            head = network.uncertainty
+            assert head is not None
+            loss = train_head(head, collect_features(network, loader), args.steps, args.lr,
+                              config.batch)
             print(f'loss at the end: {loss:.4f}')
         print(calibrate(network, {name: equally_spaced(dataset, args.count)
                                   for name, dataset in held.items()}))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tqdm
 
 from hybrid_depth_ros.image_files import save_image
-from hybrid_depth_ros.metrics import BandErrors, RecordingScores, unit_warning
+from hybrid_depth_ros.metrics import BandErrors, RecordingScores, UncertaintyScores, unit_warning
 from hybrid_depth_ros.recordings.pairs import Pair, PairedRecording
 from hybrid_depth_ros.recordings.recorded_anchors import RecordedAnchors
 from hybrid_depth_ros.visualization import side_by_side
@@ -69,6 +69,7 @@ class Evaluation:
     Attributes:
         scores: Of the depth, after anchors where there are some.
         scores_before: Of the depth before anchors.
+        uncertainty: Of the network's own depth; empty where it estimates no standard deviation.
         rows: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
     """
 
@@ -77,6 +78,7 @@ class Evaluation:
         self.pairs, self.predictor, self.anchors = pairs, predictor, anchors
         self.scores_before = RecordingScores(alignments)
         self.scores, self._distances = RecordingScores(alignments), BandErrors(PLOT_EDGES)
+        self.uncertainty = UncertaintyScores()
         self.rows: list[dict[str, Any]] = []
         self._corrections: dict[int, npt.NDArray[np.float32]] = {}
         self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
@@ -86,17 +88,26 @@ class Evaluation:
 
     def predict(self, pair: Pair) -> npt.NDArray[np.float32]:
         """Depth of a pair's image, float32 H×W metres."""
+        return self._predict(pair)[0]
+
+    def _predict(self, pair: Pair) -> tuple[npt.NDArray[np.float32],
+                                            npt.NDArray[np.float32] | None]:
+        """Depth of a pair's image and its standard deviation, metres; None: nobody estimates it."""
         if self.predictor is None:
-            return pair.image
-        depth: npt.NDArray[np.float32] = self.predictor(
-            pair.image, fx=pair.camera.fx if pair.camera else None)
-        return depth
+            return pair.image, None
+        fx = pair.camera.fx if pair.camera else None
+        if hasattr(self.predictor, 'predict'):
+            prediction = self.predictor.predict(pair.image, fx=fx)
+            return prediction.depth, prediction.sigma
+        return self.predictor(pair.image, fx=fx), None
 
     def run(self, row_written: Callable[[dict[str, Any]], object] = lambda row: None) -> None:
         """Score all frames; row_written is called with each row."""
         recorded = {self.pairs.stamp(i): self.pairs.recorded(i) for i in range(len(self.pairs))}
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
-            depth = self.predict(pair)
+            depth, sigma = self._predict(pair)
+            if sigma is not None and not self._relative:
+                self.uncertainty.add(depth, sigma, pair.truth)
             self._check_unit(self.pairs.truth_topic, pair.truth)
             self._ratios.append(_median_ratio(pair.truth, depth))
             if self.predictor is None:
