@@ -30,7 +30,7 @@ from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
 from train.datasets.pairs import RgbdDataset, parse_ranges
 from train.protocols import (
-    Evaluation,
+    DatasetEvaluation,
     WholeImageEvaluation,
     evaluate_eigen,
     evaluate_paper,
@@ -138,8 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
         if args.protocol == 'whole':
-            evaluation: Evaluation = evaluate_whole(DepthPredictor(network), dataset,
-                                                    progress=True)
+            evaluation: DatasetEvaluation = evaluate_whole(
+                DepthPredictor(network), dataset, progress=True)
         else:
             protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
             evaluation = protocol(network, dataset, progress=True, flip=args.flip)

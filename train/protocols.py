@@ -41,7 +41,7 @@ def centre_crop(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class DatasetEvaluation:
     """Errors over a dataset; each set of metrics as :meth:`DepthErrors.metrics` has them.
 
     Attributes:
@@ -112,7 +112,7 @@ class KindOfView:
 
 
 @dataclass(frozen=True)
-class WholeImageEvaluation(Evaluation):
+class WholeImageEvaluation(DatasetEvaluation):
     """Also scored on whole images.
 
     Attributes:
@@ -149,10 +149,10 @@ class Scores(RecordingScores):
         self._each.append(super().add(predicted, truth))
         return self._each[-1]
 
-    def evaluation(self) -> Evaluation:
+    def evaluation(self) -> DatasetEvaluation:
         """What was scored so far."""
         scored = [each for each in self._each if np.isfinite(each['rel'])]
-        return Evaluation(
+        return DatasetEvaluation(
             self._pooled.metrics(), self._pooled.pixels, len(self._each),
             [each['rel'] for each in self._each],
             {name: float(np.mean([each[name] for each in scored])) if scored else float('nan')
@@ -161,7 +161,7 @@ class Scores(RecordingScores):
 
 @torch.inference_mode()
 def evaluate_paper(network: nn.Module, dataset: RgbdDataset, batch: int = 8,
-                   progress: bool = False, flip: bool = False) -> Evaluation:
+                   progress: bool = False, flip: bool = False) -> DatasetEvaluation:
     """The paper's protocol over a dataset of 640×480 pairs.
 
     Resize to 352×264, centre crop 320×256, predict 160×128, enlarge to 582×466 and compare
@@ -195,7 +195,7 @@ def evaluate_paper(network: nn.Module, dataset: RgbdDataset, batch: int = 8,
 
 
 def evaluate_eigen(network: nn.Module, dataset: RgbdDataset, progress: bool = False,
-                   flip: bool = False) -> Evaluation:
+                   flip: bool = False) -> DatasetEvaluation:
     """The protocol of Eigen et al. 2014 as today's literature uses it, over 640×480 pairs.
 
     The whole image through :class:`DepthPredictor`, depth clipped to EIGEN_RANGE; scored where

@@ -36,7 +36,7 @@ Colour = npt.NDArray[np.uint8]
 Depth = npt.NDArray[np.float32]
 
 
-class View(NamedTuple):
+class ReprojectedView(NamedTuple):
     """A pair as it is seen from another place.
 
     Attributes:
@@ -120,7 +120,8 @@ def source_name(name: str) -> str:
 
 
 def reproject(rgb: Colour, depth: Depth, focal: float,
-              shift: npt.NDArray[np.float64] | tuple[float, float, float], share: float) -> View:
+              shift: npt.NDArray[np.float64] | tuple[float, float, float], share: float
+              ) -> ReprojectedView:
     """A pair as a camera at another place sees it.
 
     Args:
@@ -150,7 +151,7 @@ def reproject(rgb: Colour, depth: Depth, focal: float,
     which[(usual > 0) & (near > (1 + 3 * SAME_SURFACE) * usual)] = -1
     image = _fill_holes(colours[which], which < 0)
     depth = np.where((which >= 0) & known[which], moved[which, 2], 0).astype(np.float32)
-    return View(image, depth, shift, corner)
+    return ReprojectedView(image, depth, shift, corner)
 
 
 def _points(rgb: Colour, depth: Depth, focal: float
