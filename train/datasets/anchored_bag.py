@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tqdm
 
 from hybrid_depth_ros.anchors import Anchors
 from hybrid_depth_ros.anchors.corrector import AnchorSettings
@@ -63,7 +64,7 @@ class AnchoredBag(RgbdDataset):
         self._depths: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]] = []
         self._shape = (0, 0)
         without, unreadable = 0, list[str]()
-        for frame in times:
+        for frame in tqdm.tqdm(times, unit='frame', disable=None):
             try:
                 rgb, intrinsics = self._read(frame)
             except OSError as error:
@@ -85,9 +86,9 @@ class AnchoredBag(RgbdDataset):
             raise OSError(f'{recording.path}: not one of {len(times)} images has anchors of '
                           f'{", ".join(topics)}: '
                           + (said[0] if said else 'none lies in the image; see the poses'))
-        self.assumptions = anchors.said()
-        self.left_out = unreadable + (
+        self.assumptions = anchors.said() + (
             [f'{without} of {len(times)} images have no anchors'] if without else [])
+        self.left_out = unreadable
 
     def _read_times(self) -> list[MessageTimes]:
         """The times of the images, as recorded; the camera gets its calibrations."""
