@@ -21,6 +21,8 @@ from stub_depth_node import CX, CY, FX, FY, HEIGHT, WIDTH
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message
 
+ROOT = Path(__file__).resolve().parent.parent
+RECOVERY = 2.0  # seconds from the end of a fault to depth
 CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
 CHART = np.repeat(np.repeat(np.array(
     [[(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)],
@@ -143,3 +145,17 @@ class Graph:
         finally:
             self.process.kill()
             self.leave()
+
+
+def start_camera():
+    """A camera node at 20 Hz on ``image``, in a process."""
+    return subprocess.Popen(
+        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'rate:=20.0',
+         '-p', 'width:=160', '-p', 'height:=120', '-r', 'image_raw:=image'], cwd=ROOT,
+        stderr=subprocess.DEVNULL)
+
+
+def start_again(process, log):
+    """The process of a Graph, once more."""
+    with log.open('w') as file:
+        return subprocess.Popen(process.args, stdout=file, stderr=file, cwd=ROOT)

@@ -11,13 +11,13 @@ rosbags = pytest.importorskip('rosbags')
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from graph import CAMERA, CHART, Graph
+from lidar_scene import LIDAR, WRONG, scene_scan
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
 from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
-from test_anchor_graph import LIDAR, WRONG, scene_scan
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector
 from hybrid_depth_ros.evaluate_bag import main

@@ -20,10 +20,9 @@ from pathlib import Path
 from ground import arguments
 
 # isort: split
-from graph import Graph
+from graph import RECOVERY, Graph, start_again, start_camera
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
-from test_faults import RECOVERY, start_again, start_camera
 
 from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
 

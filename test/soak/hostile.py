@@ -13,7 +13,7 @@ from collections import Counter
 from ground import arguments
 
 # isort: split
-from test_hostile import Victim, fuzz, held_megabytes
+from hostile import Victim, fuzz, held_megabytes
 
 from hybrid_depth_ros.nodes.shared.run_node import prepare_process
 

@@ -23,8 +23,8 @@ LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 SENSOR = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
-class Room:
-    """Nodes of one process that hear each other."""
+class LocalNodes:
+    """Nodes of one process that hear each other over DDS."""
 
     def __init__(self):
         self.context = rclpy.Context()
@@ -52,82 +52,82 @@ class Room:
 
 
 @pytest.fixture
-def room():
-    room = Room()
-    yield room
-    room.close()
+def nodes():
+    nodes = LocalNodes()
+    yield nodes
+    nodes.close()
 
 
 def numbered(number):
     return CameraInfo(width=number)
 
 
-def test_what_was_said_once_is_heard_by_who_comes_later(room):
+def test_what_was_said_once_is_heard_by_who_comes_later(nodes):
     """geometry2#183, nav2#4198, spot_ros2#313; and beside publishers that keep nothing."""
-    latched = room.talker.create_publisher(CameraInfo, 'info', LATCHED)
+    latched = nodes.talker.create_publisher(CameraInfo, 'info', LATCHED)
     latched.publish(numbered(1))
     got = []
     listener = AdaptiveSubscription(
-        room.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
+        nodes.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
     listener.update()
-    assert room.spin(lambda: got == [1])
-    volatile = room.talker.create_publisher(CameraInfo, 'info', 5)
-    sensor = room.talker.create_publisher(CameraInfo, 'info', SENSOR)
-    assert room.spin(lambda: len(listener._subscriptions) == 2
+    assert nodes.spin(lambda: got == [1])
+    volatile = nodes.talker.create_publisher(CameraInfo, 'info', 5)
+    sensor = nodes.talker.create_publisher(CameraInfo, 'info', SENSOR)
+    assert nodes.spin(lambda: len(listener._subscriptions) == 2
                      and volatile.get_subscription_count() and sensor.get_subscription_count())
     for number, publisher in enumerate((volatile, sensor, latched, volatile, latched), 2):
         publisher.publish(numbered(number))
-        assert room.spin(lambda number=number: number in got)
-    room.spin(seconds=0.3)
+        assert nodes.spin(lambda number=number: number in got)
+    nodes.spin(seconds=0.3)
     assert got == [1, 2, 3, 4, 5, 6]  # each once, though two subscriptions hear them
     listener.update(False)
     assert listener.subscription is None
     listener.update()
-    assert room.spin(lambda: got[6:] == [6])  # who comes again hears it again
+    assert nodes.spin(lambda: got[6:] == [6])  # who comes again hears it again
 
 
 @pytest.mark.parametrize(('choice', 'heard'), [('transient_local', True), ('volatile', False)])
-def test_durability_can_be_overridden(room, choice, heard):
+def test_durability_can_be_overridden(nodes, choice, heard):
     """The usual QoS override, which had no effect on durability."""
-    latched = room.talker.create_publisher(CameraInfo, '/info', LATCHED)
+    latched = nodes.talker.create_publisher(CameraInfo, '/info', LATCHED)
     latched.publish(numbered(1))
-    node = room.add(rclpy.create_node('listener', context=room.context, parameter_overrides=[
+    node = nodes.add(rclpy.create_node('listener', context=nodes.context, parameter_overrides=[
         Parameter('qos_overrides./info.subscription.durability', value=choice)]))
     got = []
     listener = AdaptiveSubscription(node, CameraInfo, '/info', got.append)
-    assert room.spin(lambda: node.count_publishers('/info'))
+    assert nodes.spin(lambda: node.count_publishers('/info'))
     listener.update()
     assert listener.subscription.qos_profile.durability.name == choice.upper()
-    room.spin(lambda: got, 5.0 if heard else 0.5)
+    nodes.spin(lambda: got, 5.0 if heard else 0.5)
     assert bool(got) == heard
     with pytest.raises(ValueError, match=r"durability of /other is 'always'; it must be one of"):
         AdaptiveSubscription(rclpy.create_node(
-            'wrong', context=room.context, parameter_overrides=[Parameter(
+            'wrong', context=nodes.context, parameter_overrides=[Parameter(
                 'qos_overrides./other.subscription.durability', value='always')]), CameraInfo,
             '/other', got.append)
 
 
 @pytest.mark.parametrize('latched', [True, False])
-def test_a_calibration_that_comes_once_while_nobody_listens_to_the_node(room, latched):
+def test_a_calibration_that_comes_once_while_nobody_listens_to_the_node(nodes, latched):
     """geometry2#183: 15 depths, 0 clouds. Also after the node was deactivated and activated."""
-    infos = room.talker.create_publisher(CameraInfo, 'camera_info', LATCHED if latched else 5)
-    images = room.talker.create_publisher(Image, 'image', 5)
-    info = camera_info_message(CAMERA, Header(stamp=room.talker.get_clock().now().to_msg()))
+    infos = nodes.talker.create_publisher(CameraInfo, 'camera_info', LATCHED if latched else 5)
+    images = nodes.talker.create_publisher(Image, 'image', 5)
+    info = camera_info_message(CAMERA, Header(stamp=nodes.talker.get_clock().now().to_msg()))
     if latched:
         infos.publish(info)
-    node = room.add(DepthNode(ScenePredictor(0.0), context=room.context))
-    assert room.spin(infos.get_subscription_count)
+    node = nodes.add(DepthNode(ScenePredictor(0.0), context=nodes.context))
+    assert nodes.spin(infos.get_subscription_count)
     if not latched:
         infos.publish(info)
-    assert room.spin(lambda: node._cameras[0]._calibrations)
+    assert nodes.spin(lambda: node._cameras[0]._calibrations)
     assert not images.get_subscription_count()
     clouds = []
-    room.talker.create_subscription(PointCloud2, 'depth/points', clouds.append, 5)
+    nodes.talker.create_subscription(PointCloud2, 'depth/points', clouds.append, 5)
     for _ in range(2):
-        assert room.spin(images.get_subscription_count)
+        assert nodes.spin(images.get_subscription_count)
         images.publish(rgb_to_image(np.ascontiguousarray(CHART), Header(
-            stamp=room.talker.get_clock().now().to_msg(), frame_id='camera')))
-        assert room.spin(lambda: clouds)
+            stamp=nodes.talker.get_clock().now().to_msg(), frame_id='camera')))
+        assert nodes.spin(lambda: clouds)
         clouds.clear()
         node.trigger_deactivate()
         node.trigger_activate()

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
-
 import stub_depth_node as scene
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from graph import CAMERA, CHART, Graph
+from lidar_scene import LIDAR, TRUTH, WRONG, off, scene_scan
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
-from stub_depth_node import HEIGHT, WIDTH, scene_depth
+from stub_depth_node import HEIGHT, WIDTH
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
@@ -23,29 +23,6 @@ from hybrid_depth_ros.nodes.shared.messages import cloud_message, rgb_to_image
 from hybrid_depth_ros.point_cloud import POINT, cloud_to_array
 from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
-
-TRUTH = scene_depth(WIDTH, HEIGHT)
-LIDAR = '-0.05 0.02 -0.1 0 3 -5'  # below the camera, turned a little
-WRONG = 1.4
-
-
-def scene_scan(header, pose=LIDAR, beams=360):
-    """What a lidar at this pose measures all around, LaserScan."""
-    angles = np.linspace(-np.pi, np.pi, beams, endpoint=False)
-    transform = read_pose(pose) if isinstance(pose, str) else pose  # in the optical frame
-    rays = transform[:3, :3] @ np.stack((np.cos(angles), np.sin(angles), 0 * angles))
-    origin = transform[:3, 3]
-    with np.errstate(divide='ignore', invalid='ignore'):
-        plane = (scene.PLANE_DISTANCE - scene.PLANE_NORMAL @ origin) / (scene.PLANE_NORMAL @ rays)
-        to_centre = scene.SPHERE_CENTRE - origin
-        b = rays.T @ to_centre
-        root = b ** 2 - (to_centre @ to_centre - scene.SPHERE_RADIUS ** 2)
-        sphere = np.where((root > 0) & (b > 0), b - np.sqrt(np.maximum(root, 0)), np.inf)
-    ranges = np.minimum(np.where(plane > 0, plane, np.inf), sphere)
-    ranges[ranges > 12] = np.inf
-    return LaserScan(header=header, angle_min=-np.pi, angle_max=np.pi,
-                     angle_increment=2 * np.pi / beams, range_min=0.1, range_max=12.0,
-                     ranges=ranges.astype(np.float32).tolist())
 
 
 def moved(header, seconds):
@@ -57,12 +34,6 @@ def moved(header, seconds):
 def depth_of(graph, **options):
     message = graph.answer('depth/image', rgb_to_image(CHART, graph.header()), **options)
     return None if message is None else image_to_depth(message)
-
-
-def off(depth, part=np.s_[:]):
-    """How far depth is from the truth, as a share, in the median and for nearly all."""
-    ratio = np.abs(depth / TRUTH - 1)[part]
-    return np.median(ratio), np.percentile(ratio, 95)
 
 
 def scan_graph(*more, anchors='[scan]', poses=f"['{LIDAR}']"):

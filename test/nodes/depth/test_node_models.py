@@ -11,9 +11,9 @@ pytest.importorskip('transformers')
 import small_networks
 from diagnostic_msgs.msg import DiagnosticStatus
 from graph import CHART, Graph, value
+from lidar_scene import LIDAR, off, scene_scan
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan
-from test_anchor_graph import LIDAR, off, scene_scan
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.nodes.shared.messages import rgb_to_image

@@ -17,7 +17,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
-from graph import CAMERA, CHART, value
+from graph import CAMERA, CHART, RECOVERY, start_again, start_camera, value
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -31,27 +31,13 @@ from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
-ROOT = Path(__file__).resolve().parent.parent
-RECOVERY = 2.0  # seconds from the end of a fault to depth
+ROOT = Path(__file__).resolve().parents[3]
 # This process has Fast DDS's own profile: it says only every 3 s that it is there, and its answer
 # to one that is new may come before that one listens.
 DISCOVERY = 3.0
 
 
 # --- processes that die -------------------------------------------------------------------
-
-def start_camera():
-    return subprocess.Popen(
-        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'rate:=20.0',
-         '-p', 'width:=160', '-p', 'height:=120', '-r', 'image_raw:=image'], cwd=ROOT,
-        stderr=subprocess.DEVNULL)
-
-
-def start_again(process, log):
-    """The process of a Graph, once more."""
-    with log.open('w') as file:
-        return subprocess.Popen(process.args, stdout=file, stderr=file, cwd=ROOT)
-
 
 def test_a_camera_that_is_killed_and_comes_back(graph):
     first = {'image': None, 'depth/image': None}  # when the first of each came
@@ -275,26 +261,26 @@ def test_a_recording_played_in_a_loop(graph):
 class SmallGPU(ScenePredictor):
     """Has memory for so many images at once."""
 
-    def __init__(self, room):
+    def __init__(self, capacity):
         super().__init__(0.0)
-        self.room, self.batches = room, []
+        self.capacity, self.batches = capacity, []
 
     def __call__(self, images, focals):
         import torch
         self.batches.append(len(images))
-        if len(images) > self.room:
+        if len(images) > self.capacity:
             raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
         return super().__call__(images, focals)
 
 
-@pytest.mark.parametrize(('room', 'batches', 'later'), [
+@pytest.mark.parametrize(('capacity', 'batches', 'later'), [
     (1, [4, 2, 1, 1, 1, 1], [1, 1, 1, 1]), (2, [4, 2, 2], [2, 2]), (4, [4], [4])])
-def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
+def test_a_gpu_without_memory_for_a_batch(monkeypatch, capacity, batches, later):
     """vllm#10185's neighbour: one moment without memory made batches small for ever."""
     context = rclpy.Context()
     rclpy.init(context=context, args=['--ros-args', '-p', 'cameras:=[a, b, c, d]',
                                       '-p', 'autostart:=false'])
-    predictor, said = SmallGPU(room), []
+    predictor, said = SmallGPU(capacity), []
     node = DepthNode(predictor, context=context)
     try:
         sent = []
@@ -310,9 +296,9 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
             node._process(frames, node._settings)
             assert predictor.batches == expected
             assert sent == list(node._cameras)
-        assert len(said) == len([n for n in batches if n > room])
+        assert len(said) == len([n for n in batches if n > capacity])
         if said:
-            assert f'at most {room} from here on' in said[-1]
+            assert f'at most {capacity} from here on' in said[-1]
         told = len(said)
         clock[0] += 61  # the same again; then others have given memory back
         predictor.batches.clear()
@@ -320,7 +306,7 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, room, batches, later):
         assert predictor.batches == batches
         clock[0] += 61
         predictor.batches.clear()
-        predictor.room = 4
+        predictor.capacity = 4
         node._process(frames, node._settings)
         assert predictor.batches == [4]
         assert len(said) == told

@@ -1,0 +1,70 @@
+"""The page: what it is sent, and who may look at it."""
+
+import base64
+import re
+import socket
+import urllib.request
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+viser = pytest.importorskip('viser', reason='the viewer needs the extra `viewer` (viser)')
+import zstandard
+from viewer_graph import DEPTH, HEIGHT, WIDTH, look, wait_for
+
+from hybrid_depth_ros.nodes.viewer.page import Page
+
+
+def test_page_is_sent_what_it_shows(page):
+    assert urllib.request.urlopen(page.url, timeout=20).read(15).lower() == b'<!doctype html>'
+    assert not page.is_open
+    page.show_text('a <b> & c')
+    page.show_image(np.full((HEIGHT, WIDTH, 3), 200, np.uint8))
+    page.show_depth(np.full((HEIGHT, WIDTH), np.nan, np.float32))
+    page.show_depth(DEPTH)
+    page.show_cloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+    page.show_cloud(np.float32([[0, 0, 1], [1, 0, 2]]), np.uint8([[255, 0, 0], [0, 255, 0]]))
+    with look(page) as browser:
+        received = b''
+        while b'ReplayDoneMessage' not in received:
+            frame = browser.recv(timeout=20)
+            packed = int.from_bytes(frame[8:16], 'little')
+            received += zstandard.decompress(frame[16:16 + packed]) + frame[16 + packed:]
+    assert b'a &lt;b&gt; &amp; c' in received
+    values = re.search(b'data-size="64,48" data-millimetres="([^"]+)"', received)
+    millimetres = np.frombuffer(base64.b64decode(values[1]), '<u2').reshape(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(millimetres, np.rint(DEPTH * 1000))
+    assert np.float16([[0, 0, 1], [1, 0, 2]]).tobytes() in received
+    assert wait_for(lambda: not page.is_open)
+
+
+def test_no_page_asks_for_a_tunnel_to_the_internet(page):
+    assert page._server.request_share_url() is None
+    assert page._server._share_tunnel is None
+
+
+@pytest.mark.parametrize(('headers', 'answered'), [
+    ({}, True), ({'Origin': 'http://127.0.0.1:{port}'}, True),
+    ({'Origin': 'http://evil.example'}, False), ({'Origin': 'http://127.0.0.1:{other}'}, False),
+    ({'Origin': 'http://evil.example:{port}', 'Host': 'evil.example:{port}'}, False),
+    ({'Origin': 'http://localhost:{port}', 'Host': 'localhost:{port}'}, True)])
+def test_other_websites_are_refused(page, headers, answered):
+    headers = {name: value.format(port=page.port, other=page.port + 1)
+               for name, value in headers.items()}
+    with socket.create_connection(('127.0.0.1', page.port), 20) as line:
+        fields = {'Host': f'127.0.0.1:{page.port}', 'Upgrade': 'websocket',
+                  'Connection': 'Upgrade', 'Sec-WebSocket-Version': '13',
+                  'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+                  'Sec-WebSocket-Protocol': f'viser-v{viser.__version__}', **headers}
+        line.sendall(('GET / HTTP/1.1\r\n' + ''.join(
+            f'{name}: {value}\r\n' for name, value in fields.items()) + '\r\n').encode())
+        status = line.recv(100).split(b'\r\n')[0]
+    assert status.startswith(b'HTTP/1.1 101' if answered else b'HTTP/1.1 403')
+
+
+def test_a_taken_port_and_a_foreign_address_are_said(page):
+    with pytest.raises(OSError, match=f'port {page.port} of 127.0.0.1 is taken'):
+        Page('127.0.0.1', page.port)
+    with pytest.raises(OSError, match=r"'192\.0\.2\.1' is not an address of this machine"):
+        Page('192.0.2.1', 0)  # RFC 5737: nobody's
