@@ -126,7 +126,7 @@ def test_depth_in_millimetres():
     n = np.nan
     np.testing.assert_allclose(
         encodings.image_to_depth(message),
-        np.array([[.5, n, 1.234], [65.535, n, .001], [n, n, n], [n, n, .002]]), rtol=1e-6)
+        np.array([[.5, n, 1.234], [n, n, .001], [n, n, n], [n, n, .002]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize('padding', (0, 1, 8))
@@ -229,7 +229,7 @@ def test_depth_with_a_step_of_0():
 
 
 def test_depth_as_mono16():
-    """DenseDepth#41's kind: drivers that publish millimetres as mono16."""
+    """Drivers publish millimetres as mono16; 65535 is what they fill in for unknown."""
     millimetres = np.array([[0, 1, 2500, 65535]], '<u2')
     np.testing.assert_array_equal(encodings.image_to_depth(image('mono16', millimetres, 4)),
-                                  np.array([[np.nan, 0.001, 2.5, 65.535]], np.float32))
+                                  np.array([[np.nan, 0.001, 2.5, np.nan]], np.float32))
