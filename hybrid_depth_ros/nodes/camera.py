@@ -53,9 +53,9 @@ SETTINGS = (
     Setting('frame_id', 'camera_optical_frame', 'optical frame in the headers (REP 103)'),
     Setting('calibration', '', "camera calibration file (YAML, or OpenCV's) or its file:// or "
             'package:// URL, of pixels as stored; empty: none'),
-    Setting('width', 640, "width of the room's picture, asked of a device", range=(1, 8192),
+    Setting('width', 640, "width of the room's image, asked of a device", range=(1, 8192),
             unit='pixels'),
-    Setting('height', 480, "height of the room's picture, asked of a device", range=(1, 8192),
+    Setting('height', 480, "height of the room's image, asked of a device", range=(1, 8192),
             unit='pixels'),
     Setting('horizontal_fov', 0.0, "the camera's field of view where there is no calibration; "
             f"0: unknown, and {ROOM_FOV} for the room", range=(0.0, 179.0), unit='degrees'),

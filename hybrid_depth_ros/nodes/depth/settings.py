@@ -38,7 +38,7 @@ SETTINGS = (
             choices=FITS, changeable=True),
     Setting('focal_correction', True, "scale depth to the camera's focal length",
             changeable=True),
-    Setting('sharpen', True, "let depth's outlines follow the picture's", changeable=True),
+    Setting('sharpen', True, "let depth's outlines follow the image's", changeable=True),
     Setting('relative_depth', False, "publish what a network gives that has no metres, as "
             'depth/relative; false: such a network needs anchors'),
     Setting('image_transport', 'raw', 'listen to image (raw) or image/compressed (compressed)',
