@@ -1,4 +1,4 @@
-"""A recording of a virtual robot: colour images and a lidar's scans, no depth camera."""
+"""A recording of a virtual robot: colour images, a lidar's scans, an ultrasound's ranges."""
 
 import numpy as np
 from rosbags.rosbag2 import Writer
@@ -8,6 +8,16 @@ from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_RANGE, RoomSource
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 START = 1_700_000_000_000_000_000  # ns
+CONE = 0.4  # rad, of the ultrasound at the camera's place
+
+
+def nearest_in_cone(depth, camera):
+    """Metres to what an ultrasound hears at the camera's place, looking along its axis."""
+    v, u = np.mgrid[:depth.shape[0], :depth.shape[1]]
+    rays = np.dstack(((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy,
+                      np.ones(depth.shape)))
+    length = np.linalg.norm(rays, axis=2)
+    return np.percentile((depth * length)[1 / length > np.cos(CONE / 2)], 5)
 
 
 def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True):
@@ -27,10 +37,12 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
     types, seen = STORE.types, []
     Header, Time = types['std_msgs/msg/Header'], types['builtin_interfaces/msg/Time']
     Image, Info = types['sensor_msgs/msg/Image'], types['sensor_msgs/msg/CameraInfo']
+    Range = types['sensor_msgs/msg/Range']
     Scan, Roi = types['sensor_msgs/msg/LaserScan'], types['sensor_msgs/msg/RegionOfInterest']
     with Writer(path, version=9) as bag:
         topics = {topic: bag.add_connection(topic, kind.__msgtype__, typestore=STORE)
-                  for topic, kind in (('/image', Image), ('/camera_info', Info), ('/scan', Scan))}
+                  for topic, kind in (('/image', Image), ('/camera_info', Info), ('/scan', Scan),
+                                      ('/range', Range))}
 
         def put(topic, stamp, message):
             bag.write(topics[topic], stamp, STORE.serialize_cdr(message, message.__msgtype__))
@@ -48,6 +60,8 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
                     header('lidar'), float(LIDAR_ANGLES[0]), float(LIDAR_ANGLES[-1]),
                     float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]), 0.0, 0.0, *LIDAR_RANGE,
                     source.scan(), np.zeros(0, np.float32)))
+                put('/range', stamp, Range(header('sonar'), 0, CONE, 0.02, 8.0,
+                                           float(nearest_in_cone(depth, camera)), 0.0))
                 if calibrated:
                     put('/camera_info', stamp + 1, Info(
                         header('camera'), camera.height, camera.width, 'plumb_bob', np.zeros(5),

@@ -23,8 +23,7 @@ from hybrid_depth_ros.recordings.recording import MessageTimes, Recording
 from train.datasets.pairs import RgbdDataset, RgbdPair
 
 KINDS = ('scan', 'points', 'range')
-COLUMNS = 160     # of the coarse depth; the network's output has as many
-MIN_ANCHORS = 8   # in an image, of those with any
+COLUMNS = 160  # of the coarse depth; the network's output has as many
 
 # An image (uint8 H×W×3) and fx in pixels → its predicted depth, float32 H×W metres.
 Predict = Callable[[npt.NDArray[np.uint8], float], npt.NDArray[np.float32]]
@@ -74,7 +73,7 @@ class AnchoredBag(RgbdDataset):
                      np.full(rgb.shape[:2], np.nan, np.float32))
             measured = anchors.measure(depth, frame.stamp, frame.time, intrinsics)
             places, values = coarse_depth(measured, *rgb.shape[:2])
-            if places.size < MIN_ANCHORS:
+            if not places.size:
                 without += 1
                 continue
             self._shape = coarse_shape(*rgb.shape[:2])

@@ -38,6 +38,19 @@ def test_measured_pixels_have_their_true_depth(walk):
         assert np.mean(off < 0.05) > 0.9
 
 
+def test_a_range_is_learnt_where_its_cone_meets_the_nearest_thing(walk):
+    path, seen, _ = walk
+    truths = {rgb.tobytes(): truth for rgb, truth in seen}
+    data = AnchoredBag(path, {'range': None}, poses=[read_pose('0 0 0 0 0 0')],
+                       predict=lambda rgb, fx: truths[rgb.tobytes()])
+    assert len(data) == 6
+    for i, (_, truth) in enumerate(seen):
+        depth = data.read(i).depth
+        (row,), (column,) = np.nonzero(depth)
+        near = truth[2 * row - 3:2 * row + 5, 2 * column - 3:2 * column + 5]
+        assert np.abs(near / depth[row, column] - 1).min() < 0.05
+
+
 def test_no_anchor_is_lost_and_the_nearer_one_stays():
     cells, depth = coarse_depth(Anchors([0, 0.4, 639, 300, -5], [0, 0, 479, 100, 3],
                                         [3, 2, 4, 5, 6]), 480, 640)
