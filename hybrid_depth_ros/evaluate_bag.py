@@ -26,7 +26,7 @@ from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, format_uncertaint
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.recordings.evaluation import Evaluation
 from hybrid_depth_ros.recordings.pairs import PairedRecording
-from hybrid_depth_ros.recordings.recorded_anchors import TYPES, RecordedAnchors
+from hybrid_depth_ros.recordings.recorded_anchors import BY_TF, TYPES, RecordedAnchors
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP
 
 
@@ -44,7 +44,8 @@ def _anchors(args: Namespace, pairs: PairedRecording) -> RecordedAnchors | None:
         pairs.recording, pairs.image_topic, topics, args.anchor_floor,
         [read_pose(text) for text in args.anchor_pose],
         AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
-                       args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame),
+                       args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame,
+                       args.fixed_frame),
         args.fixed_frame)
 
 
@@ -166,7 +167,8 @@ def add_anchor_arguments(parser: ArgumentParser) -> None:
     defaults = AnchorSettings()
     for kind, what in TYPES.items():
         parser.add_argument(f'--anchor-{kind}', nargs='+', default=(), metavar='TOPIC',
-                            help=f'correct depth by these topics of {what}')
+                            help=f'correct depth by these topics of {what}'
+                            + (f'; {BY_TF}: by the poses of /tf' if kind == 'motion' else ''))
     parser.add_argument('--anchor-floor', action='store_true',
                         help="correct depth by the camera's height above the floor")
     parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',

@@ -49,6 +49,18 @@ def quaternion_from_pose(pose: Pose) -> tuple[float, float, float, float]:
     return x, y, z, float(np.cos(angle / 2))
 
 
+def interpolate_poses(first: Pose, second: Pose, share: float) -> Pose:
+    """The pose between two poses: `share` of the way from the first to the second.
+
+    Below 0 and above 1 it lies beyond them, as if motion went on.
+    """
+    turn = cv2.Rodrigues(np.ascontiguousarray(first[:3, :3].T @ second[:3, :3]))[0]
+    pose: Pose = np.eye(4)
+    pose[:3, :3] = first[:3, :3] @ cv2.Rodrigues(turn * share)[0]
+    pose[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return pose
+
+
 def pose_from_angles(x: float, y: float, z: float,
                      roll: float, pitch: float, yaw: float) -> Pose:
     """The pose that static_transform_publisher makes of these numbers.

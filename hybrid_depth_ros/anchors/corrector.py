@@ -14,16 +14,22 @@ import numpy.typing as npt
 from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
 from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.motion import MotionAnchors
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
 from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
 from hybrid_depth_ros.anchors.smoothing import TemporalState
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.poses import Pose
+from hybrid_depth_ros.poses import Pose, interpolate_poses, pose_from_quaternion
 from hybrid_depth_ros.stamps import stamp_of
 
-KINDS = ('scan', 'points', 'range', 'floor')
+KINDS = ('scan', 'points', 'range', 'floor', 'motion')
 IMPLAUSIBLE_RATIO = 60  # between measured and predicted depth: no network is so wrong
+# between depths by motion and by the network: networks see rooms too large rather than too small,
+# so much less they give only where odometry's steps are too long
+MAX_MOTION_RATIO = 1.5
+MOTION_FRAMES = 10  # over which that ratio is averaged
+MAX_EXTRAPOLATION = 0.1  # seconds after the last odometry
 QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
 
 Depth = npt.NDArray[np.float32]
@@ -45,6 +51,7 @@ class AnchorSettings(NamedTuple):
         camera_pitch: degrees that the camera looks down, with a height.
         camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
         floor_frame: a frame on the floor, z up.
+        fixed_frame: a frame that stays while the robot moves, for motion.
     """
 
     age: float = 0.5
@@ -54,14 +61,17 @@ class AnchorSettings(NamedTuple):
     camera_pitch: float = 0.0
     camera_roll: float = 0.0
     floor_frame: str = 'base_footprint'
+    fixed_frame: str = 'odom'
 
 
 class ImageInfo(NamedTuple):
-    """The image that depth belongs to. stamp: ns. frame: its optical frame."""
+    """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
+    motion."""
 
     stamp: int
     frame: str
     intrinsics: Intrinsics | None
+    gray: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +92,13 @@ class CorrectedDepth:
 
 
 def source_kind(name: str) -> str:
-    """``scan``, ``points``, ``range`` or ``floor`` of a source's name, ``scan`` or ``scan/rear``.
+    """``scan``, ``points``, ``range``, ``floor`` or ``motion`` of a source's name, ``scan/rear``.
 
     Raises:
         ValueError: it is another one.
     """
     kind, _, rest = name.partition('/')
-    if kind not in KINDS or (kind == 'floor' and rest) or name.endswith('/'):
+    if kind not in KINDS or (kind in ('floor', 'motion') and rest) or name.endswith('/'):
         raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
                          'of several of a kind with a name behind it: scan/rear')
     return kind
@@ -118,6 +128,9 @@ class AnchorSource:
         self._messages.clear()
         self.received = 0
         self.extrinsics = ExtrinsicsCheck()
+        self.motion: MotionAnchors | None = None
+        self.motion_intrinsics: Intrinsics | None = None
+        self.motion_ratio = 0.0  # natural logarithm, of the last frames
         self.start_frame()
 
     def start_frame(self) -> None:
@@ -149,6 +162,27 @@ class AnchorSource:
             raise LookupError(f'the nearest one is {away:.3g} s away from the picture: see whether '
                               'it still comes, whether the clocks agree, or allow more age')
         return message
+
+    def pose_at(self, stamp: int) -> tuple[Pose, str]:
+        """Odometry's pose at a stamp (ns), between two messages, and the frame that it is of.
+
+        Raises:
+            LookupError: it isn't known for this moment.
+            ValueError: a message holds no pose.
+        """
+        messages = sorted(tuple(self._messages), key=lambda m: stamp_of(m.header))
+        stamps = [stamp_of(message.header) for message in messages]
+        if len(messages) < 2:
+            raise LookupError('there is one message only')
+        after = int(np.clip(np.searchsorted(stamps, stamp), 1, len(stamps) - 1))
+        away = max(stamps[after - 1] - stamp, stamp - stamps[after]) / 1e9
+        if away > MAX_EXTRAPOLATION:
+            raise LookupError(f'odometry is known from {stamps[0] / 1e9:.3f} to '
+                              f'{stamps[-1] / 1e9:.3f} s, the image is of {stamp / 1e9:.3f} s: see '
+                              'whether it still comes, and whether the clocks agree')
+        first, second = (_odometry_pose(message) for message in messages[after - 1:after + 1])
+        share = (stamp - stamps[after - 1]) / max(1, stamps[after] - stamps[after - 1])
+        return interpolate_poses(first, second, share), messages[after].child_frame_id
 
     def finish_frame(self, depth: Depth, anchors: Anchors, used: npt.NDArray[np.bool_],
                      usable: npt.NDArray[np.bool_]) -> None:
@@ -294,6 +328,8 @@ class AnchorCorrector:
                 source.note = found.reason
                 return found.anchors
             return floor
+        if source.kind == 'motion':
+            return self._motion(source, image, intrinsics, settings)
         message = source.nearest(image.stamp, settings.age)
         pose = source.pose
         if pose is None:
@@ -303,6 +339,44 @@ class AnchorCorrector:
         points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
         anchors = project(points, pose, intrinsics)
         return lambda depth: _plausible(anchors, depth)
+
+    def _motion(self, source: AnchorSource, image: ImageInfo, intrinsics: Intrinsics,
+                settings: AnchorSettings) -> Measurement:
+        if image.gray is None:
+            raise LookupError('there is no image: depth by motion needs one')
+        if source.received:
+            pose, frame = source.pose_at(image.stamp)
+            if source.pose is not None:
+                pose = pose @ np.linalg.inv(source.pose)
+            elif frame.lstrip('/') != image.frame.lstrip('/'):
+                pose = pose @ np.linalg.inv(self._pose(image, frame, image.stamp))
+        else:
+            if not settings.fixed_frame:
+                raise LookupError('fixed_frame is empty: name a frame that stays, or send odometry')
+            pose = np.linalg.inv(self._pose(image, settings.fixed_frame, image.stamp))
+        if source.motion is None or source.motion_intrinsics != intrinsics:
+            source.motion, source.motion_intrinsics = MotionAnchors(intrinsics), intrinsics
+        tracker = source.motion
+        anchors = tracker(image.gray, pose, image.stamp / 1e9)
+
+        def motion(depth: Depth) -> Anchors:
+            source.trouble, source.note = tracker.reason, tracker.note
+            if not len(anchors):
+                return anchors
+            with np.errstate(divide='ignore', invalid='ignore'):
+                ratio = np.log(anchors.depth / depth[
+                    np.rint(anchors.v).astype(int).clip(0, depth.shape[0] - 1),
+                    np.rint(anchors.u).astype(int).clip(0, depth.shape[1] - 1)])
+            ratio = ratio[np.isfinite(ratio)]
+            if ratio.size:
+                source.motion_ratio += (float(np.median(ratio)) - source.motion_ratio) / (
+                    MOTION_FRAMES if source.motion_ratio else 1)
+            if source.motion_ratio > np.log(MAX_MOTION_RATIO):
+                raise ValueError(
+                    f'depth by motion is {np.exp(source.motion_ratio):.2g} times the network\'s: '
+                    'odometry is probably too long (its units, the wheels\' radius)')
+            return anchors
+        return motion
 
     def _anchors(self, measurements: Mapping[str, Measurement], depth: Depth) -> dict[str, Anchors]:
         """The anchors of each source that has some; the others' trouble is noted."""
@@ -351,6 +425,13 @@ def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Po
         by_name = dict(zip(sensors, poses))
         return [by_name.get(name) for name in names]
     return list(poses)
+
+
+def _odometry_pose(message: Any) -> Pose:
+    pose = message.pose.pose
+    return pose_from_quaternion(
+        (pose.position.x, pose.position.y, pose.position.z),
+        (pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w))
 
 
 def _sentence(error: Exception) -> str:

@@ -10,6 +10,7 @@ there is little parallax, and anchors that say too little are left out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -215,6 +216,7 @@ class MotionAnchors:
         self._typical = self._s.first_inverse_depth
         self._pixel_sd = self._s.pixel_sd
         self.reason = self.note = ''
+        self._believed = True
 
     def __call__(self, gray: Image, pose: Floats, stamp: float) -> Anchors:
         """The anchors of a frame.
@@ -314,11 +316,13 @@ class MotionAnchors:
                ) -> tuple[Floats, Bools]:
         """Where points of the keyframe lie in an image: N×2, and bool N, whether they do."""
         s, key, (width, height) = self._s, self._key, self._size
+        if not len(points):
+            return points, np.zeros(0, bool)
         if _angle(turn) > s.warp_angle:
             warp = self._camera @ turn @ np.linalg.inv(self._camera)
             key = cv2.warpPerspective(key, warp, self._size, borderMode=cv2.BORDER_REPLICATE)
             points = cv2.perspectiveTransform(points[:, None], warp)[:, 0]
-        how = {'winSize': (s.window_size, s.window_size), 'criteria': (3, 20, 0.02),
+        how: dict[str, Any] = {'winSize': (s.window_size, s.window_size), 'criteria': (3, 20, 0.02),
                'flags': cv2.OPTFLOW_USE_INITIAL_FLOW}
         start = np.ascontiguousarray(points, np.float32).reshape(-1, 1, 2)
         found, forth, _ = cv2.calcOpticalFlowPyrLK(
@@ -505,13 +509,16 @@ class MotionAnchors:
             depth = self._z[-1] / w.rho
         good = w.seen[-1] & (w.rho > 0) & (share < s.max_sd) & (self._z[-1] > 0.06)
         # where few depths are known, those are the ones that noise made near
-        if not self._believed or np.count_nonzero(good) < s.min_known * np.count_nonzero(w.seen[-1]):
+        seen = np.count_nonzero(w.seen[-1])
+        if not self._believed or np.count_nonzero(good) < s.min_known * seen:
             good[:] = False
         if not (good.any() or self.reason):
-            self.note = ('nothing to track' if np.count_nonzero(w.seen[-1]) < s.min_tracks
-                         else 'too little parallax yet')
+            self.note = ('nothing to track' if seen < s.min_tracks else
+                         'too little parallax yet')
         at = (self._pixels(w.x[-1, good], w.y[-1, good]) + 0.5) / self._shrink - 0.5
-        return Anchors(at[:, 0], at[:, 1], depth[good], (share * depth)[good])
+        u, v, z, sigma = (values.astype(np.float32) for values in (
+            at[:, 0], at[:, 1], depth[good], (share * depth)[good]))
+        return Anchors(u, v, z, sigma)
 
     # keyframes
 

@@ -126,7 +126,8 @@ class Evaluation:
     def _correct(self, anchors: RecordedAnchors, pair: Pair, depth: npt.NDArray[np.float32],
                  recorded: int) -> npt.NDArray[np.float32]:
         corrected: npt.NDArray[np.float32] = anchors.correct(
-            depth, pair.stamp, recorded, pair.camera, self._relative)
+            depth, pair.stamp, recorded, pair.camera, self._relative,
+            pair.image if self.predictor else None)
         # kept for images of it: anchors can only go through the frames once
         with np.errstate(divide='ignore', invalid='ignore'):
             factor = cv2.resize(corrected, CORRECTION_SIZE) / cv2.resize(depth, CORRECTION_SIZE)

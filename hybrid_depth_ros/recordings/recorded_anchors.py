@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +15,8 @@ from hybrid_depth_ros.poses import Pose
 from hybrid_depth_ros.recordings.frame_tree import FrameTree
 from hybrid_depth_ros.recordings.recording import Recording
 
-TYPES = {'scan': 'LaserScan', 'points': 'PointCloud2', 'range': 'Range'}
+TYPES = {'scan': 'LaserScan', 'points': 'PointCloud2', 'range': 'Range', 'motion': 'Odometry'}
+BY_TF = 'tf'  # in place of a topic of odometry: poses by /tf
 
 
 class RecordedAnchors:
@@ -44,9 +46,13 @@ class RecordedAnchors:
         self._names: dict[str, str] = {}  # of the sources, by topic
         for kind in KINDS:
             for number, topic in enumerate(topics.get(kind, ())):
+                if kind == 'motion' and topic == BY_TF:
+                    continue
                 self._names[topic] = kind if not number else f'{kind}/{number + 1}'
                 recording.require(topic, TYPES[kind], f'--anchor-{kind}')
         names = [*self._names.values(), *(['floor'] if floor else [])]
+        if BY_TF in topics.get('motion', ()):
+            names.append('motion')
         self._frames = FrameTree()
         self._damaged: list[str] = []
         for topic, _, raw in recording.messages('/tf', '/tf_static'):
@@ -73,7 +79,8 @@ class RecordedAnchors:
         return self._frames.pose_over_time(frame, stamp, other, other_stamp, self._fixed_frame)
 
     def correct(self, depth: npt.NDArray[np.float32], stamp: int, recorded: int,
-                intrinsics: Intrinsics | None, relative: bool = False) -> npt.NDArray[np.float32]:
+                intrinsics: Intrinsics | None, relative: bool = False,
+                rgb: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.float32]:
         """The depth of a frame, corrected by the anchors that had come until then.
 
         Args:
@@ -82,6 +89,7 @@ class RecordedAnchors:
             recorded: when it was recorded, ns.
             intrinsics: of the frame.
             relative: whether depth is inverse depth without scale and shift.
+            rgb: uint8 H×W×3 of the frame, for depth by motion.
 
         Returns:
             float32 H×W metres; all NaN where depth is relative and no anchors had come.
@@ -89,7 +97,8 @@ class RecordedAnchors:
         self._take_until(recorded)
         try:
             corrected = self._corrector.correct(
-                depth, ImageInfo(stamp, self._frame, intrinsics), self._settings, relative).depth
+                depth, ImageInfo(stamp, self._frame, intrinsics, gray),
+                self._settings, relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)
         self._count_troubles()
@@ -109,6 +118,7 @@ class RecordedAnchors:
 
     def _take_until(self, recorded: int) -> None:
         """Give the corrector all messages that were recorded until then, ns."""
+        gray = None if rgb is None else cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         while self._next and self._next[1].time <= recorded:
             topic, _, raw = self._next
             if message := self._read(topic, raw):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -21,6 +22,11 @@ from hybrid_depth_ros.stamps import stamp_of
 from hybrid_depth_ros.visualization import residual_colours
 
 MESSAGE_TYPES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
+try:  # only robots without TF send it
+    from nav_msgs.msg import Odometry
+    MESSAGE_TYPES['motion'] = Odometry
+except ImportError:
+    pass
 RECOVERY_FRAMES = 50  # frames without a problem before the same problem is logged again
 QUEUE = 5  # messages that wait while the executor is busy
 MAX_PROBLEM_LENGTH = 400  # characters: a frame_id may be a megabyte
@@ -49,7 +55,7 @@ class AnchorTopics:
             for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
         if any(source.pose is None and source.kind != 'floor'
                for source in self._corrector.sources.values()) or (
-                   'floor' in names and not settings['camera_height']):
+                   'floor' in names and not settings['camera_height']) or 'motion' in names:
             transforms.listen()
         self.reset()
 
@@ -80,7 +86,9 @@ class AnchorTopics:
         if not self._corrector.sources and not settings['temporal_smoothing'] and not relative:
             return depth
         start = time.perf_counter()
-        image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics)
+        gray = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+                if 'motion' in self._corrector.sources else None)
+        image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray)
         try:
             depth = self._corrector.correct(depth, image, anchor_settings(settings), relative).depth
         except LookupError as error:
@@ -120,7 +128,7 @@ class AnchorTopics:
 
     def _problem(self, source: Any) -> str:
         listener = self.subscriptions.get(source.name)
-        if listener and not source.received:
+        if listener and not source.received and source.kind != 'motion':
             return f'nothing came on {listener.topic}'
         return source.trouble[:MAX_PROBLEM_LENGTH]
 

@@ -62,7 +62,7 @@ SETTINGS = (
             '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
     Setting('max_uncertainty', 0.0, 'depth whose standard deviation is a larger share of it is '
             'unknown; 0: no limit', range=(0.0, 10.0), changeable=True),
-    Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor; where '
+    Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor, motion; where '
             'there are several of a kind, scan/rear and so on'),
     Setting('anchor_poses', ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, '
             'degrees; x forward, y left, z up), one text for all or for each sensor; empty: by TF'),
@@ -170,7 +170,7 @@ def anchor_settings(settings: Mapping[str, Any]) -> AnchorSettings:
     return AnchorSettings(
         settings['anchor_age'], settings['anchor_time_constant'], settings['temporal_smoothing'],
         settings['camera_height'], settings['camera_pitch'], settings['camera_roll'],
-        settings['floor_frame'])
+        settings['floor_frame'], settings['fixed_frame'])
 
 
 def check_ranges(settings: Mapping[str, Any]) -> None:

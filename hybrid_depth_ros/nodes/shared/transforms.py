@@ -96,6 +96,8 @@ class TransformLookup:
         attempts: list[Callable[[], Any]] = [
             lambda: self._buffer.lookup_transform(frame, other, now),
                     lambda: self._buffer.lookup_transform(frame, other, Time(clock_type=kinds))]
+        if self.fixed_frame and other == self.fixed_frame:
+            del attempts[1]  # where the camera was is asked for, and it moves
         if self.fixed_frame and stamp != other_stamp:
             attempts.insert(0, lambda: self._buffer.lookup_transform_full(
                 frame, now, other, then, self.fixed_frame))

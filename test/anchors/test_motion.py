@@ -1,0 +1,127 @@
+"""Depth by the camera's own motion, along walks through the virtual room."""
+
+import functools
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from hybrid_depth_ros.anchors import MotionAnchors
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.virtual_room import Room
+from hybrid_depth_ros.virtual_room.room import upright_camera_pose
+
+CAMERA = Intrinsics(320, 240, 262.5, 262.5, 159.5, 119.5)
+INTERVAL = 0.2  # seconds between frames
+FRAMES = 17     # one metre at 0.3 m/s
+
+
+@functools.cache
+def walk(kind='walk', frames=FRAMES):
+    """(gray, true depth, pose, stamp) of frames, 0.06 m apart unless it only turns."""
+    room = Room(1)
+    out = []
+    for number in range(frames):
+        stamp = number * INTERVAL
+        pose = (room.camera_pose(3 * stamp) if kind == 'walk' else
+                upright_camera_pose([*room.size[:2] / 2, 1.2], 0.5 * stamp, -0.15))
+        rgb, depth = room.render(CAMERA, pose)
+        out.append((cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), depth, pose, stamp))
+    return out
+
+
+def off(anchors, depth):
+    """Log of measured / true depth."""
+    return np.log(anchors.depth / depth[np.rint(anchors.v).astype(int),
+                                        np.rint(anchors.u).astype(int)])
+
+
+def follow(frames, change=lambda number, pose: pose):
+    motion = MotionAnchors(CAMERA)
+    for number, (gray, depth, pose, stamp) in enumerate(frames):
+        anchors = motion(gray, change(number, pose), stamp)
+    return motion, anchors, depth
+
+
+def test_scale_is_known_after_a_metre():
+    motion, anchors, depth = follow(walk())
+    errors = off(anchors, depth)
+    assert len(anchors) > 80 and not motion.reason
+    assert abs(np.median(errors)) < 0.03
+    assert np.median(np.abs(errors) / (anchors.sigma / anchors.depth)) < 1.5
+
+
+def test_drifting_angles_are_corrected_by_the_tracks():
+    def drift(number, pose):
+        turned = pose.copy()
+        turned[:3, :3] = pose[:3, :3] @ cv2.Rodrigues(np.deg2rad([0.05, 0.1, 0]) * number)[0]
+        return turned
+    _, anchors, depth = follow(walk(), drift)
+    assert len(anchors) > 80 and abs(np.median(off(anchors, depth))) < 0.05
+
+
+def test_turning_in_place_gives_no_anchors():
+    motion, anchors, _ = follow(walk('turn', 8))
+    assert len(anchors) == 0 and motion.note == 'too little parallax yet'
+
+
+def test_standing_keeps_what_is_known():
+    frames = walk()
+    gray, depth, pose, stamp = frames[-1]
+    rng = np.random.default_rng(0)
+    standing = [(np.clip(gray + rng.normal(0, 2, gray.shape), 0, 255).astype(np.uint8), depth, pose,
+                 stamp + INTERVAL * number) for number in range(1, 13)]
+    _, anchors, _ = follow([*frames, *standing])
+    assert len(anchors) > 60 and abs(np.median(off(anchors, depth))) < 0.05
+
+
+def other_frame(number, pose):
+    return pose @ np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+
+
+def test_poses_that_stand_still_while_the_camera_walks_are_noticed():
+    motion, anchors, _ = follow(walk(), lambda number, pose: walk()[0][2])
+    assert len(anchors) == 0 and motion.reason.startswith('the image ')
+
+
+def test_poses_of_another_frame_are_noticed():
+    motion, anchors, _ = follow(walk(), other_frame)
+    assert len(anchors) == 0 and motion.reason.startswith('the image ')
+
+
+def test_a_jump_starts_anew():
+    frames = walk()[:4]
+
+    def jump(number, pose):
+        moved = pose.copy()
+        moved[0, 3] += 5 * (number == 3)
+        return moved
+    motion, anchors, _ = follow(frames, jump)
+    assert len(anchors) == 0 and motion.reason.startswith('the pose jumped by ')
+
+
+def test_other_sizes_and_broken_poses_are_refused():
+    motion = MotionAnchors(CAMERA)
+    with pytest.raises(ValueError, match='640×480'):
+        motion(np.zeros((480, 640), np.uint8), np.eye(4), 0.0)
+    with pytest.raises(ValueError, match='finite'):
+        motion(np.zeros((240, 320), np.uint8), np.full((4, 4), np.nan), 0.0)
+
+
+def test_an_image_without_corners_gives_none():
+    motion = MotionAnchors(CAMERA)
+    for number in range(3):
+        pose = np.eye(4)
+        pose[0, 3] = 0.05 * number
+        anchors = motion(np.full((240, 320), 90, np.uint8), pose, 0.1 * number)
+    assert len(anchors) == 0 and motion.note == 'nothing to track'
+
+
+def test_a_frame_takes_little_time():
+    motion, seconds = MotionAnchors(CAMERA), []
+    for gray, _, pose, stamp in walk():
+        start = time.thread_time()
+        motion(gray, pose, stamp)
+        seconds.append(time.thread_time() - start)
+    assert np.median(seconds) < 0.05  # 4 ms, on a core of its own
