@@ -14,6 +14,7 @@ EXTRAS = {
         'ros-jazzy-rmw-fastrtps-cpp',
         'ros-jazzy-sensor-msgs',
         'ros-jazzy-diagnostic-msgs',
+        'ros-jazzy-nav-msgs',
         'ros-jazzy-std-srvs',
     ],
     'openvino': ['openvino>=2025.1'],

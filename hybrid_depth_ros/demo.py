@@ -60,9 +60,11 @@ TOPICS = {
     '/depth/points': PointCloud2,
 }
 # With anchors: what they are taken from; beside it stands depth as the network gave it.
-ANCHOR_TOPICS = {'/scan': LaserScan}
-ANCHOR_ARGUMENTS = ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
-                    '-r', 'anchors/scan:=scan')
+ANCHOR_TOPICS = {'scan': {'/scan': LaserScan}, 'motion': {}}
+ANCHOR_ARGUMENTS = {
+    'scan': ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
+             '-r', 'anchors/scan:=scan'),
+    'motion': ('-p', 'anchors:=[motion]', '-r', 'anchors/motion:=odom')}
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
 EXPORT_TIMEOUT = 600.0  # the same where another's network may have to be exported first
@@ -76,14 +78,14 @@ class Recorder(Node):
     def __init__(self, bag, anchors='', alone=False):
         super().__init__('demo')
         self._bag, self._alone = bag, f'/{ALONE}/depth/image' if alone else ''
-        topics = {**TOPICS, **(ANCHOR_TOPICS if anchors else {}),
+        topics = {**TOPICS, **ANCHOR_TOPICS.get(anchors, {}),
                   **({self._alone: Image} if alone else {})}
         typestore = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {
             topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
                                       typestore=typestore)
             for topic, kind in topics.items()}
-        if anchors:
+        if anchors == 'scan':
             self._record_transform(typestore)
         self._frames = OrderedDict()  # stamp in ns → {topic: serialised message}
         self._waiting, self._last_recorded = [], None  # stamps of depth images not kept yet
@@ -237,7 +239,7 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
             start('camera', '-p', f'source:={yaml_quoted(source)}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
             start('depth', '-p', f'weights:={yaml_quoted(weights)}', '-r', 'image:=image_raw',
-                  *(ANCHOR_ARGUMENTS if anchors else ()))]
+                  *ANCHOR_ARGUMENTS.get(anchors, ()))]
         if alone:
             nodes.append(start('depth', '-p', f'weights:={yaml_quoted(weights)}',
                                '-r', 'image:=/image_raw', '-r', 'camera_info:=/camera_info',
@@ -303,8 +305,9 @@ def main(argv=None):
     parser.add_argument('--weights', default='lite-nyu', help='registered name, file or folder')
     parser.add_argument('--horizontal-fov', type=number(0), default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
-    parser.add_argument('--anchors', default='', choices=('', 'scan'),
-                        help="scan: correct depth by the room's lidar, and show it without too")
+    parser.add_argument('--anchors', default='', choices=('', *ANCHOR_ARGUMENTS),
+                        help="scan: correct depth by the room's lidar; motion: by the camera's own "
+                        'motion; and show it without too')
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
     for name in (args.source, args.weights):
@@ -312,7 +315,7 @@ def main(argv=None):
             parser.error(f'{printable(name)} is not UTF-8, which ROS wants of a name: rename the '
                          'file, or put a link to it')
     if args.anchors and args.source != 'room':
-        parser.error('--anchors is for --source room: only there is a lidar')
+        parser.error('--anchors is for --source room: only there is a lidar, and odometry')
     if is_device(args.source) and (missing := missing_device_reason(args.source)):
         parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:

@@ -19,7 +19,7 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user, utf8_path
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import AS_STORED, read_colour
-from hybrid_depth_ros.poses import read_pose
+from hybrid_depth_ros.poses import Pose, read_pose
 from hybrid_depth_ros.virtual_room import Room
 
 SOURCE_HELP = ("room (the virtual room), a device (its number or file), a video, a stream's URL, "
@@ -104,6 +104,10 @@ class RoomSource(Source):
         pose = self._room.camera_pose(self._count / self.rate)
         self._count += 1
         return SourceFrame(*self._room.render(self.intrinsics, pose))
+
+    def pose(self) -> Pose:
+        """The camera's pose in the room at the time of the last frame, 4×4."""
+        return self._room.camera_pose(max(0, self._count - 1) / self.rate)
 
     def scan(self) -> npt.NDArray[np.float32]:
         """The lidar's ranges at the time of the last frame: metres at ``LIDAR_ANGLES``.

@@ -170,7 +170,8 @@ class AnchorSource:
             LookupError: it isn't known for this moment.
             ValueError: a message holds no pose.
         """
-        messages = sorted(tuple(self._messages), key=lambda m: stamp_of(m.header))
+        messages = list(self._messages)  # others may come meanwhile
+        messages.sort(key=lambda m: stamp_of(m.header))
         stamps = [stamp_of(message.header) for message in messages]
         if len(messages) < 2:
             raise LookupError('there is one message only')

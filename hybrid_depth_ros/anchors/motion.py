@@ -217,8 +217,10 @@ class MotionAnchors:
         self._pixel_sd = self._s.pixel_sd
         self.reason = self.note = ''
         self._believed = True
+        self._pose: Floats = np.eye(4)
+        self._stamp = 0.0
 
-    def __call__(self, gray: Image, pose: Floats, stamp: float) -> Anchors:
+    def __call__(self, gray: Image, pose: npt.NDArray[np.floating], stamp: float) -> Anchors:
         """The anchors of a frame.
 
         Args:
@@ -235,8 +237,8 @@ class MotionAnchors:
         if gray.shape[::-1] != self._full_size:
             raise ValueError(f'the image has {gray.shape[1]}×{gray.shape[0]} pixels, its '
                              f'intrinsics are of {self._full_size[0]}×{self._full_size[1]}')
-        pose = np.asarray(pose, np.float64)
-        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        matrix: Floats = np.asarray(pose, np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise ValueError('a pose must be 4×4 finite numbers')
         image = gray
         if gray.shape[::-1] != self._size:
@@ -244,24 +246,24 @@ class MotionAnchors:
         self.reason = self.note = ''
         if self._frames is not None:
             passed = stamp - self._stamp
-            jump = float(np.linalg.norm(pose[:3, 3] - self._pose[:3, 3]))
+            jump = float(np.linalg.norm(matrix[:3, 3] - self._pose[:3, 3]))
             if not 0 < passed <= self._s.max_gap:
                 self._frames = None
             elif jump > 0.2 + self._s.max_speed * passed:
                 self._frames = None
                 self.reason = f'the pose jumped by {jump:.3g} m within {passed:.3g} s'
         if self._frames is None:
-            self._begin(image, pose)
+            self._begin(image, matrix)
             anchors = Anchors.joined(())
         else:
-            self._track(image, pose)
+            self._track(image, matrix)
             self._adjust(2)
             self._reject()
             self._judge()
             anchors = self._anchors()
             if self._is_keyframe():
-                self._make_key(image, pose)
-        self._pose, self._stamp = pose, stamp
+                self._make_key(image, matrix)
+        self._pose, self._stamp = matrix, stamp
         return anchors
 
     @property

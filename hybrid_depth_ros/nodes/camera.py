@@ -31,7 +31,7 @@ from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, d
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import publisher_qos_overrides
 from hybrid_depth_ros.nodes.shared.transforms import publish_static_transform
-from hybrid_depth_ros.poses import read_pose
+from hybrid_depth_ros.poses import Pose, quaternion_from_pose, read_pose
 from hybrid_depth_ros.sources import (
     LIDAR_ANGLES,
     LIDAR_POSE,
@@ -42,6 +42,11 @@ from hybrid_depth_ros.sources import (
     open_source,
     redact_password,
 )
+
+try:  # only the virtual room needs it
+    from nav_msgs.msg import Odometry
+except ImportError:
+    Odometry = None
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
 
@@ -65,7 +70,8 @@ SETTINGS = (
 
 class CameraNode(RefusalMessages, Node):
     """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
-    ``scan``, of a lidar whose static transform is sent where tf2_ros is installed.
+    ``scan``, of a lidar whose static transform is sent where tf2_ros is installed, and
+    ``odom``, the camera's pose, where nav_msgs is.
 
     ``exit_status`` is None while frames come.
 
@@ -96,12 +102,14 @@ class CameraNode(RefusalMessages, Node):
             loop=values['loop'], as_stored=self._calibration is not None)
         self._info_publisher = self._publisher(CameraInfo, 'camera_info')
         self._image_publisher = self._publisher(Image, 'image_raw')
-        self._truth_publisher = self._scan_publisher = None
+        self._truth_publisher = self._scan_publisher = self._odometry_publisher = None
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
         lidar_pose = read_pose(LIDAR_POSE)
         if isinstance(self._source, RoomSource) and lidar_pose is not None:
             self._truth_publisher = self._publisher(Image, 'depth_ground_truth')
             self._scan_publisher = self._publisher(LaserScan, 'scan')
+            if Odometry is not None:
+                self._odometry_publisher = self._publisher(Odometry, 'odom')
             self._transform = publish_static_transform(
                 self, self._frame_id, self._lidar_frame, lidar_pose)
         self._name, self._asked_rate = redact_password(values['source']), values['rate']
@@ -169,6 +177,9 @@ class CameraNode(RefusalMessages, Node):
         if (self._scan_publisher and isinstance(self._source, RoomSource)
                 and self._scan_publisher.get_subscription_count()):
             self._scan_publisher.publish(self._scan(self._source.scan(), header.stamp))
+        if (self._odometry_publisher and isinstance(self._source, RoomSource)
+                and self._odometry_publisher.get_subscription_count()):
+            self._odometry_publisher.publish(self._odometry(self._source.pose(), header.stamp))
         self._info_publisher.publish(self._camera_info(width, height, header))
         self._image_publisher.publish(rgb_to_image(frame.rgb, header))
         if (self._truth_publisher and frame.depth is not None
@@ -182,6 +193,14 @@ class CameraNode(RefusalMessages, Node):
             angle_min=float(LIDAR_ANGLES[0]), angle_max=float(LIDAR_ANGLES[-1]),
             angle_increment=float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]),
             range_min=nearest, range_max=farthest, ranges=ranges.tolist())
+
+    def _odometry(self, pose: Pose, stamp: Time) -> Any:
+        message = Odometry(header=Header(stamp=stamp, frame_id='odom'),
+                           child_frame_id=self._frame_id)
+        position, orientation = message.pose.pose.position, message.pose.pose.orientation
+        position.x, position.y, position.z = pose[:3, 3].tolist()
+        orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_pose(pose)
+        return message
 
     def _camera_info(self, width: int, height: int, header: Header) -> CameraInfo:
         calibration = self._calibration

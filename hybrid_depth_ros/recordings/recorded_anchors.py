@@ -95,10 +95,11 @@ class RecordedAnchors:
             float32 H×W metres; all NaN where depth is relative and no anchors had come.
         """
         self._take_until(recorded)
+        gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         try:
             corrected = self._corrector.correct(
-                depth, ImageInfo(stamp, self._frame, intrinsics, gray),
-                self._settings, relative).depth
+                depth, ImageInfo(stamp, self._frame, intrinsics, gray), self._settings,
+                relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)
         self._count_troubles()
@@ -118,7 +119,6 @@ class RecordedAnchors:
 
     def _take_until(self, recorded: int) -> None:
         """Give the corrector all messages that were recorded until then, ns."""
-        gray = None if rgb is None else cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         while self._next and self._next[1].time <= recorded:
             topic, _, raw = self._next
             if message := self._read(topic, raw):

@@ -62,8 +62,8 @@ SETTINGS = (
             '0: all points', range=(0.0, 10.0), unit='m', changeable=True),
     Setting('max_uncertainty', 0.0, 'depth whose standard deviation is a larger share of it is '
             'unknown; 0: no limit', range=(0.0, 10.0), changeable=True),
-    Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor, motion; where '
-            'there are several of a kind, scan/rear and so on'),
+    Setting('anchors', ('',), 'what measures true distances: scan, points, range, floor, motion; '
+            'where there are several of a kind, scan/rear and so on'),
     Setting('anchor_poses', ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, '
             'degrees; x forward, y left, z up), one text for all or for each sensor; empty: by TF'),
     Setting('anchor_age', 0.5, "most that an anchor's stamp may lie from the image's",

@@ -24,11 +24,12 @@ Values = Mapping[str, Any]  # of the arguments, by name
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 COMMON_ARGUMENTS = (  # arguments of every launch file: name, default, what it is for
-    ('anchors', '', 'what measures true distances: scan, points, range, floor, with commas '
+    ('anchors', '', 'what measures true distances: scan, points, range, floor, motion, with commas '
      'between; empty: as in params_file'),
     ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
     ('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
     ('range', 'range', 'Range topic to listen to with anchors:=range'),
+    ('odometry', 'odom', 'Odometry topic to listen to with anchors:=motion, where TF has no poses'),
     ('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, degrees), '
      'with ; between those of several; empty: by TF, or as in params_file'),
     ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
@@ -108,11 +109,12 @@ def depth_topics(given: Values, image: str) -> list[tuple[str, str]]:
         RuntimeError: For what is no name of a topic.
     """
     for name, topic in (('image', image), *((name, given[name]) for name in (
-            'camera_info', 'scan', 'points', 'range'))):
+            'camera_info', 'scan', 'points', 'range', 'odometry'))):
         check_name(name, topic)
     return [('image', image), ('image/compressed', f'{image}/compressed'),
             ('camera_info', given['camera_info']),
-            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range'))]
+            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')),
+            ('anchors/motion', given['odometry'])]
 
 
 def text_parameter(value: Any) -> Any:
