@@ -149,8 +149,8 @@ def _inverse(pose: Floats) -> Floats:
 
 
 def _sd_of(distances: Floats) -> float:
-    """Robust standard deviation, along each axis, of errors of these lengths."""
-    return 0.85 * float(np.median(distances)) if distances.size else 0.0
+    """Robust standard deviation of errors of these lengths, larger than where they are normal."""
+    return 1.26 * float(np.median(distances)) if distances.size else 0.0
 
 
 def _on_plane(points: Floats) -> Floats:
