@@ -6,6 +6,8 @@ for a depth camera; glass and mirrors have that of their surface. Killed at any 
 command goes on. Then: ``python -m train.nyu --init lite-nyu --data NYU FOLDER …``.
 """
 
+from __future__ import annotations
+
 if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
@@ -13,6 +15,8 @@ if __name__ == '__main__':  # before imports that take seconds
 import argparse
 import os
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +45,7 @@ def view_share(text: str) -> tuple[str, float]:
                                      f'{", ".join(VIEW_KINDS)}')
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> Namespace:
     parser = argument_parser(__doc__, prog='train.synthetic')
     parser.add_argument('--out', type=Path, required=True, help='folder of the data set')
     parser.add_argument('--rooms', type=int, default=400)
@@ -81,7 +85,7 @@ def parse(argv):
     return args
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     if not (find_spec('bpy') and find_spec('infinigen')):
         sys.exit(f'train.synthetic: {INSTALL}')
@@ -99,7 +103,7 @@ def main(argv=None):
         bar = tqdm.tqdm(total=args.rooms, initial=args.rooms - len(todo), unit='room')
         spent = []
 
-        def report(number, count, seconds, error):
+        def report(number: int, count: int, seconds: float, error: Exception | None) -> None:
             if error:
                 bar.write(f'room {number} is left out: {type(error).__name__}: {error}')
             spent.append((count, seconds))

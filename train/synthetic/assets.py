@@ -10,10 +10,13 @@ import json
 import random
 import signal
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.files import atomic_write
 
@@ -49,7 +52,7 @@ SURFACES = {             # kind → Infinigen's list of materials; None: a plain
 DRAWN_METRES = {'print': 0.4, 'screen': 0.8}  # how wide the picture of a drawn surface is
 
 
-def start():
+def start() -> Any:
     """Import Blender as a module, offline. Raises ModuleNotFoundError where it isn't installed."""
     import bpy
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -64,16 +67,16 @@ class Assets:
     whole or not at all, so that several processes may share a folder.
     """
 
-    def __init__(self, folder, variants, seed=0):
+    def __init__(self, folder: str | Path, variants: int, seed: int = 0) -> None:
         self.folder, self._variants, self.surface_variants = Path(folder), variants, variants
         self.seed = seed
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._bounds = {}
+        self._bounds: dict[tuple[str, int], tuple[Sequence[float], Sequence[float]]] = {}
 
-    def variants(self, kind):
+    def variants(self, kind: str) -> int:
         return self._variants
 
-    def bounds(self, kind, number):
+    def bounds(self, kind: str, number: int) -> tuple[Sequence[float], Sequence[float]]:
         """(low, high) of a piece, m, in its own frame. A piece that can't be made is a cube."""
         if (kind, number) not in self._bounds:
             index = self.folder / f'{kind}_{number:03d}.json'
@@ -82,12 +85,12 @@ class Assets:
             self._bounds[kind, number] = tuple(json.loads(index.read_text())['bounds'])
         return self._bounds[kind, number]
 
-    def piece(self, kind, number):
+    def piece(self, kind: str, number: int) -> Path | None:
         """The .blend file of a piece; None where it couldn't be made."""
         path = self.folder / f'{kind}_{number:03d}.blend'
         return path if path.is_file() else None
 
-    def surface(self, kind, number):
+    def surface(self, kind: str, number: int) -> Path | None:
         """The picture of a surface, ``SURFACE_METRES`` wide; None: a plain colour."""
         if not SURFACES[kind]:
             return None
@@ -98,9 +101,9 @@ class Assets:
 
 
 @contextlib.contextmanager
-def time_limit(seconds):
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeoutError after so many seconds of this process's work, in whatever runs."""
-    def ring(*_):
+    def ring(*_: object) -> None:
         raise TimeoutError(f'took more than {seconds} s of processor time')
     before = signal.signal(signal.SIGPROF, ring)
     signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -111,12 +114,12 @@ def time_limit(seconds):
         signal.signal(signal.SIGPROF, before)
 
 
-def _number(*parts):
+def _number(*parts: object) -> int:
     """A seed of 31 bits from names and numbers, the same in every process."""
     return zlib.crc32('/'.join(map(str, parts)).encode()) & 0x7FFFFFFF
 
 
-def make_piece(kind, number, seed, path, index):
+def make_piece(kind: str, number: int, seed: int, path: Path, index: Path) -> None:
     """Let Infinigen make a piece of furniture; write it and its bounds."""
     import importlib
 
@@ -147,7 +150,7 @@ def make_piece(kind, number, seed, path, index):
         partial.write_text(json.dumps({'bounds': bounds or ((-0.2,) * 3, (0.2,) * 3)}))
 
 
-def _joined(thing):
+def _joined(thing: Any) -> Any:
     """An object and its children as one mesh, transforms applied."""
     import bpy
     bpy.ops.object.select_all(action='DESELECT')
@@ -167,7 +170,7 @@ def _joined(thing):
     return thing
 
 
-def _thin(thing):
+def _thin(thing: Any) -> None:
     """At most about MAX_FACES faces."""
     import bpy
     faces = len(thing.data.polygons)
@@ -178,7 +181,7 @@ def _thin(thing):
         bpy.ops.object.modifier_apply(modifier=thin.name)
 
 
-def _without_displacement(material):
+def _without_displacement(material: Any) -> None:
     """Bumps cost three evaluations of a material at each hit, and hardly show."""
     if material and material.use_nodes:
         for node in material.node_tree.nodes:
@@ -188,7 +191,7 @@ def _without_displacement(material):
                         material.node_tree.links.remove(link)
 
 
-def _materials(kind):
+def _materials(kind: str) -> list[Any]:
     """Classes of Infinigen's materials for a kind of surface."""
     import infinigen.assets.composition.material_assignments as assignments
     from infinigen.assets.materials import ceramic, fabric
@@ -196,10 +199,10 @@ def _materials(kind):
         return [fabric.Rug]
     if SURFACES[kind] == 'brick':
         return [ceramic.Brick]
-    return [entry[0] for entry in getattr(assignments, SURFACES[kind]) if entry[1] > 0]
+    return [entry[0] for entry in getattr(assignments, str(SURFACES[kind])) if entry[1] > 0]
 
 
-def make_surface(kind, number, seed, path):
+def make_surface(kind: str, number: int, seed: int, path: Path) -> None:
     """Bake a material's colour on a square of SURFACE_METRES; grey where it can't be made."""
     import bpy
     from infinigen.core.util.math import FixedSeed
@@ -224,7 +227,7 @@ def make_surface(kind, number, seed, path):
         partial.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
 
 
-def _bake(material):
+def _bake(material: Any) -> npt.NDArray[np.uint8]:
     import bpy
     bpy.ops.mesh.primitive_plane_add(size=SURFACE_METRES)
     square = bpy.context.object

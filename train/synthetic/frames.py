@@ -6,9 +6,14 @@ what ``train.nyu --data OUT`` reads. A room's folder appears when all of it is t
 generation that was killed goes on where it was.
 """
 
+from __future__ import annotations
+
 import csv
 import json
 import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,12 +22,15 @@ import numpy.typing as npt
 from hybrid_depth_ros.files import atomic_write
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.visualization import colour_depth, depth_range
+from train.synthetic.views import View
 
 COLUMNS = ('image', 'depth', 'fx', 'room', 'room_kind', 'kind', 'height', 'pitch', 'roll')
+# image uint8 H×W×3 RGB, depth float H×W (m, 0: unknown), its camera, JPEG quality
+Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], View, int]
 MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
 
 
-def claim(out, settings):
+def claim(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or find an earlier run with the same settings.
 
     settings: what decides a frame. Raises OSError where other frames lie there.
@@ -43,21 +51,21 @@ def claim(out, settings):
         partial.write_text(json.dumps(settings, indent=2) + '\n')
 
 
-def room_folder(out, number):
+def room_folder(out: Path, number: int) -> Path:
     return out / f'room_{number:05d}'
 
 
-def missing(out, rooms):
+def missing(out: Path, rooms: int) -> list[int]:
     """Numbers of the rooms that are still to be made."""
     return [number for number in range(rooms) if not room_folder(out, number).is_dir()]
 
 
-def write_room(out, number, kind, frames):
+def write_room(out: Path, number: int, kind: str, frames: Iterable[Frame]) -> None:
     """Write a room's frames: (picture uint8 RGB, depth m, view, JPEG quality), all or none."""
     folder = room_folder(out, number)
     shutil.rmtree(folder.with_name(f'{folder.name}.partial'), ignore_errors=True)  # of one killed
     with atomic_write(folder, folder=True) as partial:
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for i, (picture, depth, view, quality) in enumerate(frames):
             name = f'{i:02d}'
             cv2.imwrite(str(partial / f'{name}.jpg'), picture[..., ::-1],
@@ -71,9 +79,9 @@ def write_room(out, number, kind, frames):
             csv.writer(file).writerows((COLUMNS, *rows))
 
 
-def gather(out):
+def gather(out: Path) -> list[dict[str, str]]:
     """Write ``frames.csv`` of all rooms that are there; returns its rows as dicts."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for index in sorted(out.glob('room_*/frames.csv')):
         with open(index, newline='') as file:
             rows += csv.DictReader(file)
@@ -84,16 +92,17 @@ def gather(out):
     return rows
 
 
-def _read(out, row):
+def _read(out: Path, row: dict[str, str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     picture = cv2.cvtColor(cv2.imread(str(out / row['image'])), cv2.COLOR_BGR2RGB)
-    depth = cv2.imread(str(out / row['depth']), cv2.IMREAD_UNCHANGED) / np.float32(1000)
+    millimetres = np.asarray(cv2.imread(str(out / row['depth']), cv2.IMREAD_UNCHANGED))
+    depth = millimetres / np.float32(1000)
     return picture, np.where(depth > 0, depth, np.nan)
 
 
-def contact_sheet(out, rows, count=36, columns=6):
+def contact_sheet(out: Path, rows: list[dict[str, str]], count: int = 36, columns: int = 6) -> None:
     """``contact.png``: frames from all over the set, each above its depth."""
     chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
-    tiles = []
+    tiles: list[npt.NDArray[np.uint8]] = []
     for i in chosen:
         picture, depth = _read(out, rows[i])
         tile = np.vstack((picture, colour_depth(depth, *depth_range(depth))))
@@ -118,7 +127,7 @@ def _fitted(image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray
     return fitted
 
 
-def distribution(out, rows):
+def distribution(out: Path, rows: list[dict[str, str]]) -> str:
     """A table of what the frames are: kinds of rooms, heights, lenses, pitch, depth."""
     sample = rows[::max(1, len(rows) // 300)]
     depths = np.concatenate([depth[np.isfinite(depth)][::97] for depth in

@@ -1,15 +1,21 @@
 """Putting furniture into a room: against walls, around tables, on top, nowhere twice."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from train.synthetic import clutter
+from train.synthetic.clutter import Maker
 from train.synthetic.kinds import ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
-from train.synthetic.parts import Box, Piece
+from train.synthetic.parts import Box, Outline, Piece, Room, Vector
 
 
-def footprint(x, y, yaw, low, high):
+def footprint(x: float, y: float, yaw: float, low: Sequence[float] | Vector,
+              high: Sequence[float] | Vector) -> Outline:
     """Corners 4×2 of a thing's outline on the floor; low, high: its bounds in its own frame."""
     c, s = math.cos(yaw), math.sin(yaw)
     corners = np.array([(low[0], low[1]), (high[0], low[1]), (high[0], high[1]),
@@ -17,14 +23,14 @@ def footprint(x, y, yaw, low, high):
     return corners @ np.array([[c, s], [-s, c]]) + (x, y)
 
 
-def place_of(piece, ahead, aside):
+def place_of(piece: Piece, ahead: float, aside: float) -> tuple[float, float]:
     """x, y of the point `ahead` m in front of a piece's origin and `aside` m to its left."""
     c, s = math.cos(piece.yaw), math.sin(piece.yaw)
     x, y, _ = piece.position
     return x + c * ahead - s * aside, y + s * ahead + c * aside
 
 
-def overlap(a, b):
+def overlap(a: Outline, b: Outline) -> bool:
     """Whether two convex outlines (N×2 corners in order) share more than a border."""
     for corners in (a, b):
         for start, end in zip(corners, np.roll(corners, -1, axis=0)):
@@ -43,17 +49,18 @@ class Composer:
     +x; ``variants(kind)``: how many numbers there are of a kind.
     """
 
-    def __init__(self, room, catalogue, rng):
+    def __init__(self, room: Room, catalogue: Any, rng: np.random.Generator) -> None:
         self.room, self.catalogue, self.rng = room, catalogue, rng
-        self.taken = []      # outlines on the floor
-        self.openings = []   # (wall, from, to, lower edge) that tall things must not hide
+        self.taken: list[Outline] = []      # outlines on the floor
+        # (wall, from, to, lower edge) that tall things must not hide
+        self.openings: list[tuple[int, float, float, float]] = []
         # small things on a square metre: from a tidy room to one that drowns in them
         self.crowded = float(rng.choice([0.0, rng.uniform(2, 9), rng.uniform(9, 30)],
                                         p=[0.1, 0.5, 0.4]))
 
     # --- choosing
 
-    def draw(self, kind):
+    def draw(self, kind: str) -> tuple[Piece, Vector, Vector]:
         """A piece of a kind that is placed nowhere yet, and its bounds."""
         number = int(self.rng.integers(self.catalogue.variants(kind)))
         low, high = (np.array(side, float) for side in self.catalogue.bounds(kind, number))
@@ -64,19 +71,20 @@ class Composer:
         piece = Piece(kind, number, (0, 0, 0), 0.0, scale, hue, float(self.rng.uniform(0.6, 1.3)))
         return piece, low * scale, high * scale
 
-    def count(self, least, most):
+    def count(self, least: int, most: int) -> int:
         return int(self.rng.integers(least, most + 1))
 
     # --- placing
 
-    def free(self, outline, margin=0.005):
+    def free(self, outline: Outline, margin: float = 0.005) -> bool:
         """Whether an outline lies inside the walls, clear of everything."""
         low, high = outline.min(axis=0), outline.max(axis=0)
         return (min(low) >= margin and high[0] <= self.room.size[0] - margin
                 and high[1] <= self.room.size[1] - margin
                 and not any(overlap(outline, other) for other in self.taken))
 
-    def stand(self, piece, low, high, x, y, yaw, z=0.0, solid=True):
+    def stand(self, piece: Piece, low: Vector, high: Vector, x: float, y: float, yaw: float,
+              z: float = 0.0, solid: bool = True) -> bool:
         """Put a piece down where it is free; False where it isn't. solid: it takes the floor."""
         outline = footprint(x, y, yaw, low, high)
         if high[2] - low[2] > self.room.size[2] - 0.02 or (solid and not self.free(outline)):
@@ -87,20 +95,21 @@ class Composer:
             self.taken.append(outline)
         return True
 
-    def at_wall(self, wall, along, off):
+    def at_wall(self, wall: int, along: float, off: float) -> tuple[tuple[float, float], float]:
         """The point `along` m along a wall and `off` m away from it; the yaw that faces away."""
         width, depth, _ = self.room.size
         return (((along, off), math.pi / 2), ((width - off, along), math.pi),
                 ((along, depth - off), -math.pi / 2), ((off, along), 0.0))[wall]
 
-    def length(self, wall):
+    def length(self, wall: int) -> float:
         return self.room.size[wall % 2]
 
-    def hides_opening(self, wall, start, end, height):
+    def hides_opening(self, wall: int, start: float, end: float, height: float) -> bool:
         return any(wall == other and start < last and end > first and height > lower
                    for other, first, last, lower in self.openings)
 
-    def against_wall(self, kind, tries=12, gap=None):
+    def against_wall(self, kind: str, tries: int = 12,
+                     gap: float | None = None) -> tuple[Piece, Vector, Vector, int, float] | None:
         """A piece with its back to some wall; returns (piece, low, high, wall, along) or None."""
         piece, low, high = self.draw(kind)
         half = (high[1] - low[1]) / 2
@@ -119,7 +128,7 @@ class Composer:
                 return piece, low, high, wall, along
         return None
 
-    def anywhere(self, kind, tries=15):
+    def anywhere(self, kind: str, tries: int = 15) -> tuple[Piece, Vector, Vector] | None:
         """A piece somewhere on the floor, turned anyhow."""
         piece, low, high = self.draw(kind)
         for _ in range(tries):
@@ -128,7 +137,9 @@ class Composer:
                 return piece, low, high
         return None
 
-    def ahead(self, kind, anchor, low, high, distance, turned=math.pi, aside=0.0, solid=True):
+    def ahead(self, kind: str, anchor: Piece, low: Vector, high: Vector, distance: float,
+              turned: float = math.pi, aside: float = 0.0,
+              solid: bool = True) -> tuple[Piece, Vector, Vector] | None:
         """A piece in front of another, `distance` m from front to front; None: no room there."""
         piece, own_low, own_high = self.draw(kind)
         reach = high[0] + distance + (own_high[0] if turned else -own_low[0])
@@ -138,9 +149,10 @@ class Composer:
             return piece, own_low, own_high
         return None
 
-    def on_top(self, kinds, count, below, low, high, facing=0.0):
+    def on_top(self, kinds: Sequence[str], count: int, below: Piece, low: Vector, high: Vector,
+               facing: float = 0.0) -> None:
         """Small things on a table's top, apart from each other."""
-        spots = []
+        spots: list[Outline] = []
         for _ in range(count):
             piece, own_low, own_high = self.draw(str(self.rng.choice(kinds)))
             size = (own_high - own_low)[:2]
@@ -149,16 +161,17 @@ class Composer:
                 continue
             for _ in range(6):
                 centre = (low + high)[:2] / 2 + self.rng.uniform(-0.5, 0.5, 2) * room_for
-                outline = footprint(*centre, 0.0, -size / 2, size / 2)
+                outline = footprint(centre[0], centre[1], 0.0, -size / 2, size / 2)
                 if not any(overlap(outline, other) for other in spots):
                     spots.append(outline)
                     self.lay(piece, own_low, own_high, below, centre, high[2], facing)
                     break
 
-    def scatter(self, makers, below, low, high, facing=0.0):
+    def scatter(self, makers: Sequence[Maker], below: Piece, low: Vector, high: Vector,
+                facing: float = 0.0) -> None:
         """Small things of :mod:`train.synthetic.clutter` over a top, as crowded as the room is."""
         size = (high - low)[:2]
-        spots = []
+        spots: list[Outline] = []
         for _ in range(min(40, int(self.rng.poisson(self.crowded * size[0] * size[1])))):
             boxes = makers[int(self.rng.integers(len(makers)))](self.rng)
             scale = float(self.rng.uniform(0.85, 1.15))
@@ -166,7 +179,7 @@ class Composer:
             yaw = self.rng.normal(0, 0.15) if self.rng.random() < 0.6 else self.rng.uniform(-3, 3)
             for _ in range(5):
                 centre = (low + high)[:2] / 2 + self.rng.uniform(-0.48, 0.48, 2) * size
-                outline = footprint(*centre, yaw, own_low, own_high)
+                outline = footprint(centre[0], centre[1], yaw, own_low, own_high)
                 if ((outline < low[:2]) | (outline > high[:2])).any() or any(
                         overlap(outline, other) for other in spots):
                     continue
@@ -179,7 +192,8 @@ class Composer:
                 self.room.targets.append((x, y, z + (own_high - own_low)[2] / 2))
                 break
 
-    def put_at(self, maker, below, ahead, aside, height, skew=0.2):
+    def put_at(self, maker: Maker, below: Piece, ahead: float, aside: float, height: float,
+               skew: float = 0.2) -> None:
         """One small thing at a place of its own on a piece of furniture."""
         boxes = maker(self.rng)
         x, y = place_of(below, ahead, aside)
@@ -188,7 +202,8 @@ class Composer:
                                        below.yaw + math.pi + self.rng.normal(0, skew), 1.0)
         self.room.targets.append((x, y, z + clutter.extent(boxes)[1][2] / 2))
 
-    def lay(self, piece, own_low, own_high, below, centre, height, facing=0.0):
+    def lay(self, piece: Piece, own_low: Vector, own_high: Vector, below: Piece,
+            centre: Sequence[float] | Vector, height: float, facing: float = 0.0) -> None:
         """Put a piece onto another, its middle at `centre` in the other's frame."""
         middle = (own_low + own_high)[:2] / 2
         c, s = math.cos(facing), math.sin(facing)
@@ -202,7 +217,7 @@ class Composer:
 
     # --- sets: a table or bed, with what belongs to it
 
-    def set_sofa(self):
+    def set_sofa(self) -> None:
         placed = self.against_wall('Sofa')
         if placed:
             sofa, low, high, *_ = placed
@@ -214,7 +229,7 @@ class Composer:
                 self.on_top(ON_TABLES, self.count(0, 3), *found)
                 self.scatter(clutter.EVERYWHERE, *found)
 
-    def cushions(self, count, below, ahead, aside, height):
+    def cushions(self, count: int, below: Piece, ahead: float, aside: float, height: float) -> None:
         """Cushions on a seat or a bed, `ahead` m from its origin, to both sides by `aside`."""
         for side in ((0.0,), (-1.0, 1.0), (-1.0, 0.0, 1.0))[count - 1] if count else ():
             piece, low, high = self.draw('Pillow')
@@ -222,14 +237,14 @@ class Composer:
             self.lay(piece, low * fit, high * fit, below, (ahead, side * aside), height,
                      self.rng.uniform(-0.3, 0.3))
 
-    def set_television(self):
+    def set_television(self) -> None:
         placed = self.against_wall('TVStand')
         if placed:
             stand, low, high, *_ = placed
             piece, own_low, own_high = self.draw('TV')
             self.lay(piece, own_low, own_high, stand, (low + high)[:2] / 2, high[2])
 
-    def set_dining(self, kinds=('Chair',)):
+    def set_dining(self, kinds: Sequence[str] = ('Chair',)) -> None:
         placed = self.anywhere('TableDining')
         if placed:
             table, low, high = placed
@@ -245,13 +260,14 @@ class Composer:
                 lamp, own_low, own_high = self.draw('CeilingClassicLamp')
                 self.hang(lamp, own_low, own_high, *table.position[:2])
 
-    def hang(self, piece, low, high, x, y):
+    def hang(self, piece: Piece, low: Vector, high: Vector, x: float, y: float) -> None:
         """A lamp from the ceiling, where it leaves people room to stand."""
         z = self.room.size[2] - (high - low)[2] - 0.005
         if z > 1.5:
             self.stand(piece, low, high, x, y, 0.0, z, solid=False)
 
-    def _chair_at(self, kind, number, table, low, high, side, aside):
+    def _chair_at(self, kind: str, number: int, table: Piece, low: Vector, high: Vector, side: int,
+                  aside: float) -> None:
         piece, own_low, own_high = self.draw(kind)
         piece.number = number
         own_low, own_high = (np.array(bound, float) * piece.scale
@@ -265,10 +281,10 @@ class Composer:
         self.stand(piece, own_low, own_high, *place_of(table, *local),
                    table.yaw + turn + math.pi + self.rng.normal(0, 0.12))
 
-    def set_meeting(self):
+    def set_meeting(self) -> None:
         self.set_dining(('OfficeChair', 'Chair'))
 
-    def set_desk(self):
+    def set_desk(self) -> None:
         placed = self.against_wall(str(self.rng.choice(['SimpleDesk', 'SidetableDesk'])))
         if placed:
             desk, low, high, *_ = placed
@@ -287,7 +303,7 @@ class Composer:
             self.ahead(str(self.rng.choice(['OfficeChair', 'Chair'], p=[.8, .2])), desk, low, high,
                        self.rng.uniform(0.0, 0.4))
 
-    def set_bed(self):
+    def set_bed(self) -> None:
         placed = self.against_wall('BedFrame', tries=25)
         if placed:
             bed, low, high, wall, along = placed
@@ -316,7 +332,7 @@ class Composer:
                         self.on_top(('DeskLamp', 'BookStack', 'Vase', 'Cup'), self.count(0, 2),
                                     table, t_low, t_high)
 
-    def set_counter(self):
+    def set_counter(self) -> None:
         """A row of cupboards along a wall, a worktop on it, sometimes cupboards above."""
         wall = int(self.rng.integers(4))
         deep, high = self.rng.uniform(0.56, 0.66), self.rng.uniform(0.84, 0.95)
@@ -341,7 +357,8 @@ class Composer:
             self._cupboards(wall, start, run, units, 0.33, high + 0.5, min(
                 2.2, self.room.size[2] - 0.1))
 
-    def _cupboards(self, wall, start, run, units, deep, bottom, top):
+    def _cupboards(self, wall: int, start: float, run: float, units: int, deep: float,
+                   bottom: float, top: float) -> None:
         self.slab(wall, start, run, deep - 0.02, bottom, top, 'cupboard')
         wide = run / units
         for unit in range(units):
@@ -351,7 +368,8 @@ class Composer:
             self.slab(wall, left + wide - 0.06, 0.015, 0.025, (bottom + top) / 2 - 0.07,
                        (bottom + top) / 2 + 0.07, 'metal', off=deep)
 
-    def slab(self, wall, start, run, deep, bottom, top, surface, off=0.0):
+    def slab(self, wall: int, start: float, run: float, deep: float, bottom: float, top: float,
+             surface: str, off: float = 0.0) -> None:
         """A box along a wall, `off` m in front of it; none where nothing of it is left."""
         if run < 1e-3 or top - bottom < 1e-3:
             return
@@ -359,13 +377,13 @@ class Composer:
         self.room.boxes.append(Box((x, y, (bottom + top) / 2), (deep, run, top - bottom),
                                    surface, yaw))
 
-    def set_island(self):
+    def set_island(self) -> None:
         placed = self.anywhere('KitchenIsland')
         if placed:
             self.on_top(ON_COUNTERS, self.count(0, 4), *placed)
             self.scatter(clutter.EVERYWHERE, *placed)
 
-    def set_shelving(self):
+    def set_shelving(self) -> None:
         """Open shelves against a wall, full of small things."""
         wall = int(self.rng.integers(4))
         deep, run = self.rng.uniform(0.25, 0.55), self.rng.uniform(0.7, 2.4)
@@ -381,21 +399,22 @@ class Composer:
         self._rack(Piece('shelving', 0, (*middle, 0.0), yaw), deep, run, high,
                    self.rng.uniform(0.25, 0.45), clutter.IN_SHELVES, 0.03, 1.0)
 
-    def _rack(self, place, deep, run, high, apart, makers, thick, larger):
+    def _rack(self, place: Piece, deep: float, run: float, high: float, apart: float,
+              makers: Sequence[Maker], thick: float, larger: float) -> None:
         """Boards one above the other between uprights, things on each. place: its middle."""
         frame = 'cupboard' if larger == 1 else 'rack'
         c, s = math.cos(place.yaw), math.sin(place.yaw)
 
-        def box(x, y, z, size, name):
+        def box(x: float, y: float, z: float, size: tuple[float, float, float], name: str) -> None:
             self.room.boxes.append(Box((place.position[0] + c * x - s * y,
                                         place.position[1] + s * x + c * y, z), size, name,
                                        place.yaw))
         uprights = max(2, round(run / (1.1 if larger == 1 else 2.7)) + 1)
-        for y in np.linspace(-run / 2, run / 2, uprights):
+        for y in map(float, np.linspace(-run / 2, run / 2, uprights)):
             for x in (-deep / 2, deep / 2):
                 box(x, y, high / 2, (1.2 * thick, 1.2 * thick, high), frame)
         first = self.rng.uniform(0.05, 0.3)
-        for z in np.arange(first, high - 0.1, apart):
+        for z in map(float, np.arange(first, high - 0.1, apart)):
             box(0.0, 0.0, z, (deep, run, thick), frame if larger == 1 else 'beam')
             y = -run / 2 + 0.03
             while y < run / 2 - 0.1 * larger:
@@ -413,7 +432,7 @@ class Composer:
                 self.room.targets.append((x_at, y_at, z + scale * size[2] / 2))
                 y += wide + self.rng.exponential(0.05 + 0.6 / (1 + self.crowded)) * larger
 
-    def set_racks(self):
+    def set_racks(self) -> None:
         """Rows of tall racks with aisles between them, as in a warehouse."""
         width, depth, height = self.room.size
         deep, aisle = self.rng.uniform(0.8, 1.3), self.rng.uniform(1.6, 4.0)
@@ -430,7 +449,7 @@ class Composer:
                     part = min(run, self.rng.uniform(2.5, 12.0), long - margin - start)
                     middle = ((start + part / 2, at), (at, start + part / 2))[not along_x]
                     yaw = math.pi / 2 if along_x else 0.0
-                    outline = footprint(*middle, yaw, (-deep / 2, -part / 2),
+                    outline = footprint(middle[0], middle[1], yaw, (-deep / 2, -part / 2),
                                         (deep / 2, part / 2))
                     if self.free(outline):
                         self.taken.append(outline)
@@ -439,7 +458,7 @@ class Composer:
                     start += part + (self.rng.random() < 0.4) * self.rng.uniform(1, 3)
             at += deep + aisle
 
-    def set_columns(self):
+    def set_columns(self) -> None:
         """Columns in rows, as under the roof of a hall."""
         apart, half = self.rng.uniform(3.5, 8.0), self.rng.uniform(0.12, 0.45)
         width, depth, height = self.room.size
@@ -451,7 +470,7 @@ class Composer:
                     self.room.boxes.append(Box((x, y, height / 2), (2 * half, 2 * half, height),
                                                'wall'))
 
-    def set_benches(self):
+    def set_benches(self) -> None:
         """Long benches or rows of lockers along the walls."""
         wall = int(self.rng.integers(4))
         deep, high = self.rng.uniform((0.3, 0.4), (0.6, 2.0))
@@ -465,7 +484,7 @@ class Composer:
             self.taken.append(outline)
             self._cupboards(wall, start, run, max(1, round(run / 0.5)), deep, 0.05, high)
 
-    def set_stack(self):
+    def set_stack(self) -> None:
         """Large boxes on top of each other on the floor, as goods on a pallet."""
         size = self.rng.uniform((0.6, 0.6, 0.4), (1.3, 1.3, 1.0))
         x, y = (self.rng.uniform(1.0, side - 1.0) for side in self.room.size[:2])
@@ -479,7 +498,7 @@ class Composer:
                                            clutter.surface(self.rng, 'cardboard', 'cardboard'),
                                            yaw + 0.02 * k))
 
-    def set_marks(self):
+    def set_marks(self) -> None:
         """Lines on the floor, as in a gym or a warehouse."""
         width, depth, _ = self.room.size
         for _ in range(self.count(2, 8)):
@@ -493,7 +512,7 @@ class Composer:
 
     # --- the rest
 
-    def clutter(self, count):
+    def clutter(self, count: int) -> None:
         """Small things on the floor: boxes, a bin, books, pots."""
         if self.rng.random() < 0.6:
             for _ in range(self.count(0, 4) if self.crowded else 0):
@@ -522,7 +541,7 @@ class Composer:
             else:
                 self.anywhere(kind, tries=6)
 
-    def on_walls(self, count):
+    def on_walls(self, count: int) -> None:
         """Pictures and shelves where a wall is free."""
         for _ in range(count):
             kind = str(self.rng.choice(['WallArt', 'WallArt', 'WallShelf']))
@@ -538,7 +557,7 @@ class Composer:
                            self.rng.uniform(1.25, 1.6) - (high - low)[2] / 2, solid=False)
                 self.openings.append((wall, along - half, along + half, 1.2))
 
-    def rug(self):
+    def rug(self) -> None:
         piece, low, high = self.draw('Rug')
         fit = min(1.0, 0.75 * self.room.size[0] / (high - low)[0],
                   0.75 * self.room.size[1] / (high - low)[1])

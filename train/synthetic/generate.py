@@ -1,14 +1,18 @@
 """Room after room, in processes of their own: a Blender that dies costs a room, not the night."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +21,7 @@ from train.synthetic.kinds import HALLS
 from train.synthetic.rooms import compose
 from train.synthetic.views import Lenses, any_views, develop, lit
 
+Report = Callable[[int, int, float, Exception | None], None]
 ROOMS_PER_PROCESS = 40  # Blender keeps some memory of each room
 
 
@@ -37,7 +42,7 @@ def draw_kinds(rng: np.random.Generator, room_kind: str, shares: dict[str, float
     return [str(kind) for kind in rng.choice(list(others), count, p=chances)]
 
 
-def make_room(number, options):
+def make_room(number: int, options: dict[str, Any]) -> tuple[int, int, float]:
     """Compose, render and write one room; returns its number, frames and seconds."""
     from train.synthetic.assets import Assets
     from train.synthetic.scene import build, caster, prepare
@@ -65,10 +70,11 @@ def make_room(number, options):
     return number, len(made), time.monotonic() - started
 
 
-def _start_worker(log):
+def _start_worker(log: str) -> None:
     """Blender talks a lot: into a file. A worker ends with the process that started it."""
-    def watch():
-        multiprocessing.parent_process().join()
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -76,17 +82,19 @@ def _start_worker(log):
     os.dup2(handle, 2)
 
 
-def make_rooms(numbers, options, processes, report):
+def make_rooms(numbers: Iterable[int], options: dict[str, Any], processes: int,
+               report: Report) -> list[int]:
     """Make rooms in several processes. A room whose process dies twice is given up.
 
     report(number, frames, seconds, error) is called for each. Returns the numbers given up.
     """
-    todo, tries, lost = list(numbers), {}, []
+    todo, lost = list(numbers), []
+    tries: dict[int, int] = {}
     log = str(Path(options['out']) / 'blender.log')
     while todo:
         pool = ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), _start_worker,
                                    (log,), max_tasks_per_child=ROOMS_PER_PROCESS)
-        running = {}
+        running: dict[Any, int] = {}
         try:
             while todo or running:
                 while todo and len(running) < processes:

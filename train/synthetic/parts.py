@@ -10,6 +10,11 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]     # x, y, z or x, y; m
+Outline = npt.NDArray[np.float64]    # N×2 corners on the floor, in order; m
+Surface = tuple[str, int]            # the kind of a surface, and its number
 
 CORNERS = np.array([[x, y, z] for x in (-.5, .5) for y in (-.5, .5) for z in (-.5, .5)])
 
@@ -83,10 +88,10 @@ class Room:
 
     kind: str
     size: tuple
-    surfaces: dict = field(default_factory=dict)  # floor, wall, ceiling, trim … → (kind, number)
-    boxes: list = field(default_factory=list)
-    panes: list = field(default_factory=list)
-    pieces: list = field(default_factory=list)
-    lamps: list = field(default_factory=list)
+    surfaces: dict[str, Surface] = field(default_factory=dict)  # of floor, wall, ceiling, trim …
+    boxes: list[Box] = field(default_factory=list)
+    panes: list[Pane] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    lamps: list[Lamp] = field(default_factory=list)
     sun: tuple | None = None                       # direction of its light, strength
     targets: list = field(default_factory=list)    # places (x, y, z) of small things to look at

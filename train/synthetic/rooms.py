@@ -1,18 +1,22 @@
 """Furnished rooms, decided by a seed. Nothing here needs Blender: a catalogue knows the sizes."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from train.synthetic.clutter import EVERYWHERE, OBJECTS, PRINTS, SCREENS
 from train.synthetic.furnish import Composer
 from train.synthetic.kinds import FLOORS, HALLS, KINDS, ON_TABLES, USUAL_HEIGHT, WALLS
-from train.synthetic.parts import Lamp, Room
+from train.synthetic.parts import Lamp, Room, Surface
 from train.synthetic.shell import add_shell, lamp_colour
 
 
-def _lamps(composer, rng):
+def _lamps(composer: Composer, rng: np.random.Generator) -> None:
     """Lamps below the ceiling, so bright that the room is neither black nor burnt out."""
     room = composer.room
     width, depth, height = room.size
@@ -38,9 +42,9 @@ def _lamps(composer, rng):
                      -math.sin(down)), float(rng.uniform(2, 12)))
 
 
-def _surfaces(kind, rng, variants):
+def _surfaces(kind: str, rng: np.random.Generator, variants: int) -> dict[str, Surface]:
     """Which floor, paint and wood a room has: name → (kind of surface, number)."""
-    def some(*kinds):
+    def some(*kinds: str) -> Surface:
         return str(rng.choice(kinds)), int(rng.integers(variants))
     wet = kind in ('bathroom', 'kitchen')
     chosen = {
@@ -63,7 +67,8 @@ def _surfaces(kind, rng, variants):
     return chosen
 
 
-def compose(seed, catalogue, kind=None, halls=0.0):
+def compose(seed: int | Sequence[int], catalogue: Any, kind: str | None = None,
+            halls: float = 0.0) -> Room:
     """The room of a seed (an int or a list of ints).
 
     catalogue: sizes of the furniture, see :class:`Composer`; ``surface_variants``: how many

@@ -1,18 +1,25 @@
 """A room in Blender's scene, and pictures of it with depth, by Cycles."""
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from train.synthetic.assets import DRAWN_METRES, SURFACE_METRES, start
-from train.synthetic.parts import CORNERS
+from train.synthetic.assets import DRAWN_METRES, SURFACE_METRES, Assets, start
+from train.synthetic.parts import CORNERS, Box, Pane, Piece, Room
+from train.synthetic.views import Cast, View
 
 os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
 
 
-def build(room, assets, rng):
+def build(room: Room, assets: Assets, rng: np.random.Generator) -> Any:
     """Put a :class:`train.synthetic.rooms.Room` into Blender's scene, empty until then."""
     for piece in room.pieces:     # made before the scene is begun: making empties it
         assets.bounds(piece.kind, piece.number)
@@ -48,7 +55,7 @@ def build(room, assets, rng):
     return bpy
 
 
-def _surface(kind, number, assets, rng, name):
+def _surface(kind: str, number: int, assets: Assets, rng: np.random.Generator, name: str) -> Any:
     """A material: the baked picture, tinted a little, or a plain colour."""
     import colorsys
 
@@ -101,7 +108,8 @@ def _surface(kind, number, assets, rng, name):
     return material
 
 
-def _speckle(nodes, links, shader, colour, rng):
+def _speckle(nodes: Any, links: Any, shader: Any, colour: Sequence[float],
+             rng: np.random.Generator) -> None:
     """Grain and stains on a plain colour: what a close camera sees of it."""
     from_colour = nodes.new('ShaderNodeMix')
     from_colour.data_type = 'RGBA'
@@ -119,13 +127,15 @@ def _speckle(nodes, links, shader, colour, rng):
     links.new(out, shader.inputs['Base Color'])
 
 
-def _add_boxes(bpy, boxes, surfaces):
+def _add_boxes(bpy: Any, boxes: list[Box], surfaces: dict[str, Any]) -> None:
     """All boxes of a surface as one mesh, textured in metres."""
     # quads seen from outside, and which axes run across and up each
     faces = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
     axes = ((1, 2), (1, 2), (0, 2), (0, 2), (0, 1), (0, 1))
     for name in dict.fromkeys(box.surface for box in boxes):
-        points, quads, uvs = [], [], []
+        points: list[list[float]] = []
+        quads: list[list[int]] = []
+        uvs: list[tuple[float, float]] = []
         for box in boxes:
             if box.surface == name:
                 local = CORNERS * box.size
@@ -143,7 +153,7 @@ def _add_boxes(bpy, boxes, surfaces):
         bpy.context.scene.collection.objects.link(bpy.data.objects.new(name, mesh))
 
 
-def _add_pane(bpy, pane):
+def _add_pane(bpy: Any, pane: Pane) -> None:
     """A shining pane, brighter above as the sky is; the sun passes it."""
     (wide, high), (x, y, z) = pane.size, pane.centre
     along = np.array([-math.sin(pane.yaw), math.cos(pane.yaw), 0]) * wide / 2
@@ -165,7 +175,7 @@ def _add_pane(bpy, pane):
     bpy.context.scene.collection.objects.link(thing)
 
 
-def _add_piece(bpy, path, piece):
+def _add_piece(bpy: Any, path: Path, piece: Piece) -> None:
     with bpy.data.libraries.load(str(path)) as (inside, wanted):
         wanted.objects = [name for name in inside.objects if name == 'piece']
     thing = wanted.objects[0]
@@ -177,7 +187,7 @@ def _add_piece(bpy, path, piece):
             _recolour(material.node_tree, piece)
 
 
-def _recolour(tree, piece):
+def _recolour(tree: Any, piece: Piece) -> None:
     """Another hue and brightness for what a material's colour comes from."""
     for node in [node for node in tree.nodes if node.type == 'BSDF_PRINCIPLED']:
         colour = node.inputs['Base Color']
@@ -191,12 +201,13 @@ def _recolour(tree, piece):
         tree.links.new(tint.outputs['Color'], colour)
 
 
-def caster(bpy):
+def caster(bpy: Any) -> Cast:
     """``cast(origin, directions)`` for :func:`train.synthetic.views.sample_views`."""
     from mathutils import Vector
     graph = bpy.context.evaluated_depsgraph_get()
 
-    def cast(origin, directions):
+    def cast(origin: npt.NDArray[np.float64],
+             directions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         found = np.full(len(directions), np.inf)
         for i, direction in enumerate(directions):
             length = float(np.linalg.norm(direction))
@@ -208,7 +219,9 @@ def caster(bpy):
     return cast
 
 
-def prepare(bpy, size, samples, folder):
+def prepare(bpy: Any, size: tuple[int, int], samples: int,
+            folder: Path
+        ) -> Callable[[View], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Set Cycles up; returns ``render(view)`` → linear light H×W×3, depth H×W (m, 0: unknown)."""
     scene = bpy.context.scene
     width, height = size
@@ -235,7 +248,7 @@ def prepare(bpy, size, samples, folder):
     scene.camera, camera.data.clip_start = camera, 0.02
     camera.data.sensor_fit = 'HORIZONTAL'
 
-    def render(view):
+    def render(view: View) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         from mathutils import Matrix
         pose = np.eye(4)
         pose[:3, :3] = view.rotation @ np.diag([1, -1, -1])  # Blender: y up, looks along −z
@@ -248,14 +261,16 @@ def prepare(bpy, size, samples, folder):
         scene.render.filepath = str(light_path)
         depth_of.file_slots[0].path = 'depth'
         bpy.ops.render.render(write_still=True)
-        light = cv2.imread(str(light_path), cv2.IMREAD_UNCHANGED)[..., 2::-1]
-        blue, green, red = cv2.split(cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)[..., :3])
+        light, layers = (np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+                         for path in (light_path, depth_path))
+        light = light[..., 2::-1]
+        blue, green, red = cv2.split(layers[..., :3])
         known = (green < 0.5) & np.isfinite(red) & (red < 60) & (blue == 0)
         return np.ascontiguousarray(light), np.where(known, red, 0).astype(np.float32)
     return render
 
 
-def _depth_output(scene, folder):
+def _depth_output(scene: Any, folder: Path) -> tuple[Any, Path]:
     """Compositor nodes that write depth (red) and what panes are (green) beside the picture."""
     scene.use_nodes = True
     nodes, links = scene.node_tree.nodes, scene.node_tree.links

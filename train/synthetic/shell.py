@@ -1,22 +1,25 @@
 """A room's shell: walls with doorways and windows, floor, ceiling, and what lies behind."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from train.synthetic.furnish import footprint
+from train.synthetic.furnish import Composer, footprint
 from train.synthetic.parts import Box, Lamp, Pane
 
 DOOR, SILL = 2.05, 0.9      # m: height of a doorway, usual height of a window's lower edge
 THICK = 0.16                # m, walls
 
 
-def lamp_colour(rng):
+def lamp_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     warm = rng.uniform(0, 1)
     return (1.0, 0.78 + 0.2 * warm, 0.52 + 0.45 * warm)
 
 
-def add_shell(composer, rng):
+def add_shell(composer: Composer, rng: np.random.Generator) -> None:
     """Walls with doorways and windows, floor, ceiling, skirting; what lies behind the doorways."""
     room = composer.room
     width, depth, height = room.size
@@ -61,7 +64,7 @@ def add_shell(composer, rng):
         block = rng.uniform(0.15, 0.42, 2) * (width, depth)
         corner = np.array([rng.integers(2), rng.integers(2)])
         centre = np.where(corner, (width, depth) - block / 2, block / 2)
-        outline = footprint(*centre, 0.0, -block / 2, block / 2)
+        outline = footprint(centre[0], centre[1], 0.0, -block / 2, block / 2)
         doors = [np.array(composer.at_wall(wall, (first + last) / 2, 0.4)[0])
                  for wall, first, last, _ in composer.openings]
         if all((np.abs(door - centre) > block / 2 + 0.7).any() for door in doors):
@@ -70,7 +73,8 @@ def add_shell(composer, rng):
     _inner(composer, rng)
 
 
-def _wall(composer, wall, holes, height, surface, strips):
+def _wall(composer: Composer, wall: int, holes: Sequence[tuple[float, float, float, float]],
+          height: float, surface: str, strips: Sequence[tuple[float, float, float, str]]) -> None:
     """Boxes of a wall around its holes (from, to, lower, upper), and what runs along it.
 
     strips: (bottom, top, thickness, surface) of skirting boards and the like, cut by the holes.
@@ -92,7 +96,7 @@ def _wall(composer, wall, holes, height, surface, strips):
         composer.slab(wall, reached, end - reached, thick, bottom, top, name)
 
 
-def _inner(composer, rng):
+def _inner(composer: Composer, rng: np.random.Generator) -> None:
     """What stands in large rooms and hangs below high ceilings: columns and beams."""
     room = composer.room
     width, depth, height = room.size
@@ -100,7 +104,7 @@ def _inner(composer, rng):
         half = rng.uniform(0.12, 0.25)
         for _ in range(int(rng.integers(1, 4))):
             centre = rng.uniform((1.0, 1.0), (width - 1.0, depth - 1.0))
-            outline = footprint(*centre, 0.0, (-half, -half), (half, half))
+            outline = footprint(centre[0], centre[1], 0.0, (-half, -half), (half, half))
             if composer.free(outline):
                 composer.taken.append(outline)
                 room.boxes.append(Box((*centre, height / 2), (2 * half, 2 * half, height),
@@ -109,13 +113,14 @@ def _inner(composer, rng):
         apart, thick, drop = rng.uniform((0.7, 0.08, 0.08), (2.0, 0.22, 0.3))
         across = int(width > depth)  # beams take the shorter way
         for at in np.arange(apart / 2, room.size[1 - across], apart):
-            centre, size = (at, depth / 2), (thick, depth)
+            middle, size = (at, depth / 2), (thick, depth)
             if not across:
-                centre, size = (width / 2, at), (width, thick)
-            room.boxes.append(Box((*centre, height - drop / 2), (*size, drop), 'beam'))
+                middle, size = (width / 2, at), (width, thick)
+            room.boxes.append(Box((*middle, height - drop / 2), (*size, drop), 'beam'))
 
 
-def _doorway(composer, rng, wall, first, last):
+def _doorway(composer: Composer, rng: np.random.Generator, wall: int, first: float,
+             last: float) -> None:
     """A doorway with its frame: shut by a door, or open to a piece of another room."""
     composer.openings.append((wall, first, last, 0.0))
     clear = composer.at_wall(wall, (first + last) / 2, 0.4)
@@ -160,7 +165,8 @@ def _doorway(composer, rng, wall, first, last):
             composer.taken.append(leaf)
 
 
-def _window(composer, rng, wall, first, last, lower, upper):
+def _window(composer: Composer, rng: np.random.Generator, wall: int, first: float, last: float,
+            lower: float, upper: float) -> None:
     """Pane, frame and sill; often a blind or curtains."""
     room, middle = composer.room, (first + last) / 2
     (x, y), yaw = composer.at_wall(wall, middle, -THICK * 0.7)

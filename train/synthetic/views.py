@@ -6,7 +6,7 @@ A camera's frame is the optical one of REP 103: x right, y down, z ahead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -59,12 +59,12 @@ class View:
     portrait: bool = False
 
     @property
-    def fx_per_width(self):
+    def fx_per_width(self) -> float:
         """Focal length / image width."""
         return 0.5 / math.tan(math.radians(self.fov) / 2)
 
 
-def rotation(yaw, pitch, roll):
+def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
     """3×3, optical frame → world; yaw: where the camera looks, pitch: up, roll: to the right; rad.
     """
     c, s = math.cos(yaw), math.sin(yaw)
@@ -74,7 +74,7 @@ def rotation(yaw, pitch, roll):
     return level @ up @ turn
 
 
-def rays(view, aspect, columns, rows):
+def rays(view: View, aspect: float, columns: int, rows: int) -> npt.NDArray[np.float64]:
     """Directions N×3 (world, z ahead = 1, not of unit length) of a grid over the picture."""
     u, v = np.meshgrid(np.linspace(-0.47, 0.47, columns), np.linspace(-0.47, 0.47, rows))
     ahead = np.column_stack((u.ravel() / view.fx_per_width,
@@ -82,14 +82,15 @@ def rays(view, aspect, columns, rows):
     return ahead @ view.rotation.T
 
 
-def _around():
+def _around() -> npt.NDArray[np.float64]:
     turns = np.linspace(0, 2 * math.pi, 12, endpoint=False)
     return np.vstack([np.column_stack((np.cos(turns) * math.cos(tilt), np.sin(turns) *
                                        math.cos(tilt), np.full(12, math.sin(tilt))))
                       for tilt in (-0.6, 0.0, 0.6)])
 
 
-def sample_views(rng, size, count, lenses, cast, aspect=4 / 3, tries=60):
+def sample_views(rng: np.random.Generator, size: Sequence[float], count: int, lenses: Lenses,
+                 cast: Cast, aspect: float = 4 / 3, tries: int = 60) -> list[View]:
     """Cameras in the free space of a room, each with something to see.
 
     size: the room's, m. cast(origin, directions) → how many times each direction (N×3, not of
@@ -315,7 +316,7 @@ _AIMS = {'near': _near_view, 'plain': _plain_view, 'hall': _hall_view, 'high': _
          'steep': _steep_view}
 
 
-def _interest(depth):
+def _interest(depth: npt.NDArray[np.float64]) -> float:
     """How much there is to see, from a grid of depths (m): near and far, and not a bare wall; 0:
     too little.
     """
@@ -327,7 +328,7 @@ def _interest(depth):
     return spread * math.sqrt(float(np.median(finite))) if spread > 0.15 else 0.0
 
 
-def _pitch(rng, height, low, high):
+def _pitch(rng: np.random.Generator, height: float, low: float, high: float) -> float:
     """Half of low cameras look level, of high ones somewhat down, as robots' and people's do; the
     others anywhere from low to high.
     """
@@ -336,7 +337,8 @@ def _pitch(rng, height, low, high):
     return pitch if low <= pitch <= high and rng.random() < 0.5 else float(rng.uniform(low, high))
 
 
-def _aim(rng, position, height, pitch, lenses):
+def _aim(rng: np.random.Generator, position: npt.NDArray[np.float64], height: float, pitch: float,
+         lenses: Lenses) -> View:
     """A view to any side, turned as the robot is, through one of its lenses."""
     roll = float(rng.normal(0, lenses.roll))
     # usual lenses more often than the extremes
@@ -348,7 +350,7 @@ def _aim(rng, position, height, pitch, lenses):
                 pitch, roll)
 
 
-def develop(light, rng):
+def develop(light: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Scene light, linear float H×W×3, any scale → a camera's picture, uint8 RGB H×W×3.
 
     Automatic exposure that errs, white balance, vignetting, a lens that blurs, photon and
@@ -372,7 +374,7 @@ def develop(light, rng):
     light = np.clip(light, 0, None)
     if rng.random() < 0.5:   # highlights roll off, as in a film or a phone
         shoulder = np.float32(rng.uniform(2.0, 6.0))
-        light = light * (1 + light / shoulder ** 2) / (1 + light)
+        light = (light * (1 + light / shoulder ** 2) / (1 + light)).astype(np.float32)
         light *= np.float32(1.25)
     picture = np.clip(light, 0, 1) ** np.float32(1 / rng.uniform(1.9, 2.5))
     mean = picture.mean(axis=2, keepdims=True)
@@ -383,6 +385,6 @@ def develop(light, rng):
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-def lit(picture):
+def lit(picture: npt.NDArray[np.uint8]) -> bool:
     """Whether a camera's picture, uint8, shows anything: some places no lamp reaches."""
     return bool(np.percentile(picture, 99) > DARK)
