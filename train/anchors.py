@@ -9,9 +9,11 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, anchored
@@ -23,10 +25,13 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
-from train.datasets.pairs import parse_ranges, read_checked
+from train.datasets.pairs import RgbdDataset, parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.protocols import BORDER
 
+Depth = npt.NDArray[np.floating]                        # H×W, m
+Seen = tuple[npt.NDArray, npt.NDArray, npt.NDArray]     # columns, rows (pixels), depths (m)
+Sensor = Callable[[Depth, np.random.Generator], Seen]
 NOISE = 0.01         # share of the distance, standard deviation
 CASES = ((0.05, 0), (0.3, 0), (0.05, 1))  # share of gross outliers, and whether poses are off by 2°
 TILTED = np.tan(np.deg2rad(2))
@@ -36,19 +41,19 @@ RATES = 30, 10       # frames a second; the first is what is drawn
 HEIGHTS, PITCHES = (0.2, 0.35, 0.7, 1.0, 1.4), (11, 3)
 
 
-def scan(truth, rng, row=0.5):
-    """Columns, rows and depths of a lidar's 160 beams in one row of the picture."""
+def scan(truth: Depth, rng: np.random.Generator, row: float = 0.5) -> Seen:
+    """Columns, rows and depths of a lidar's 160 beams in one row of the image."""
     height, width = truth.shape
     u = np.linspace(0.022 * width, 0.977 * width, 160)
     v = np.full(u.size, row * height)
     return u, v, truth[v.round().astype(int), u.round().astype(int)]
 
 
-def zones(truth, rng, share=None):
+def zones(truth: Depth, rng: np.random.Generator, share: float | None = None) -> Seen:
     """Of 8×8 zones, each the mean of what it sees, or where so large a share of it is nearer."""
     height, width = (size // 8 for size in truth.shape)
-    cells = truth[:8 * height, :8 * width].reshape(8, height, 8, width).swapaxes(1, 2)
-    cells = np.where(cells > 0, cells, np.nan).reshape(64, -1)
+    tiles = truth[:8 * height, :8 * width].reshape(8, height, 8, width).swapaxes(1, 2)
+    cells = np.where(tiles > 0, tiles, np.nan).reshape(64, -1)
     seen = np.isfinite(cells).any(1)
     depth = np.zeros(64)
     depth[seen] = (np.nanmean(cells[seen], 1) if share is None else
@@ -57,37 +62,41 @@ def zones(truth, rng, share=None):
     return u.ravel(), v.ravel(), depth
 
 
-def points(truth, rng):
+def points(truth: Depth, rng: np.random.Generator) -> Seen:
     """Of 200 points anywhere."""
     u, v = (rng.integers(0.022 * size, 0.977 * size, 200) for size in truth.shape[::-1])
     return u, v, truth[v, u]
 
 
-SENSORS = {'scan, middle row': scan, 'scan, a sixth below': lambda t, rng: scan(t, rng, 0.65),
-           '8×8 zones': zones, 'zones, nearest tenth': lambda t, rng: zones(t, rng, 0.1),
-           '200 points': points}
+SENSORS: dict[str, Sensor] = {
+    'scan, middle row': scan, 'scan, a sixth below': lambda t, rng: scan(t, rng, 0.65),
+    '8×8 zones': zones, 'zones, nearest tenth': lambda t, rng: zones(t, rng, 0.1),
+    '200 points': points}
 
 
-def measured(sensor, truth, rng, outliers, shift):
+def measured(sensor: Sensor, truth: Depth, rng: np.random.Generator, outliers: float,
+             shift: float) -> Anchors:
     """Anchors of a sensor with NOISE, gross outliers and places that are `shift` pixels aside."""
     u, v, depth = sensor(truth, rng)
     known = depth > 0
     depth = depth * (1 + NOISE * rng.standard_normal(depth.size))
     gross = np.exp(rng.uniform(np.log(0.4), np.log(10), depth.size))
     depth = np.where(rng.random(depth.size) < outliers, gross, depth)
-    return Anchors((u + shift)[known], v[known], depth[known])
+    return Anchors(*(values[known].astype(np.float32) for values in (u + shift, v, depth)))
 
 
-def delta1(depth, truth):
-    """Of one picture, but for NYU's white frame."""
+def delta1(depth: Depth, truth: Depth) -> float:
+    """Of one image, but for NYU's white frame."""
     errors, inside = DepthErrors(), np.s_[BORDER:-BORDER, BORDER:-BORDER]
     errors.add(depth[inside], truth[inside])
     return errors.metrics()['delta1']
 
 
-def sensors_table(predictor, dataset):
+def sensors_table(predictor: DepthPredictor, dataset: RgbdDataset) -> str:
     """δ1 alone and with each sensor in each case, as text; how many images it harms."""
-    alone, scores = [], {(name, case): [] for name in SENSORS for case in CASES}
+    alone: list[float] = []
+    scores: dict[tuple[str, tuple[float, int]], list[float]] = {
+        (name, case): [] for name in SENSORS for case in CASES}
     for i in tqdm.trange(len(dataset), unit='image'):
         rgb, truth, focal = read_checked(dataset, i)
         depth = cv2.resize(predictor(rgb, fx=focal * rgb.shape[1]), truth.shape[::-1])
@@ -106,7 +115,7 @@ def sensors_table(predictor, dataset):
     return '\n'.join(lines)
 
 
-def floor_table(predictor, seeds, views=2):
+def floor_table(predictor: DepthPredictor, seeds: range, views: int = 2) -> str:
     """Median of predicted / true depth over all pixels, without and with the floor, as text."""
     lines = []
     rooms = [Room(seed) for seed in seeds]
@@ -127,12 +136,12 @@ def floor_table(predictor, seeds, views=2):
                     after.append((corrected / truth)[::4, ::4])
                     each.append(np.median(after[-1]))
             lines.append(f'{height:4.2f} m, {pitch:2} degrees down: {np.median(before):.2f} → '
-                         f'{np.median(after):.3f}; picture by picture {min(each):.2f} to '
+                         f'{np.median(after):.3f}; image by image {min(each):.2f} to '
                          f'{max(each):.2f}')
     return '\n'.join(lines)
 
 
-def log_scales(ratio, parts=(3, 4)):
+def log_scales(ratio: Depth, parts: tuple[int, int] = (3, 4)) -> npt.NDArray[np.float64]:
     """Log of the median of predicted / true depth, then of the median in parts beside each other.
 
     ratio: H×W, which are multiples of `parts`, rows and columns. Returns float 1 + parts.
@@ -142,7 +151,8 @@ def log_scales(ratio, parts=(3, 4)):
     return np.log([np.median(ratio), *np.median(tiles.reshape(rows * columns, -1), axis=1)])
 
 
-def flicker_table(predictor, seeds, seconds=12, cuts=12):
+def flicker_table(predictor: DepthPredictor, seeds: range, seconds: int = 12,
+                  cuts: int = 12) -> str:
     """How scale changes from frame to frame of a walk, without and with smoothing, as text.
 
     Then the scene is cut to places in the next seed's room: there, smoothing is to end at once.
@@ -174,7 +184,7 @@ def flicker_table(predictor, seeds, seconds=12, cuts=12):
     return '\n'.join(lines)
 
 
-def seeds(text):
+def seeds(text: str) -> range:
     """``600-605``, or ``room:600-605`` → range; ArgumentTypeError for anything else."""
     try:
         rooms = VirtualRooms(PREFIX + text.removeprefix(PREFIX))
@@ -183,7 +193,7 @@ def seeds(text):
     return range(rooms.first, rooms.last + 1)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
     parser.add_argument('--weights', default='lite-nyu', help='registered name or file')
     parser.add_argument('--data', help='RGB-D data in any form that training takes')
