@@ -7,6 +7,7 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
+import functools
 import json
 import os
 import random
@@ -17,13 +18,16 @@ import sys
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 # Nothing of the demo leaves this machine or meets another ROS graph; before rclpy is loaded.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
 
 import numpy as np
+import numpy.typing as npt
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -50,6 +54,7 @@ from hybrid_depth_ros.stamps import header_stamp
 from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import REGISTRY
 
+Frame = dict[str, bytes]  # topic → serialised message, all of one stamp
 ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
     '/image_raw': Image,
@@ -60,7 +65,7 @@ TOPICS = {
     '/depth/points': PointCloud2,
 }
 # With anchors: what they are taken from; beside it stands depth as the network gave it.
-ANCHOR_TOPICS = {'scan': {'/scan': LaserScan}, 'motion': {}}
+ANCHOR_TOPICS: dict[str, dict[str, type]] = {'scan': {'/scan': LaserScan}, 'motion': {}}
 ANCHOR_ARGUMENTS = {
     'scan': ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
              '-r', 'anchors/scan:=scan'),
@@ -75,11 +80,12 @@ KEPT_FRAMES = 20  # frames waiting for their depth and cloud
 class Recorder(Node):
     """Listens to everything, counts, scores against the room's true depth, records."""
 
-    def __init__(self, bag, anchors='', alone=False):
+    def __init__(self, bag: Writer, anchors: str = '', alone: bool = False) -> None:
         super().__init__('demo')
         self._bag, self._alone = bag, f'/{ALONE}/depth/image' if alone else ''
-        topics = {**TOPICS, **ANCHOR_TOPICS.get(anchors, {}),
-                  **({self._alone: Image} if alone else {})}
+        topics: dict[str, type] = {
+            **TOPICS, **ANCHOR_TOPICS.get(anchors, {}),
+            **({self._alone: Image} if alone else {})}
         typestore = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {
             topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
@@ -87,20 +93,25 @@ class Recorder(Node):
             for topic, kind in topics.items()}
         if anchors == 'scan':
             self._record_transform(typestore)
-        self._frames = OrderedDict()  # stamp in ns → {topic: serialised message}
-        self._waiting, self._last_recorded = [], None  # stamps of depth images not kept yet
-        self.latencies, self.arrivals, self.recorded = [], [], 0
+        self._frames: OrderedDict[int, Frame] = OrderedDict()  # by stamp, ns
+        self._waiting: list[int] = []  # stamps of depth images that are not kept yet
+        self._last_recorded: float | None = None
+        self.latencies: list[float] = []
+        self.arrivals: list[float] = []
+        self.recorded = 0
         self.errors, self.alone_errors = DepthErrors(), DepthErrors()
-        self.diagnostics, self.shown = {}, {}
+        self.diagnostics: dict[str, str] = {}
+        self.shown: Frame = {}
         for topic, kind in topics.items():
-            self.create_subscription(kind, topic, lambda data, topic=topic: self._take(
-                topic, data), QoSProfile(depth=20), raw=True)
+            self.create_subscription(kind, topic, functools.partial(self._take, topic),
+                                     QoSProfile(depth=20), raw=True)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
 
-    def _record_transform(self, typestore):
+    def _record_transform(self, typestore: Any) -> None:
         # by hand: tf2_ros isn't among PyPI's wheels, and rosbags knows the message
         kinds = typestore.types
         pose = read_pose(LIDAR_POSE)
+        assert pose is not None
         stamp = kinds['builtin_interfaces/msg/Time'](sec=0, nanosec=0)
         transform = kinds['geometry_msgs/msg/TransformStamped'](
             header=kinds['std_msgs/msg/Header'](stamp=stamp, frame_id='camera_optical_frame'),
@@ -112,7 +123,7 @@ class Recorder(Node):
         self._bag.write(self._bag.add_connection('/tf_static', kind, typestore=typestore),
                         self.get_clock().now().nanoseconds, data)
 
-    def _take(self, topic, data):
+    def _take(self, topic: str, data: bytes) -> None:
         stamp = header_stamp(data)
         self._frames.setdefault(stamp, {})[topic] = data
         while len(self._frames) > KEPT_FRAMES:
@@ -126,11 +137,12 @@ class Recorder(Node):
         if len(self._waiting) > 3 and (frame := self._frames.get(self._waiting.pop(0))):
             self._keep(frame)
 
-    def _keep(self, frame):
+    def _keep(self, frame: Frame) -> None:
         truth = self._depth(frame, '/depth_ground_truth')
         for topic, errors in (('/depth/image', self.errors), (self._alone, self.alone_errors)):
-            if truth is not None and topic in frame:
-                errors.add(self._depth(frame, topic), truth)
+            depth = self._depth(frame, topic)
+            if truth is not None and depth is not None:
+                errors.add(depth, truth)
         if '/image_raw' in frame and (not self._alone or self._alone in frame):
             self.shown = frame
         now = time.monotonic()
@@ -141,24 +153,25 @@ class Recorder(Node):
             for topic, data in frame.items():
                 self._bag.write(self._connections[topic], stamp, data)
 
-    def _depth(self, frame, topic):
+    def _depth(self, frame: Frame, topic: str) -> npt.NDArray[np.float32] | None:
         """float32 H×W metres, or None where the frame has none of this topic."""
         return image_to_depth(deserialize_message(frame[topic], Image)) if topic in frame else None
 
-    def _take_diagnostics(self, message):
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name.startswith(f'/{ALONE}/'):
                 continue
             self.diagnostics = {value.key: value.value for value in status.values}
 
-    def save_shown(self, out):
+    def save_shown(self, out: Path) -> list[Path]:
         """Write picture.png and cloud.ply of the last whole frame; returns their paths."""
         if not self.shown:
             return []
         saved = [out / 'picture.png']
-        depth, anchored = self._depth(self.shown, '/depth/image'), None
+        depth, anchored = self._depth(self.shown, self._alone or '/depth/image'), None
+        assert depth is not None  # a frame is shown once its depth is there
         if self._alone:
-            depth, anchored = self._depth(self.shown, self._alone), depth
+            anchored = self._depth(self.shown, '/depth/image')
         save_image(saved[0], side_by_side(
             image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
             self._depth(self.shown, '/depth_ground_truth'), anchored))
@@ -168,7 +181,7 @@ class Recorder(Node):
             save_ply(saved[1], cloud_to_array(cloud))
         return saved
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """What was measured, as a dictionary for JSON."""
         latencies, times = np.array(self.latencies), self.arrivals
         span = times[-1] - times[0]
@@ -185,7 +198,7 @@ class Recorder(Node):
         }
 
 
-def start(node, *arguments):
+def start(node: str, *arguments: str) -> subprocess.Popen:
     """Start a node of this package, by the name of its module, as a process.
 
     A terminal's Ctrl-C reaches it too; until rclpy runs it is deaf to that, not killed half-way
@@ -199,7 +212,7 @@ def start(node, *arguments):
         signal.signal(signal.SIGINT, before)
 
 
-def stop(processes):
+def stop(processes: Iterable[subprocess.Popen]) -> None:
     """End processes: politely, then not."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut this short
     for process in processes:
@@ -214,8 +227,8 @@ def stop(processes):
             process.wait()
 
 
-def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anchors='',
-        alone=False):
+def run(source: str, seconds: float, out: Path, partial: Path, weights: str,
+        horizontal_fov: float, view: bool = False, anchors: str = '', alone: bool = False) -> int:
     """Run both nodes for `seconds` of depth; returns the exit status.
 
     alone: a third one shows depth without anchors. What is in the folder `out` is replaced, by
@@ -226,7 +239,9 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
         (out / name).unlink(missing_ok=True)
     bag = Writer(partial / 'recording', version=9, storage_plugin=StoragePlugin.MCAP)
     bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    nodes, recorder, interrupted = [], None, False
+    nodes: list[subprocess.Popen] = []
+    names: list[str] = []
+    recorder, interrupted = None, False
     for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does
         signal.signal(ending, signal.default_int_handler)
     print('Starting the camera node and the depth node', flush=True)
@@ -235,6 +250,7 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
         prepare_process()
         rclpy.init(args=log_arguments(), signal_handler_options=rclpy.SignalHandlerOptions.NO)
         recorder = Recorder(bag, anchors, alone)
+        names = ['camera', 'depth', *['depth'] * alone, *['viewer'] * view]
         nodes = [
             start('camera', '-p', f'source:={yaml_quoted(source)}',
                   '-p', f'horizontal_fov:={horizontal_fov}'),
@@ -258,13 +274,13 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        ended = {process.args[2].rpartition('.')[2]: process.poll() for process in nodes}
+        ended = [(name, process.poll()) for name, process in zip(names, nodes)]
         stop(nodes)
         if recorder:
             recorder.destroy_node()
         rclpy.try_shutdown()
         bag.close()
-    for node, status in ended.items():
+    for node, status in ended:
         if status:
             print(f'{node}_node gave up; its reason stands above.' if status > 0 else
                   f'{node}_node was killed by signal {-status}; has this machine enough memory?',
@@ -278,7 +294,7 @@ def run(source, seconds, out, partial, weights, horizontal_fov, view=False, anch
     return report(recorder, out, partial)
 
 
-def report(recorder, out, partial):
+def report(recorder: Recorder, out: Path, partial: Path) -> int:
     """Print and save what was measured."""
     saved = [out / path.name for path in recorder.save_shown(partial)]
     summary = recorder.summary()
@@ -297,7 +313,7 @@ def report(recorder, out, partial):
     return 0
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__, prog='make demo')
     parser.add_argument('--source', default='room', help=SOURCE_HELP)
     parser.add_argument('--seconds', type=float, default=20.0, help='of depth')
