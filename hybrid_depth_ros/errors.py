@@ -9,6 +9,8 @@ import sys
 from collections.abc import Collection
 from types import TracebackType
 
+from hybrid_depth_ros.interrupts import exit_without_package
+
 # What to do about an error of the system; other errors say it themselves.
 ADVICE = {
     errno.ENOENT: 'check the path',
@@ -48,7 +50,7 @@ def setup_console() -> None:
 def _without_interrupts(kind: type[BaseException], error: BaseException,
                         trace: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        exit_without_package(kind, error, trace)
 
 
 def printable(text: str) -> str:

@@ -1,12 +1,23 @@
-"""Ctrl-C while a process of ours starts: its imports take seconds.
+"""The start of a process of ours: Ctrl-C during imports, which take seconds; missing packages.
 
 An entry point calls :func:`begin_command` or :func:`begin_node` before it imports anything else.
 """
 
 import os
+import re
 import signal
+import sys
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
+
+# Which extra of setup.py has a package.
+EXTRAS = {
+    'torch': 'torch', 'torchvision': 'torch', 'timm': 'torch', 'safetensors': 'torch',
+    'tqdm': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'onnxruntime': 'onnxruntime',
+    'transformers': 'transformers', 'huggingface_hub': 'transformers', 'PIL': 'transformers',
+    'rosbags': 'bag', 'matplotlib': 'bag', 'viser': 'viewer', 'nncf': 'quantise', 'h5py': 'train',
+    'scipy': 'train', 'tensorboard': 'train', 'bpy': 'synthetic', 'infinigen': 'synthetic'}
 
 _is_node = False
 
@@ -17,6 +28,7 @@ def begin_command() -> None:
     That is from :func:`hybrid_depth_ros.errors.setup_console` on. Where a script started the
     command with ``&``, so that it ignores Ctrl-C, it stays so.
     """
+    sys.excepthook = exit_without_package
     with suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -29,9 +41,25 @@ def begin_node() -> None:
     """
     global _is_node
     _is_node = True
+    sys.excepthook = exit_without_package
     with suppress(ValueError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, exit_at_once)
+
+
+def exit_without_package(kind: type[BaseException], error: BaseException,
+                         trace: TracebackType | None) -> None:
+    """Say in a sentence which package is missing; other errors are printed as Python does."""
+    package = (error.name or '').split('.')[0] if isinstance(error, ModuleNotFoundError) else ''
+    if not package or package in ('hybrid_depth_ros', 'train'):
+        sys.__excepthook__(kind, error, trace)
+    elif re.match(r'rcl|rosidl|builtin_interfaces|.*_(msgs|srvs|interfaces)$', package):
+        print(f"{package}, a part of ROS 2, is not here: source /opt/ros/DISTRO/setup.bash, or pip "
+              "install 'hybrid_depth_ros[ros]'", file=sys.stderr)
+    else:
+        extra = EXTRAS.get(package)
+        install = f"'hybrid_depth_ros[{extra}]'" if extra else package
+        print(f'{package} is not installed: pip install {install}', file=sys.stderr)
 
 
 def is_node_process() -> bool:

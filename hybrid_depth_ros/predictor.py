@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
+import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.base import Model, NetworkInput
 from hybrid_depth_ros.models.hybrid import FITS, NYU_FX_PER_WIDTH, HybridModel
@@ -99,6 +103,7 @@ class DepthPredictor:
             unknown scale and shift; see :func:`hybrid_depth_ros.anchors.fit_scale_shift`.
         log: Takes sentences for a log. With it, torch predicts images of a new size while their
             graph is made; without it, they wait for the graph.
+        warn: Takes sentences about depth that makes no sense, each once; None: warnings.warn.
 
     Attributes:
         model: The :class:`~hybrid_depth_ros.models.base.Model`.
@@ -118,8 +123,16 @@ class DepthPredictor:
     def __init__(self, weights: Any = 'lite-nyu', device: str = 'auto', precision: str = 'auto',
                  fit: str = 'full', runtime: str = 'auto', focal_correction: bool = True,
                  sharpen: bool = True, relative: bool = False,
-                 log: Callable[[str], None] | None = None) -> None:
+                 log: Callable[[str], None] | None = None,
+                 warn: Callable[[str], None] | None = None) -> None:
         self.options = PredictionOptions(fit, focal_correction, sharpen)
+        self._warn, self._warned = warn or _warn, set[str]()
+        self._lock = threading.Lock()  # a runtime runs one batch at a time
+        if isinstance(weights, os.PathLike):
+            weights = os.fspath(weights)
+        if not isinstance(weights, str) and not callable(weights):
+            raise ValueError(f'weights is {weights!r:.100}; it must be a registered name such as '
+                             "'lite-nyu', the path of a file or folder, hf:ORG/NAME, or a network")
         if isinstance(weights, str):
             self.model = open_model(weights)
             if self.model.relative and not relative:
@@ -127,7 +140,7 @@ class DepthPredictor:
                     f'{weights} gives no metres, only what is nearer and farther: give it anchors '
                     '(anchors:=[scan], docs/anchors.md), take it as it is (relative_depth:=true; '
                     'in Python relative=True), or choose weights that give metres')
-            shaped, self.reason = load_runtime(self.model, runtime, precision, device)
+            shaped, self.reason = load_runtime(self.model, runtime, precision, device, log)
             self.runtime = shaped
             if (log and self.model.static_shape and not self.model.onnx_file
                     and shaped.name != 'torch'):
@@ -165,8 +178,8 @@ class DepthPredictor:
         and width as the network sees them, and likewise for other networks' cameras.
 
         Args:
-            rgb: uint8 H×W×3 of any size. A sequence of images, whose sizes may differ, or an array
-                N×H×W×3 gives a list.
+            rgb: uint8 H×W×3 of any size, uint8 H×W where it is grey, or a PIL image. A sequence of
+                images, whose sizes may differ, or an array N×H×W×3 gives a list.
             fx: Focal length in pixels of `rgb`, or one for each image. None: the camera is taken to
                 be like the one that the network learned with. Networks that have no such camera,
                 or give no metres, take no correction.
@@ -177,12 +190,13 @@ class DepthPredictor:
         Raises:
             ValueError: Another shape or dtype, an empty image or a bad `fx`.
         """
-        if isinstance(rgb, np.ndarray) and rgb.ndim == 3:
+        if _is_image(rgb):
             return self._predictions([rgb], [fx])[0]
         return self._predictions(*_paired(rgb, fx))
 
     def _predictions(self, images: Sequence[Any], focals: Sequence[Any]) -> list[Prediction]:
-        return [Prediction(seen.restore(output), not self.relative, seen.restore_sigma(output))
+        return [Prediction(self._restore(seen, output), not self.relative,
+                           seen.restore_sigma(output))
                 for seen, output in self._outputs(images, focals)]
 
     def __call__(self, rgb: Any, fx: Any = None) -> Any:
@@ -198,14 +212,22 @@ class DepthPredictor:
         Raises:
             ValueError: As for :meth:`predict`.
         """
-        if isinstance(rgb, np.ndarray) and rgb.ndim == 3:
+        if _is_image(rgb):
             return self._depths([rgb], [fx])[0]
         depths = self._depths(*_paired(rgb, fx))
         return np.stack(depths) if isinstance(rgb, np.ndarray) and depths else depths
 
     def _depths(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
             npt.NDArray[np.float32]]:
-        return [seen.restore(output) for seen, output in self._outputs(images, focals)]
+        return [self._restore(seen, output) for seen, output in self._outputs(images, focals)]
+
+    def _restore(self, seen: NetworkInput, output: npt.NDArray[np.float32]) -> npt.NDArray[
+            np.float32]:
+        depth = seen.restore(output)
+        if seen.warning and seen.warning not in self._warned:
+            self._warned.add(seen.warning)
+            self._warn(seen.warning)
+        return depth
 
     def _outputs(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
             tuple[NetworkInput, npt.NDArray[np.float32]]]:
@@ -217,8 +239,19 @@ class DepthPredictor:
             by_shape[seen.pixels.shape, i if self.model.static_shape else None].append(i)
         for indices in by_shape.values():
             batch = np.stack([inputs[i].pixels for i in indices])
-            outputs.update(zip(indices, self.runtime(batch)))
+            outputs.update(zip(indices, self._run(batch)))
         return [(seen, outputs[i]) for i, seen in enumerate(inputs)]
+
+    def _run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        try:
+            with self._lock:
+                return self.runtime(batch)
+        except (OSError, ValueError, MemoryError):
+            raise
+        except Exception as error:
+            if not self.model.onnx_file:
+                raise
+            raise ValueError(self.model.cannot_run(batch.shape, reason(error))) from error
 
     def preprocess(self, image: npt.NDArray[np.uint8], fx: float | None = None) -> NetworkInput:
         """Prepare one image for the network.
@@ -226,13 +259,9 @@ class DepthPredictor:
         Raises:
             ValueError: As for :meth:`predict`.
         """
-        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8
-                and image.ndim == 3 and image.shape[2] == 3 and image.size):
-            got = (f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray)
-                   else type(image).__name__)
-            raise ValueError(f'an image must be a uint8 array H×W×3 and not empty, got {got}')
-        if fx is not None and not (np.isfinite(fx) and fx > 0):
-            raise ValueError(f'fx is {fx}; it must be a number of pixels above 0, or None')
+        image = _as_rgb(image)
+        if fx is not None and not _is_focal_length(fx):
+            raise ValueError(f'fx is {fx!r}; it must be a number of pixels above 0, or None')
         seen = self.model.preprocess(image, self.options.fit)
         seen.guidance_image = image if self.options.sharpen else None
         if fx is not None and self.options.focal_correction:
@@ -240,9 +269,53 @@ class DepthPredictor:
         return seen
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+
+def _is_focal_length(fx: Any) -> bool:
+    try:
+        return not isinstance(fx, (str, bytes)) and bool(np.isfinite(fx) and fx > 0)
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_pil(image: Any) -> bool:
+    return hasattr(image, 'convert') and hasattr(image, 'getbands')
+
+
+def _is_image(rgb: Any) -> bool:
+    """Whether it is one image, not several."""
+    return (isinstance(rgb, np.ndarray) and rgb.ndim in (2, 3)) or _is_pil(rgb)
+
+
+def _as_rgb(image: Any) -> npt.NDArray[np.uint8]:
+    """An image as uint8 H×W×3; ValueError where it is none."""
+    if _is_pil(image):
+        image = np.asarray(image.convert('RGB'))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
+        if image.ndim == 2 or image.shape[2:] == (1,):  # grey
+            return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image
+    got = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+    advice = ''
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.size:
+        if image.shape[2] == 4:
+            advice = '; leave the fourth channel out: image[..., :3]'
+        elif image.shape[0] == 3:
+            advice = '; channels come last: image.transpose(1, 2, 0)'
+        elif image.dtype.kind == 'f':
+            advice = '; of values 0…1 make (255 * image).round().astype(np.uint8)'
+    raise ValueError(f'an image must be a uint8 array H×W×3 and not empty, got {got}{advice}')
+
+
 def _paired(rgb: Any, fx: Any) -> tuple[list[Any], list[Any]]:
     """Images and focal lengths as two lists of one length."""
-    images = list(rgb)
+    try:
+        images = list(rgb)
+    except TypeError:
+        images = [_as_rgb(rgb)]
     focals = [fx] * len(images) if fx is None or np.ndim(fx) == 0 else list(fx)
     if len(focals) != len(images):
         raise ValueError(f'{len(images)} images but {len(focals)} focal lengths')

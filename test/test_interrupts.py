@@ -1,6 +1,7 @@
 """Ctrl-C while a process starts, and what an import leaves alone."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,3 +68,35 @@ def test_an_import_leaves_signals_alone(tmp_path):
                           capture_output=True, text=True,
                           env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])})
     assert done.stdout == 'unchanged\n', done.stderr
+
+
+HIDE = '''
+import importlib.abc, os, sys
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in os.environ['HIDDEN'].split():
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Hide())
+'''
+ROS = 'rclpy sensor_msgs std_msgs diagnostic_msgs rcl_interfaces std_srvs lifecycle_msgs'
+
+
+@pytest.mark.parametrize(('command', 'hidden', 'said'), [
+    *((f'-c "from hybrid_depth_ros.executables import {name}; {name}()"', ROS,
+       "a part of ROS 2, is not here: source /opt/ros/DISTRO/setup.bash, or pip install "
+       "'hybrid_depth_ros[ros]'") for name in (
+           'depth_node', 'camera_node', 'viewer_node', 'evaluator_node')),
+    ('-m hybrid_depth_ros.nodes.depth', ROS, 'a part of ROS 2, is not here'),
+    ('-m hybrid_depth_ros.demo', ROS, 'a part of ROS 2, is not here'),
+    ('-m train.evaluate --weights lite-nyu --data x', 'timm',
+     "timm is not installed: pip install 'hybrid_depth_ros[torch]'")])
+def test_a_command_without_a_package_says_how_to_get_it(command, hidden, said, tmp_path):
+    """After ``pip install .`` these commands ended in tracebacks of rclpy, timm and others."""
+    (tmp_path / 'sitecustomize.py').write_text(HIDE)
+    ended = subprocess.run(
+        [sys.executable, *shlex.split(command)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, 'HIDDEN': hidden, 'PYTHONPATH': os.pathsep.join(
+            [str(tmp_path), str(Path(__file__).parents[1])])})
+    assert ended.returncode == 1, ended.stderr
+    assert 'Traceback' not in ended.stderr
+    assert said in ended.stderr

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -188,3 +189,57 @@ def test_the_predictor_is_imported_from_the_package_when_it_is_asked_for():
         hybrid_depth_ros.nothing  # noqa: B018
     code = 'import hybrid_depth_ros, sys; assert "numpy" not in sys.modules'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_pil_and_grey_images_are_taken():
+    """PIL images ended in "'Image' object is not iterable", grey ones in "got uint8 (64,)"."""
+    image = pytest.importorskip('PIL.Image')
+    predictor, rgb = DepthPredictor(Red()), ramp(64, 48)
+    wanted = predictor(rgb)
+    np.testing.assert_array_equal(predictor(image.fromarray(rgb)), wanted)
+    np.testing.assert_array_equal(predictor([image.fromarray(rgb), rgb])[0], wanted)
+    np.testing.assert_array_equal(predictor.predict(image.fromarray(rgb)).depth, wanted)
+    grey = rgb[..., 0]
+    wanted = predictor(np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_array_equal(predictor(grey), wanted)
+    np.testing.assert_array_equal(predictor(grey[..., None]), wanted)
+
+
+@pytest.mark.parametrize(('image', 'advice'), [
+    (np.zeros((4, 5, 4), np.uint8), r'image\[..., :3\]'),
+    (np.zeros((3, 4, 5), np.uint8), r'image\.transpose\(1, 2, 0\)'),
+    (np.zeros((4, 5, 3), np.float32), 'astype'), (5, 'got int')])
+def test_an_image_in_another_form_is_refused_with_what_to_do(image, advice):
+    with pytest.raises(ValueError, match=advice):
+        DepthPredictor(Flat())(image)
+
+
+@pytest.mark.parametrize('fx', ['518', b'518', [1, 2]])
+def test_a_focal_length_that_is_no_number_is_named(fx):
+    """A text ended in numpy's TypeError about isfinite."""
+    with pytest.raises(ValueError, match=r'fx is .*number of pixels above 0'):
+        DepthPredictor(Flat()).predict(np.zeros((4, 5, 3), np.uint8), fx=fx)
+
+
+@pytest.mark.parametrize('weights', [None, 5, ['lite-nyu']])
+def test_weights_that_are_none_are_named(weights):
+    """None was looked up as a method of the network: "'NoneType' object has no attribute"."""
+    with pytest.raises(ValueError, match=r"weights is .*a registered name such as 'lite-nyu'"):
+        DepthPredictor(weights)
+
+
+def test_weights_may_be_a_path(tmp_path):
+    """A pathlib.Path was taken for a network that is loaded already."""
+    with pytest.raises(FileNotFoundError, match='no such file'):
+        DepthPredictor(tmp_path / 'none.safetensors')
+
+
+def test_several_threads_use_one_predictor():
+    """OpenVINO ended all but one of them by "Infer Request is busy"."""
+    pytest.importorskip('openvino')
+    predictor = DepthPredictor(device='cpu', runtime='openvino')
+    images = [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(8)]
+    wanted = [predictor(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for got, depth in zip(pool.map(predictor, images * 4), wanted * 4):
+            np.testing.assert_array_equal(got, depth)

@@ -6,6 +6,7 @@ import contextlib
 
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.models.base import Model
+from hybrid_depth_ros.weights.hub import snapshot_folder
 from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
 
 
@@ -34,7 +35,8 @@ def open_model(weights: str) -> Model:
 
 def _is_transformers_folder(weights: str) -> bool:
     with contextlib.suppress(OSError):
-        folder = expand_user(weights)
+        folder = snapshot_folder(expand_user(weights))
         return folder.is_dir() and any(
-            (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin'))
+            (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin',
+                                                 'model.safetensors.index.json'))
     return False

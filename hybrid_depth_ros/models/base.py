@@ -27,6 +27,7 @@ class NetworkInput:
         assumed_focal_length: The focal length that the network takes every camera to have, in
             pixels of the network; None: it takes no correction.
         depth_scale: Factor of depth for the camera's focal length.
+        warning: A sentence, where :meth:`restore` met output that is no depth.
         guidance_image: The image itself, uint8 H×W×3, where depth's outlines are to follow it.
     """
 
@@ -34,6 +35,7 @@ class NetworkInput:
     scale: float = 1.0
     assumed_focal_length: float | None = None
     depth_scale: float = 1.0
+    warning: str = ''
     guidance_image: npt.NDArray[np.uint8] | None = None
 
     def correct_focal_length(self, fx: float) -> None:
@@ -105,6 +107,10 @@ class Model:
     @property
     def onnx_file(self) -> Path | None:
         return None
+
+    def cannot_run(self, shape: tuple[int, ...], why: str) -> str:
+        """Say that the network failed on a batch of this shape, and what to do."""
+        return f'{self.name} cannot run on pixels of shape {shape} ({why})'
 
     @cached_property
     def digest(self) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import yaml
@@ -29,6 +31,9 @@ from hybrid_depth_ros.upsampling import upsample
 MAX_BYTES = (1 << 31) - 1   # that an ONNX file, and all its data, may have
 MAX_NUMBERS = 1 << 28       # in one tensor between two layers: a gigabyte
 DOMAINS = ('', 'ai.onnx', 'ai.onnx.ml', 'com.microsoft')
+NEWER_FORM = re.compile(  # how the runtimes say it
+    'IR.version|opset.*(not support|under development|guarantees)|unsupported.*opset',
+    re.IGNORECASE)
 # names of outputs that say what they give
 METRIC_NAMES, RELATIVE_NAMES = ('metric_depth', 'depth_metric'), ('disparity', 'inverse_depth')
 
@@ -184,6 +189,16 @@ class OnnxFileModel(Model):
         raise ValueError(f'{self.path} is an ONNX file, which torch does not run: set runtime to '
                          'onnxruntime or openvino')
 
+    def cannot_run(self, shape: tuple[int, ...], why: str) -> str:
+        if NEWER_FORM.search(why):
+            return (f'{self.name} is written in a newer form than the runtime here reads '
+                    f'({why[:200]}): export it with an older opset_version, or pip install -U '
+                    'onnxruntime openvino')
+        height, width = shape[1:3] if self._channels_last else shape[2:]
+        return (f'{self.name} cannot run at {width}×{height} pixels ({why[:200]}): it was exported '
+                f'for one size alone; write that, for instance size: [518, 518], into '
+                f'{self._settings_file}')
+
     def input_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the width and height at which the network sees an image of width×height."""
         if isinstance(self._size, dict):
@@ -193,6 +208,13 @@ class OnnxFileModel(Model):
                              for n in (width, height))
             return width, height
         return self._size[1], self._size[0]
+
+    def implausible(self, unknown: npt.NDArray[np.bool_]) -> str:
+        """Say that output was no distance, and what to look at."""
+        part = 'only' if unknown.all() else 'also'
+        what = 'NaN or infinity' if self.relative else '0, negative numbers, NaN or infinity'
+        return (f'{self.name} gives {part} {what}, which are no distances: that depth is unknown; '
+                f'check output, output_name, white, mean and std in {self._settings_file}')
 
     def preprocess(self, image: npt.NDArray[np.uint8], fit: str = 'full') -> NetworkInput:
         check_image(image, fit, self.name)
@@ -215,14 +237,42 @@ class _OnnxInput(NetworkInput):
         self.height, self.width = image.shape[:2]
         width, height = model.input_size(self.width, self.height)
         self.scale, self.assumed_focal_length = width / self.width, model.assumed_focal_length
+        self._model = model
         self.pixels = model.pixels(image, width, height)
 
     def restore(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         depth = np.squeeze(output).astype(np.float32, copy=False)
         if depth.ndim != 2:
             raise ValueError(f'its output has the shape {output.shape}; depth has rows and columns')
-        return upsample(depth * np.float32(self.depth_scale), self.width, self.height,
-                        self.guidance_image)
+        unknown = ~np.isfinite(depth)
+        if not self._model.relative:
+            unknown |= depth <= 0
+        if not unknown.any():
+            return upsample(depth * np.float32(self.depth_scale), self.width, self.height,
+                            self.guidance_image)
+        return self._restore_partly(depth, unknown)
+
+    def _restore_partly(self, depth: npt.NDArray[np.float32], unknown: npt.NDArray[np.bool_]
+                        ) -> npt.NDArray[np.float32]:
+        """Depth with NaN where the network's is no distance."""
+        self.warning = self._model.implausible(unknown)
+        if unknown.all():
+            return np.full((self.height, self.width), np.nan, np.float32)
+        restored = upsample(_fill_from_nearest(depth, unknown) * np.float32(self.depth_scale),
+                            self.width, self.height, self.guidance_image)
+        restored[cv2.resize(unknown.view(np.uint8), (self.width, self.height),
+                            interpolation=cv2.INTER_NEAREST) > 0] = np.nan
+        return restored
+
+
+def _fill_from_nearest(depth: npt.NDArray[np.float32], unknown: npt.NDArray[np.bool_]
+                       ) -> npt.NDArray[np.float32]:
+    """Depth whose unknown pixels are those of the nearest known one."""
+    _, labels = cv2.distanceTransformWithLabels(
+        unknown.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    values = np.zeros(labels.max() + 1, np.float32)
+    values[labels[~unknown]] = depth[~unknown]
+    return values[labels]
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hybrid_depth_ros.errors import list_briefly, reason
 from hybrid_depth_ros.files import expand_user, file_digest
 from hybrid_depth_ros.models.base import MAX_SIDE, Model, NetworkInput, check_image
+from hybrid_depth_ros.weights.hub import snapshot_folder
 from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class TransformersModel(Model):
             from hybrid_depth_ros.weights.hub import hub_folder
             path = hub_folder(address)
         else:
-            path = expand_user(weights)
+            path = snapshot_folder(expand_user(weights))
         super().__init__(weights, path)
         if self._entry and self._entry.note:
             self.notes.append(f'{weights}: {self._entry.note}')
@@ -173,6 +174,11 @@ class _TransformersInput(NetworkInput):
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder that is safe to load; ValueError where it is not."""
     if not (folder / 'model.safetensors').is_file():
+        if shards := sorted(file.name for file in folder.glob('model-*.safetensors')):
+            raise ValueError(f'{folder} holds its tensors in {len(shards)} files, {shards[0]} and '
+                             'so on; save them as one: transformers.AutoModelForDepthEstimation.'
+                             f"from_pretrained('{folder}').save_pretrained('{folder}', "
+                             "max_shard_size='20GB')")
         others = sorted(file.name for file in folder.iterdir())
         pickles = [name for name in others if name.endswith(PICKLES)]
         raise ValueError(f'{folder} has no model.safetensors' + (
@@ -200,8 +206,17 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         if abs(number) > most:
             raise ValueError(f'{folder / HUB_FILES[0]}: {name} is {number}, which fits no network '
                              f'of {len(tensors)} tensors')
+    if config.get('depth_estimation_type') == 'metric' and not _is_positive(
+            config.get('max_depth')):
+        raise ValueError(f'{folder / HUB_FILES[0]}: max_depth is {config.get("max_depth")}; metric '
+                         'depth is a share of it: write the metres that the network was trained up '
+                         'to, 20 for indoor networks of Depth Anything, 80 for outdoor ones')
     _check_preprocessing(folder, preprocessing)
     return config
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def _check_preprocessing(folder: Path, settings: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -106,7 +106,8 @@ def _benchmark_candidates(made: Mapping[Candidate, ShapedRuntime], pixels: npt.N
 
 
 def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
-                 device: str = 'auto') -> tuple[ShapedRuntime, str]:
+                 device: str = 'auto', log: Callable[[str], None] | None = None
+                 ) -> tuple[ShapedRuntime, str]:
     """Load a network into the runtime that was asked for, or into the fastest.
 
     Args:
@@ -119,6 +120,7 @@ def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
             where the weights have a quantised graph and OpenVINO runs it, else bf16 or fp16 where
             the processor computes it fast, else fp32; where that is not sure, both are measured.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        log: Takes a sentence before what takes long: measurements.
 
     Returns:
         The runtime, and a sentence that says why it is this one.
@@ -163,17 +165,20 @@ def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
         raise ValueError(f'precision {precision} is not possible here with runtime {runtime}: set '
                          'precision to auto')
     try:
-        return _load_fastest(candidates, model, device)
+        return _load_fastest(candidates, model, device, log)
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # of whichever class the library likes
         names = dict.fromkeys(name for name, _ in candidates)
+        if model.onnx_file:
+            shape = model.example_batch().shape
+            raise ValueError(model.cannot_run(shape, reason(error))) from error
         raise ValueError(f'{model.path} cannot run here by {" or ".join(names)} '
                          f'({reason(error)}); set another runtime, precision or device') from error
 
 
-def _load_fastest(candidates: list[Candidate], model: Model, device: str
-                  ) -> tuple[ShapedRuntime, str]:
+def _load_fastest(candidates: list[Candidate], model: Model, device: str,
+                  log: Callable[[str], None] | None) -> tuple[ShapedRuntime, str]:
     if len(candidates) == 1:
         return make_runtime(*candidates[0], model, device), ' '.join(candidates[0])
     key = hashlib.sha256(json.dumps([
@@ -185,6 +190,9 @@ def _load_fastest(candidates: list[Candidate], model: Model, device: str
         (name, precision), why = json.loads(remembered.read_text())
         if (name, precision) in candidates:
             return make_runtime(name, precision, model, device), f'{why}, by an earlier trial'
+    if log:
+        log(f'the fastest of {", ".join(map(" ".join, candidates))} is measured, which can take a '
+            'minute; the next start takes the same one at once')
     made: dict[Candidate, ShapedRuntime] = {}
     failed: dict[Candidate, Exception] = {}
     pixels = model.example_batch()

@@ -12,12 +12,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hybrid_depth_ros.arguments import argument_parser
 from hybrid_depth_ros.errors import explain
-from hybrid_depth_ros.models import open_model
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.weights import REGISTRY, weights_path
 from hybrid_depth_ros.weights.hub import cached_hub_folder, hub_folder
 from hybrid_depth_ros.weights.registry import HUB, HUB_NAMES
+
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.0)
 
 OWN = {  # licence, what it was trained on, figures; docs/accuracy.md has them all
     'lite-nyu': ('MIT', 'NYU Depth v2, rendered and virtual rooms',
@@ -65,14 +71,29 @@ def download(name: str, fresh: bool = False) -> Path:
 
 
 def check(name: str) -> str:
-    """Load a network and check it; return a sentence."""
-    model = open_model(name)
-    model.example_batch()
-    if 'torch' in model.runtimes:
-        model.module()
-    return (f'{name}: {model.path} is whole and gives '
-            + ('no metres: it needs anchors' if model.relative else 'metres')
-            + f' (sha256 {model.digest[:16]}…)')
+    """Show a network one image, in the runtime that will run it; return what it saw.
+
+    Raises:
+        OSError: The weights are not there.
+        ValueError: The network can't be loaded or run, or what it gives is no depth.
+    """
+    problems: list[str] = []
+    predictor = DepthPredictor(name, relative=True, warn=problems.append)
+    room = Room(0)
+    image = room.render(CAMERA, room.camera_pose(0.0))[0]
+    prediction = predictor.predict(image, fx=CAMERA.fx)
+    depth = prediction.depth[np.isfinite(prediction.depth)]
+    if problems:
+        raise ValueError(problems[0])
+    if not depth.size or np.ptp(depth) == 0:
+        raise ValueError(f'{name} gives no depth: in an image of a virtual room every pixel is '
+                         f'{depth[0] if depth.size else "NaN"}')
+    low, median, high = np.percentile(depth, (2, 50, 98))
+    gives = (f'metres: {low:.2g} to {high:.2g} m, median {median:.2g} m,' if prediction.metric else
+             'no metres (it needs anchors), but different depth')
+    return (f'{name}: {predictor.model.path} runs in {predictor.runtime.name} '
+            f'{predictor.runtime.precision} and gives {gives} in an image of a virtual room '
+            f'(sha256 {predictor.model.digest[:16]}…)')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

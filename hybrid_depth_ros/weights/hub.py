@@ -57,6 +57,14 @@ def cached_hub_folder(name: str) -> Path | None:
         *repository_and_revision(name))
 
 
+def snapshot_folder(folder: Path) -> Path:
+    """Return the newest snapshot of a folder ``models--ORG--NAME`` of huggingface_hub's cache.
+
+    Another folder is returned as it is.
+    """
+    return _newest_complete_folder(folder / 'snapshots') or folder
+
+
 def repository_and_revision(name: str) -> tuple[str, str]:
     """Repository and revision of a name."""
     match = re.fullmatch(r'([\w.-]+/[\w.-]+)(?:@([\w.-]+))?', name.removeprefix(HUB), re.ASCII)

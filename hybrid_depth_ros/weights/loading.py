@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,5 +88,20 @@ def _load_file(path: Path, suffix: str | None = None) -> HybridDepthNet:
     try:
         return build_network(tensors, metadata)
     except ValueError as error:
-        raise ValueError(f'{path}: {error}; pass weights that train.nyu wrote, or a registered '
-                         'name') from error
+        advice = (_advice_for_others(path, tensors)
+                  or 'pass weights that train.nyu wrote, or a registered name')
+        raise ValueError(f'{path}: {error}; {advice}') from error
+
+
+def _advice_for_others(path: Path, tensors: Mapping[str, object]) -> str:
+    """What to pass instead of a file with another network's tensors; empty: not known."""
+    if any(name.startswith('depth_head.') for name in tensors):
+        return ("it is a checkpoint of Depth Anything's own code: take the same network in "
+                "transformers' format, for instance depth-anything-v2-small (python -m "
+                'hybrid_depth_ros.weights lists them)')
+    if (path.parent / 'config.json').is_file():
+        return f"it is a network in transformers' format: pass its folder, {path.parent}"
+    if any(name.startswith(('backbone.', 'glpn.', 'dpt.', 'neck.')) for name in tensors):
+        return ("it is a network in transformers' format: put config.json and "
+                'preprocessor_config.json beside it as model.safetensors, and pass the folder')
+    return ''

@@ -56,7 +56,10 @@ def test_pixels_are_what_the_file_says(runtime, options, text, scale, shift, tmp
     depth = predictor(RED)
     assert depth.shape == (480, 640) and depth.dtype == np.float32
     wanted = RED[..., 0] / 255 * scale + shift
-    assert np.abs(depth - wanted)[5:-5, 5:-5].max() < 0.02 * scale
+    away = np.abs(depth - wanted)[5:-5, 5:-5]
+    assert np.nanmax(away) < 0.02 * scale
+    assert np.isnan(away[wanted[5:-5, 5:-5] < -0.02 * scale]).all()  # metres are above 0
+    assert not np.isnan(away[wanted[5:-5, 5:-5] > 0.02 * scale]).any()
     both = predictor([RED, RED[:, ::-1].copy()])
     np.testing.assert_allclose(both[0], depth, rtol=1e-5)
 
@@ -64,7 +67,7 @@ def test_pixels_are_what_the_file_says(runtime, options, text, scale, shift, tmp
 def test_channels_and_camera(tmp_path):
     path = network(tmp_path / 'blue.onnx', shape=(1, 3, 96, 128))
     name = told(path, 'output: metric\nwhite: 1\nchannels: BGR\ncamera: [500, 640, 480]')
-    assert DepthPredictor(name, 'cpu', runtime='onnxruntime')(RED).max() < 1e-3  # no blue
+    assert np.isnan(DepthPredictor(name, 'cpu', runtime='onnxruntime')(RED)).all()  # no blue
     name = told(path, 'output: metric\nwhite: 1\ncamera: [500, 640, 480]')
     predictor = DepthPredictor(name, 'cpu', runtime='onnxruntime', sharpen=False)
     np.testing.assert_allclose(predictor(RED, fx=1000.0), 2 * predictor(RED), rtol=1e-4)
@@ -233,3 +236,44 @@ def test_torch_is_not_asked_and_the_trial_chooses(tmp_path):
         load_runtime(open_model(name), 'torch', device='cpu')
     runtime, why = load_runtime(open_model(name), device='cpu', precision='fp32')
     assert runtime.name in ('openvino', 'onnxruntime') and ' ms' in why
+
+
+@pytest.mark.parametrize(('white', 'part'), [(1, 'also'), (10**6, 'only')])
+def test_what_is_no_distance_is_unknown_and_said_once(white, part, tmp_path):
+    """Zeros and negative numbers came out as depth: points at the camera and behind it."""
+    name = told(network(tmp_path / 'm.onnx', shape=(1, 3, 96, 128)),
+                f'output: metric\nmean: [{0.5 if white == 1 else 2}, 0, 0]\nstd: [1, 1, 1]')
+    said = []
+    predictor = DepthPredictor(name, 'cpu', runtime='onnxruntime', warn=said.append)
+    for _ in range(2):
+        depth = predictor(RED)
+    assert np.isnan(depth[:, 0]).all()
+    assert np.isnan(depth[:, -1]).all() == (part == 'only')
+    assert not (depth <= 0).any()
+    assert len(said) == 1
+    assert f'gives {part} 0, negative numbers, NaN or infinity' in said[0]
+    with pytest.warns(RuntimeWarning, match='no distances'):
+        DepthPredictor(name, 'cpu', runtime='onnxruntime')(RED)
+
+
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_a_size_that_is_fixed_inside_is_named(runtime, tmp_path):
+    """It was said in the library's words: input shapes that can't be reshaped."""
+    nodes = [helper.make_node('Gather', ['pixels', 'zero'], ['red'], axis=1),
+             helper.make_node('Reshape', ['red', 'shape'], ['depth'])]
+    path = network(tmp_path / 'm.onnx', shape=(1, 3, 'h', 'w'), nodes=nodes, initializers=[
+        numpy_helper.from_array(np.int64(0), 'zero'),
+        numpy_helper.from_array(np.array([1, 112, 112]), 'shape')])
+    name = told(path, 'output: metric\nsize: {shorter_side: 56, multiple_of: 14}')
+    predictor = DepthPredictor(name, 'cpu', runtime=runtime)
+    with pytest.raises(ValueError, match=r'cannot run at 70×56 pixels .*m\.yaml'):
+        predictor(RED)
+
+
+def test_a_file_of_a_newer_form_than_the_runtime_reads(tmp_path):
+    path = network(tmp_path / 'm.onnx', shape=(1, 3, 96, 128))
+    model = onnx.load(path)
+    model.ir_version = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match='newer form than the runtime here reads'):
+        DepthPredictor(told(path, 'output: metric'), 'cpu', runtime='onnxruntime')(RED)

@@ -220,6 +220,13 @@ def spoil(name, folder):
     elif name == 'another say on pictures':
         (folder / 'processor_config.json').write_text(json.dumps({'image_processor': {
             **json.loads(pictures.read_text()), 'size': {'height': 10**6, 'width': 10**6}}}))
+    elif name == 'two files of tensors':
+        weights.rename(folder / 'model-00001-of-00002.safetensors')
+    elif name == 'no max_depth':
+        config.write_text(json.dumps({name: value for name, value in json.loads(
+            config.read_text()).items() if name != 'max_depth'}))
+    elif name == 'max_depth null':
+        change(config, max_depth=None)
     elif name == 'another kind of network':
         change(config, model_type='bert')
     elif name == 'a huge config':
@@ -238,6 +245,8 @@ def spoil(name, folder):
     ('an adapter', 'an adapter'), ('attention from the hub', 'code from elsewhere'),
     ('another say on pictures', 'pixels a side'),
     ('cut short', 'not a whole safetensors'), ('deep JSON', 'no JSON'), ('no JSON', 'no JSON'),
+    ('two files of tensors', 'save them as one'), ('no max_depth', 'max_depth is None; .* 20 for'),
+    ('max_depth null', 'max_depth is None; .* 20 for'),
     ('another kind of network', 'is a bert network'), ('a huge config', 'no config needs')])
 def test_hostile_folders_are_one_sentence(name, said, folder_of, tmp_path):
     folder = tmp_path / 'bad'
@@ -285,3 +294,10 @@ def test_the_page_lists_every_name():
          entry.trained, entry.published,
          '{:g} at {}×{}'.format(*entry.camera) if entry.camera else '', entry.address)
         for name, entry in registry.HUB_NAMES.items()]
+
+
+def test_a_folder_of_the_hubs_cache_is_taken(folder_of, tmp_path):
+    """models--ORG--NAME itself: "pass the weights file inside it", of which it holds none."""
+    snapshot = tmp_path / 'models--rooms--small' / 'snapshots' / '0123'
+    shutil.copytree(folder_of('depth_anything_metric'), snapshot)
+    assert open_model(str(tmp_path / 'models--rooms--small')).path == snapshot

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 
 import pytest
@@ -190,10 +191,10 @@ def test_the_command_lists_downloads_and_checks(server, tmp_path, capsys, monkey
     server.files = {name: (made / name).read_bytes() for name in HUB_FILES}
     assert main(['--download', NAME]) == 0
     said = capsys.readouterr().out
-    assert 'whole' in said and 'needs anchors' in said
+    assert 'runs in' in said and 'needs anchors' in said
     server.shutdown()  # the robot is where no network is
     assert main(['--check', NAME, 'lite-nyu']) == 0
-    assert capsys.readouterr().out.count('is whole') == 2
+    assert capsys.readouterr().out.count('in an image of a virtual room') == 2
     folder = hub.cached_hub_folder(NAME)
     damaged = (folder / HUB_FILES[-1]).read_bytes()[:-100]
     (folder / HUB_FILES[-1]).write_bytes(damaged)
@@ -202,3 +203,33 @@ def test_the_command_lists_downloads_and_checks(server, tmp_path, capsys, monkey
     assert 'not a whole safetensors file' in error and error.count('\n') == 1
     shutil.rmtree(folder)
     assert json.loads(server.files['config.json'])['model_type'] == 'depth_anything'
+
+
+@pytest.mark.parametrize(('outputs', 'said'), [
+    ('zeros', 'gives only 0, negative numbers'), ('three channels', 'depth has rows and columns')])
+def test_a_check_shows_the_network_an_image(outputs, said, tmp_path, capsys):
+    """Of such files it said that they are whole and give metres."""
+    onnx = pytest.importorskip('onnx')
+    path = tmp_path / 'm.onnx'
+    node = (onnx.helper.make_node('Sub', ['pixels', 'pixels'], ['d3']) if outputs == 'zeros' else
+            onnx.helper.make_node('Identity', ['pixels'], ['d3']))
+    nodes = [node, onnx.helper.make_node('ReduceMax', ['d3'], ['depth'], axes=[1])
+             if outputs == 'zeros' else onnx.helper.make_node('Identity', ['d3'], ['depth'])]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(
+        nodes, 'm', [onnx.helper.make_tensor_value_info('pixels', 1, (1, 3, 96, 128))],
+        [onnx.helper.make_tensor_value_info('depth', 1, None)]),
+        opset_imports=[onnx.helper.make_opsetid('', 17)], ir_version=8), path)
+    path.with_suffix('.yaml').write_text('output: metric\nwhite: 1')
+    assert main(['--check', str(path)]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_check_needs_no_more_than_what_runs_the_network(monkeypatch, capsys):
+    """With openvino alone, README's robot, it ended in a traceback of timm."""
+    pytest.importorskip('openvino')
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    monkeypatch.setattr('hybrid_depth_ros.runtimes.selection.installed',
+                        lambda name: name == 'openvino')
+    assert main(['--check', 'lite-nyu']) == 0
+    assert 'runs in openvino int8 and gives metres' in capsys.readouterr().out

@@ -247,3 +247,17 @@ def test_importing_costs_little_beyond_the_network():
             'print(time.perf_counter() - start)')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.5
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('depth_head.scratch.output_conv1.weight', "take the same network in transformers' format"),
+    ('backbone.embeddings.cls_token', 'put config.json and preprocessor_config.json beside it')])
+def test_tensors_of_other_code_are_recognised(name, said, tmp_path):
+    """The advice was to pass weights that train.nyu wrote, which these users don't have."""
+    safetensors.torch.save_file({name: torch.zeros(3)}, tmp_path / 'x.safetensors')
+    with pytest.raises(ValueError, match=said):
+        load_network(tmp_path / 'x.safetensors')
+    (tmp_path / 'config.json').write_text('{}')
+    if name.startswith('backbone'):
+        with pytest.raises(ValueError, match=f'pass its folder, {tmp_path}'):
+            load_network(tmp_path / 'x.safetensors')

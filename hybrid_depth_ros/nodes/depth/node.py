@@ -137,7 +137,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
             **{name: settings[name] for name in (
                 *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
             relative=gives_metres(settings) or settings['relative_depth'],
-            log=self.get_logger().info)
+            log=self.get_logger().info, warn=self.get_logger().warning)
         for note in predictor.model.notes:
             self.get_logger().warning(note)
         predictor(np.zeros((480, 640, 3), np.uint8))
