@@ -159,7 +159,7 @@ class AnchorSource:
         message = min(messages, key=lambda m: abs(stamp_of(m.header) - stamp))
         away = abs(stamp_of(message.header) - stamp) / 1e9
         if away > age:
-            raise LookupError(f'the nearest one is {away:.3g} s away from the picture: see whether '
+            raise LookupError(f'the nearest one is {away:.3g} s away from the image: see whether '
                               'it still comes, whether the clocks agree, or allow more age')
         return message
 
@@ -316,7 +316,7 @@ class AnchorCorrector:
                      settings: AnchorSettings) -> Measurement:
         intrinsics = image.intrinsics
         if intrinsics is None:
-            raise LookupError('no camera_info: anchors have no place in the picture')
+            raise LookupError('no camera_info: anchors have no place in the image')
         if (intrinsics.height, intrinsics.width) != shape:
             raise LookupError(
                 f'camera_info is of {intrinsics.width}×{intrinsics.height} pixels, depth of '

@@ -11,7 +11,7 @@ MIN_ANCHORS = 20  # for a frame to say anything
 AVERAGED_FRAMES = 100
 MIN_FRAMES = 50  # before anything is said
 MAX_RESIDUAL = 0.5  # log depth, so that outliers do not decide
-# Share of the residuals that a shift must leave. Measured with lite-nyu over 36 to 66 pictures:
+# Share of the residuals that a shift must leave. Measured with lite-nyu over 36 to 66 images:
 # 0.99 to 1 with right extrinsics, 0.89 to 0.95 mostly where they are wrong by 2° sideways.
 BETTER = 0.96
 MIN_SHIFT = 2  # cells; a smaller shift is the network's softness

@@ -81,7 +81,7 @@ def fit_scale_shift(relative: npt.NDArray[np.float32], anchors: Anchors,
     if not seen.size:
         if previous and 0 <= passed <= MAX_AGE:
             return previous.metres(relative), previous
-        raise LookupError('the network gives no metres, and no anchor lies in the picture to give '
+        raise LookupError('the network gives no metres, and no anchor lies in the image to give '
                           'them')
     scale, shift, used = _fit(seen, inverse)
     if previous and time_constant > 0 and used < SUFFICIENT_ANCHORS and 0 < passed <= MAX_GAP:

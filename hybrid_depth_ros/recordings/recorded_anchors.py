@@ -62,7 +62,7 @@ class RecordedAnchors:
         self._messages = recording.messages(*self._names) if self._names else iter(())
         self._next, self._frame = next(self._messages, None), ''
         for topic, _, raw in recording.messages(image):
-            with suppress(OSError):  # a damaged picture is named where it is seen
+            with suppress(OSError):  # a damaged image is named where it is seen
                 self._frame = recording.message(topic, raw).header.frame_id
                 break
         self.troubles: dict[str, tuple[int, str]] = {}

@@ -131,4 +131,4 @@ def test_a_scan_makes_metres_of_the_virtual_room():
     with pytest.raises(LookupError, match='no metres'):  # the lidar is dead
         corrector.correct(relative, ImageInfo(30 * 10**9, 'camera', CAMERA), settings,
                           relative=True)
-    assert 'away from the picture' in corrector.sources['scan'].trouble
+    assert 'away from the image' in corrector.sources['scan'].trouble

@@ -1,7 +1,7 @@
 """Furniture and materials from Infinigen, made once and kept in a folder.
 
 Infinigen Indoors (Raistrick et al., CVPR 2024) makes every chair, shelf and material from a seed;
-its factories' asset n is the same each time. Pieces are kept as .blend files, surfaces as pictures,
+its factories' asset n is the same each time. Pieces are kept as .blend files, surfaces as images,
 so that a room takes seconds.
 """
 
@@ -49,7 +49,7 @@ SURFACES = {             # kind → Infinigen's list of materials; None: a plain
     'paint': None, 'metal': None, 'cardboard': None, 'plastic': None,
     'print': 'drawn', 'screen': 'drawn',
 }
-DRAWN_METRES = {'print': 0.4, 'screen': 0.8}  # how wide the picture of a drawn surface is
+DRAWN_METRES = {'print': 0.4, 'screen': 0.8}  # how wide the image of a drawn surface is
 
 
 def start() -> Any:
@@ -91,7 +91,7 @@ class Assets:
         return path if path.is_file() else None
 
     def surface(self, kind: str, number: int) -> Path | None:
-        """The picture of a surface, ``SURFACE_METRES`` wide; None: a plain colour."""
+        """The image of a surface, ``SURFACE_METRES`` wide; None: a plain colour."""
         if not SURFACES[kind]:
             return None
         path = self.folder / f'{kind}_{number:03d}.png'

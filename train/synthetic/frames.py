@@ -61,19 +61,19 @@ def missing(out: Path, rooms: int) -> list[int]:
 
 
 def write_room(out: Path, number: int, kind: str, frames: Iterable[Frame]) -> None:
-    """Write a room's frames: (picture uint8 RGB, depth m, view, JPEG quality), all or none."""
+    """Write a room's frames: (image uint8 RGB, depth m, view, JPEG quality), all or none."""
     folder = room_folder(out, number)
     shutil.rmtree(folder.with_name(f'{folder.name}.partial'), ignore_errors=True)  # of one killed
     with atomic_write(folder, folder=True) as partial:
         rows: list[tuple[object, ...]] = []
-        for i, (picture, depth, view, quality) in enumerate(frames):
+        for i, (image, depth, view, quality) in enumerate(frames):
             name = f'{i:02d}'
-            cv2.imwrite(str(partial / f'{name}.jpg'), picture[..., ::-1],
+            cv2.imwrite(str(partial / f'{name}.jpg'), image[..., ::-1],
                         [cv2.IMWRITE_JPEG_QUALITY, quality])
             millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0)
             cv2.imwrite(str(partial / f'{name}.png'), millimetres.astype(np.uint16))
             rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
-                         f'{view.fx_per_width * picture.shape[1]:.3f}', number, kind, view.kind,
+                         f'{view.fx_per_width * image.shape[1]:.3f}', number, kind, view.kind,
                          f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))
         with open(partial / 'frames.csv', 'w', newline='') as file:
             csv.writer(file).writerows((COLUMNS, *rows))
@@ -93,10 +93,10 @@ def gather(out: Path) -> list[dict[str, str]]:
 
 
 def _read(out: Path, row: dict[str, str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    picture = cv2.cvtColor(cv2.imread(str(out / row['image'])), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(cv2.imread(str(out / row['image'])), cv2.COLOR_BGR2RGB)
     millimetres = np.asarray(cv2.imread(str(out / row['depth']), cv2.IMREAD_UNCHANGED))
     depth = millimetres / np.float32(1000)
-    return picture, np.where(depth > 0, depth, np.nan)
+    return image, np.where(depth > 0, depth, np.nan)
 
 
 def contact_sheet(out: Path, rows: list[dict[str, str]], count: int = 36, columns: int = 6) -> None:
@@ -104,8 +104,8 @@ def contact_sheet(out: Path, rows: list[dict[str, str]], count: int = 36, column
     chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
     tiles: list[npt.NDArray[np.uint8]] = []
     for i in chosen:
-        picture, depth = _read(out, rows[i])
-        tile = np.vstack((picture, colour_depth(depth, *depth_range(depth))))
+        image, depth = _read(out, rows[i])
+        tile = np.vstack((image, colour_depth(depth, *depth_range(depth))))
         if tiles and tile.shape != tiles[0].shape:  # a portrait one
             tile = _fitted(tile, tiles[0].shape[:2])
         tiles.append(tile)

@@ -63,9 +63,9 @@ def make_room(number: int, options: dict[str, Any]) -> tuple[int, int, float]:
         for view in views:
             light, depth = render(view)
             if (depth > 0).mean() > 0.5:
-                picture, quality = develop(light, rng), int(rng.integers(70, 97))
-                if lit(picture):
-                    made.append((picture, depth, view, quality))
+                image, quality = develop(light, rng), int(rng.integers(70, 97))
+                if lit(image):
+                    made.append((image, depth, view, quality))
     frames.write_room(out, number, room.kind, made)
     return number, len(made), time.monotonic() - started
 

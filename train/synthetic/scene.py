@@ -1,4 +1,4 @@
-"""A room in Blender's scene, and pictures of it with depth, by Cycles."""
+"""A room in Blender's scene, and images of it with depth, by Cycles."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build(room: Room, assets: Assets, rng: np.random.Generator) -> Any:
 
 
 def _surface(kind: str, number: int, assets: Assets, rng: np.random.Generator, name: str) -> Any:
-    """A material: the baked picture, tinted a little, or a plain colour."""
+    """A material: the baked image, tinted a little, or a plain colour."""
     import colorsys
 
     import bpy
@@ -271,12 +271,12 @@ def prepare(bpy: Any, size: tuple[int, int], samples: int,
 
 
 def _depth_output(scene: Any, folder: Path) -> tuple[Any, Path]:
-    """Compositor nodes that write depth (red) and what panes are (green) beside the picture."""
+    """Compositor nodes that write depth (red) and what panes are (green) beside the image."""
     scene.use_nodes = True
     nodes, links = scene.node_tree.nodes, scene.node_tree.links
     nodes.clear()
-    layers, picture = nodes.new('CompositorNodeRLayers'), nodes.new('CompositorNodeComposite')
-    links.new(layers.outputs['Image'], picture.inputs['Image'])
+    layers, composite = nodes.new('CompositorNodeRLayers'), nodes.new('CompositorNodeComposite')
+    links.new(layers.outputs['Image'], composite.inputs['Image'])
     both, out = nodes.new('CompositorNodeCombineColor'), nodes.new('CompositorNodeOutputFile')
     links.new(layers.outputs['Depth'], both.inputs['Red'])
     links.new(layers.outputs['IndexOB'], both.inputs['Green'])

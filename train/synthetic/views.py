@@ -29,7 +29,7 @@ VIEW_KINDS = {
 TRIES = 60       # places that are tried for a view
 CLEAR = 0.14     # m around the camera that are empty
 GRID = 9, 7      # rays that look whether there is something to see
-DARK = 24        # grey levels that some of a picture has to exceed
+DARK = 24        # grey levels that some of a image has to exceed
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
 
 
 def rays(view: View, aspect: float, columns: int, rows: int) -> npt.NDArray[np.float64]:
-    """Directions N×3 (world, z ahead = 1, not of unit length) of a grid over the picture."""
+    """Directions N×3 (world, z ahead = 1, not of unit length) of a grid over the image."""
     u, v = np.meshgrid(np.linspace(-0.47, 0.47, columns), np.linspace(-0.47, 0.47, rows))
     ahead = np.column_stack((u.ravel() / view.fx_per_width,
                              v.ravel() / aspect / view.fx_per_width, np.ones(u.size)))
@@ -351,7 +351,7 @@ def _aim(rng: np.random.Generator, position: npt.NDArray[np.float64], height: fl
 
 
 def develop(light: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Scene light, linear float H×W×3, any scale → a camera's picture, uint8 RGB H×W×3.
+    """Scene light, linear float H×W×3, any scale → a camera's image, uint8 RGB H×W×3.
 
     Automatic exposure that errs, white balance, vignetting, a lens that blurs, photon and
     reading noise, a tone curve, saturation.
@@ -376,15 +376,15 @@ def develop(light: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
         shoulder = np.float32(rng.uniform(2.0, 6.0))
         light = (light * (1 + light / shoulder ** 2) / (1 + light)).astype(np.float32)
         light *= np.float32(1.25)
-    picture = np.clip(light, 0, 1) ** np.float32(1 / rng.uniform(1.9, 2.5))
-    mean = picture.mean(axis=2, keepdims=True)
-    picture = mean + (picture - mean) * np.float32(rng.uniform(0.7, 1.25))
+    image = np.clip(light, 0, 1) ** np.float32(1 / rng.uniform(1.9, 2.5))
+    mean = image.mean(axis=2, keepdims=True)
+    image = mean + (image - mean) * np.float32(rng.uniform(0.7, 1.25))
     if rng.random() < 0.3:   # sharpened by the camera
-        picture += np.float32(rng.uniform(0.2, 0.7)) * (
-            picture - cv2.GaussianBlur(picture, (0, 0), 1.0))
-    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+        image += np.float32(rng.uniform(0.2, 0.7)) * (
+            image - cv2.GaussianBlur(image, (0, 0), 1.0))
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
-def lit(picture: npt.NDArray[np.uint8]) -> bool:
-    """Whether a camera's picture, uint8, shows anything: some places no lamp reaches."""
-    return bool(np.percentile(picture, 99) > DARK)
+def lit(image: npt.NDArray[np.uint8]) -> bool:
+    """Whether a camera's image, uint8, shows anything: some places no lamp reaches."""
+    return bool(np.percentile(image, 99) > DARK)

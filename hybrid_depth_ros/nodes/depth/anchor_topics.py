@@ -141,7 +141,7 @@ class AnchorTopics:
             return DiagnosticStatus.WARN, '; '.join(told) + '. Depth goes on without'
         for name, (right, down) in self._corrector.misaligned().items():
             return DiagnosticStatus.WARN, (
-                f'anchors/{name}: they fit the picture better '
+                f'anchors/{name}: they fit the image better '
                 f'{_describe_shift(right, "right", "left")}{_describe_shift(down, "down", "up")}: '
                 'check the pose of its sensor and of the camera')
         return DiagnosticStatus.OK, ''

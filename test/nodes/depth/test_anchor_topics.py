@@ -80,7 +80,7 @@ def test_a_lidar_gives_plane_and_sphere_their_distance_until_it_dies(graph):
     graph.spin(1.5)  # the lidar is dead
     assert off(depth_of(graph))[0] == pytest.approx(WRONG - 1, abs=0.01)
     said = graph.diagnosis(lambda status: 'anchors/scan' in status.message)['depth']
-    assert said.level == DiagnosticStatus.WARN and 'away from the picture' in said.message
+    assert said.level == DiagnosticStatus.WARN and 'away from the image' in said.message
     assert graph.log.read_text().count('anchors/scan: ') == 1  # said once
 
 
