@@ -173,14 +173,14 @@ class AnchorSource:
         messages = list(self._messages)  # others may come meanwhile
         messages.sort(key=lambda m: stamp_of(m.header))
         stamps = [stamp_of(message.header) for message in messages]
-        if len(messages) < 2:
-            raise LookupError('there is one message only')
-        after = int(np.clip(np.searchsorted(stamps, stamp), 1, len(stamps) - 1))
-        away = max(stamps[after - 1] - stamp, stamp - stamps[after]) / 1e9
+        away = max(stamps[0] - stamp, stamp - stamps[-1]) / 1e9
         if away > MAX_EXTRAPOLATION:
             raise LookupError(f'odometry is known from {stamps[0] / 1e9:.3f} to '
                               f'{stamps[-1] / 1e9:.3f} s, the image is of {stamp / 1e9:.3f} s: see '
                               'whether it still comes, and whether the clocks agree')
+        if len(messages) == 1:
+            return _odometry_pose(messages[0]), messages[0].child_frame_id
+        after = int(np.clip(np.searchsorted(stamps, stamp), 1, len(stamps) - 1))
         first, second = (_odometry_pose(message) for message in messages[after - 1:after + 1])
         share = (stamp - stamps[after - 1]) / max(1, stamps[after] - stamps[after - 1])
         return interpolate_poses(first, second, share), messages[after].child_frame_id

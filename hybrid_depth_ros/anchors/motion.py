@@ -61,6 +61,7 @@ class MotionSettings:
         warn_turn: share of the turns by which poses may contradict the tracks.
         max_turn: share from which nothing is believed.
         max_step_error: error of steps from which nothing is believed, standard deviations.
+        max_missed: likewise, share of what odometry measured.
     """
 
     image_pixels: int = 76800
@@ -90,11 +91,12 @@ class MotionSettings:
     max_sd: float = 0.2
     min_known: float = 0.3
     first_inverse_depth: float = 0.5
-    max_gap: float = 1.0
+    max_gap: float = 2.0
     max_speed: float = 5.0
     warn_turn: float = 0.25
     max_turn: float = 0.6
     max_step_error: float = 3.0
+    max_missed: float = 1.5
 
 
 @dataclass
@@ -488,7 +490,9 @@ class MotionAnchors:
         s, w = self._s, self._current
         turned = w.rotation[:-1].transpose(0, 2, 1)
         error = w.steps[:, :3, 3] - (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
-        sd = s.step_sd * np.linalg.norm(w.steps[:, :3, 3], axis=1) + s.step_noise
+        length = np.linalg.norm(w.steps[:, :3, 3], axis=1)
+        sd = s.step_sd * length + s.step_noise
+        missed = np.linalg.norm(error, axis=1).sum() / (length + s.step_noise / 2).sum()
         off = np.rad2deg(np.linalg.norm(_logs(
             w.steps[:, :3, :3].transpose(0, 2, 1) @ turned @ w.rotation[1:]), axis=1).sum())
         turn = np.rad2deg(np.linalg.norm(_logs(w.steps[:, :3, :3]), axis=1).sum())
@@ -499,7 +503,8 @@ class MotionAnchors:
             self.reason = (f'the image turns otherwise than the poses, by {off:.0f}° while they '
                            f'turn {turn:.0f}°: see whether they are those of the optical frame, '
                            'and whether the stamps of images and poses agree')
-        elif float(np.sqrt((error ** 2).sum(1) / sd ** 2 / 3).mean()) > s.max_step_error:
+        elif (missed > s.max_missed or float(np.sqrt((error ** 2).sum(1) / sd ** 2 / 3).mean())
+              > s.max_step_error):
             self._believed = False
             self.reason = ('the image moves otherwise than the poses: see whether they are those '
                            'of the optical frame, and whether they still come')
@@ -507,7 +512,10 @@ class MotionAnchors:
     def _anchors(self) -> Anchors:
         s, w = self._s, self._current
         with np.errstate(divide='ignore', invalid='ignore'):
-            share = np.hypot(w.sd / w.rho, s.scale_sd)
+            # the scale comes from what odometry measured, not from where the steps were adjusted to
+            path = np.linalg.norm(w.steps[:, :3, 3], axis=1).sum()
+            scale = np.hypot(s.scale_sd, s.step_noise * np.sqrt(len(w.steps)) / path)
+            share = np.hypot(w.sd / w.rho, scale)
             depth = self._z[-1] / w.rho
         good = w.seen[-1] & (w.rho > 0) & (share < s.max_sd) & (self._z[-1] > 0.06)
         # where few depths are known, those are the ones that noise made near

@@ -85,6 +85,15 @@ def test_poses_that_stand_still_while_the_camera_walks_are_noticed():
     assert len(anchors) == 0 and motion.reason.startswith('the image ')
 
 
+def test_wheels_that_count_nothing_are_noticed():
+    def turning(number, pose):
+        turned = pose.copy()
+        turned[:3, 3] = 0
+        return turned
+    motion, anchors, _ = follow(walk(), turning)
+    assert len(anchors) == 0 and motion.reason.startswith('the image moves ')
+
+
 def test_poses_of_another_frame_are_noticed():
     motion, anchors, _ = follow(walk(), other_frame)
     assert len(anchors) == 0 and motion.reason.startswith('the image ')
