@@ -48,7 +48,7 @@ def walk(graph, length=1.0):
         publisher.publish(odometry(header, pose, length))
         before = len(graph.got['depth/anchors'])
         assert graph.answer('depth/image', rgb_to_image(rgb, header), CAMERA)
-        graph.spin(0.3, lambda: len(graph.got['depth/anchors']) > before)
+        graph.spin(0.3, lambda before=before: len(graph.got['depth/anchors']) > before)
         if len(graph.got['depth/anchors']) > before:
             found.append((cloud_to_array(graph.got['depth/anchors'][-1]), depth))
     return found
