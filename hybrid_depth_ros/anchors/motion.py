@@ -311,7 +311,7 @@ class MotionAnchors:
                            number // columns * cell + best // cell + top), -1).astype(np.float64)
         good = value > s.min_corner
         if len(taken):
-            row, column = ((taken[:, axis] - corner) // cell for axis, corner in ((1, top), (0, left)))
+            row, column = (taken[:, 1] - top) // cell, (taken[:, 0] - left) // cell
             inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
             good[(row * columns + column)[inside].astype(int)] = False
             good[good] = (np.abs(points[good, None] - taken).max(-1) > cell / 2).all(1)
@@ -336,7 +336,7 @@ class MotionAnchors:
             key, image, start, np.ascontiguousarray(guess, np.float32).reshape(-1, 1, 2),
             maxLevel=s.pyramid_levels, **how)
         back, fro, _ = cv2.calcOpticalFlowPyrLK(
-            image, key, found, start.copy(), maxLevel=0, **how)
+            image, key, found, start.copy(), maxLevel=1, **how)
         edge = s.border - 2
         found = found[:, 0]
         good = ((forth.ravel() > 0) & (fro.ravel() > 0)
