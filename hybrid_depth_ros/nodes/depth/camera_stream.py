@@ -247,7 +247,7 @@ class CameraStream:
         """
         if sigma is None:
             self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
-                      'stays silent and max_uncertainty does nothing; see docs/accuracy.md',
+                      'stays silent and max_uncertainty does nothing; see docs/training.md',
                       every=3600)
             return
         with np.errstate(invalid='ignore', divide='ignore'):
