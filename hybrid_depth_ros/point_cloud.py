@@ -18,6 +18,10 @@ POINT = np.dtype([('x', np.float32), ('y', np.float32), ('z', np.float32), ('rgb
 # sensor_msgs/PointField: its datatypes
 POINT_FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 RGB_SHIFTS = (16, 8, 0)  # bits: where red, green and blue lie in 0x00RRGGBB
+GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
+SNAP_REACH = 7  # pixels of that grid within which a jump's two sides lie
+NEAR_SIDE = 0.25  # place between far (0) and near (1) from which a pixel is of the near side
+UNSURE = 0.15  # below that, over so much of the way neither side is sure
 
 
 def pack_rgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
@@ -58,12 +62,61 @@ def depth_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[
     Returns:
         bool H×W.
     """
-    step = max(1, round(depth.shape[1] / 160))
-    top, left = ((size - 1) % step // 2 for size in depth.shape)  # what is left over, halved
-    edges = _grid_edges(np.ascontiguousarray(depth[top::step, left::step]), fraction)
-    above, before = (step - 1) // 2 - top, (step - 1) // 2 - left
-    return edges.repeat(step, 0).repeat(step, 1)[
-        above:above + depth.shape[0], before:before + depth.shape[1]]
+    grid = _Grid(depth)
+    return grid.enlarge(_grid_edges(grid.depth, fraction))
+
+
+def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.float32]:
+    """Depth whose outlines are steps: a pixel on a jump takes the depth of one of its sides.
+
+    A pixel on a jump (:func:`depth_edges`) lies between the nearest and the farthest depth around
+    it. Depth follows the image there (:func:`hybrid_depth_ros.upsampling.upsample`), so its place
+    between them, in log depth, says which side it belongs to. The near side is favoured: an
+    obstacle may grow by a pixel, and must not be lost. Just behind it, where neither side is sure,
+    depth becomes unknown.
+
+    Args:
+        depth: H×W metres, NaN where unknown.
+        fraction: As in :func:`depth_edges`.
+
+    Returns:
+        H×W metres, NaN where unknown.
+    """
+    grid = _Grid(depth)
+    edges = _grid_edges(grid.depth, fraction)
+    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SNAP_REACH + 1,) * 2)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        log = np.log(grid.depth)
+        known = np.isfinite(log)
+        near = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
+        far = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
+        snapped = depth.copy()
+        pixels = np.flatnonzero(grid.enlarge(edges))
+        near, far = (grid.enlarge(side).ravel()[pixels] for side in (near, far))
+        place = (far - np.log(snapped.ravel()[pixels])) / (far - near)  # 0: far, 1: near
+        sides = np.exp(np.where(place > NEAR_SIDE, near, far))
+        sides[~((place > NEAR_SIDE) | (place < NEAR_SIDE - UNSURE))] = np.nan
+        snapped.ravel()[pixels] = sides
+    return snapped
+
+
+class _Grid:
+    """Every n-th pixel of depth, and its way back to all pixels."""
+
+    def __init__(self, depth: npt.NDArray[np.float32]) -> None:
+        self._shape = depth.shape
+        self._step = step = max(1, round(depth.shape[1] / GRID_WIDTH))
+        # what is left over, halved
+        self._top, self._left = ((size - 1) % step // 2 for size in depth.shape)
+        self.depth = np.ascontiguousarray(depth[self._top::step, self._left::step])
+
+    def enlarge(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """H×W: each pixel takes the value of the nearest one on the grid."""
+        rows, columns = self._shape
+        middle = (self._step - 1) // 2
+        above, before = middle - self._top, middle - self._left
+        return values.repeat(self._step, 0).repeat(self._step, 1)[
+            above:above + rows, before:before + columns]
 
 
 def _grid_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:
@@ -99,8 +152,8 @@ def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
         min_range: Metres from the camera in a straight line, as costmaps measure it; nearer points
             are left out.
         max_range: Likewise for farther points; 0: no limit.
-        edge_filter: Leaves out points on a jump in depth (the `fraction` of :func:`depth_edges`);
-            0: off.
+        edge_filter: Moves points on a jump in depth to one of its sides (the `fraction` of
+            :func:`snap_edges`); 0: off.
 
     Returns:
         ⌈H/stride⌉×⌈W/stride⌉ of dtype ``POINT``. x, y and z are NaN where depth is, and where a
@@ -119,9 +172,9 @@ def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
                          'it larger, or 0 for no limit')
     picked = np.s_[::stride, ::stride]
     x, y = _ray_slopes(intrinsics)
-    x, y, z = x[::stride], y[::stride], depth[picked].astype(np.float32)
     if edge_filter > 0:
-        z[depth_edges(depth, edge_filter)[picked]] = np.nan
+        depth = snap_edges(depth, edge_filter)
+    x, y, z = x[::stride], y[::stride], depth[picked].astype(np.float32)
     if min_range > 0 or max_range > 0:
         square = (x * x + (y * y + 1)) * z * z
         outside = square < min_range ** 2

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import POINT, depth_edges, organised_cloud, voxel_downsample
+from hybrid_depth_ros.point_cloud import (
+    POINT,
+    depth_edges,
+    organised_cloud,
+    snap_edges,
+    voxel_downsample,
+)
 
 
 def test_cloud_by_hand():
@@ -43,10 +49,45 @@ def test_points_in_the_air_behind_a_bleeding_edge_go():
     assert edges[~hanging].mean() < 0.06
     middle = np.s_[170:340, 205:410]  # well inside of the box
     assert not edges[middle].any() and not edges[:100].any() and not edges[:, :140].any()
+
+
+def test_pixels_on_a_bleeding_edge_move_to_one_of_its_sides():
+    depth = bleeding_edge()
+    snapped = snap_edges(depth, 0.1)
+    known = np.isfinite(snapped)
+    assert ((snapped[known] <= 2 * 1.1) | (snapped[known] >= 4 * 0.9)).all()  # none in the air
+    edges = depth_edges(depth, 0.1)
+    np.testing.assert_array_equal(snapped[~edges], depth[~edges])
+    near = cv2.resize(np.pad(np.ones((60, 70)), ((40, 32), (50, 56))), (640, 480),
+                      interpolation=cv2.INTER_NEAREST) > 0
+    assert (snapped[near] < 2.2).mean() > 0.99  # the box is whole, but for its round corners
+    assert (snapped[known & ~near] < 2.2).sum() < 0.2 * near.sum()  # and hardly larger
     cloud = organised_cloud(depth, np.zeros((480, 640, 3), np.uint8), CAMERA, edge_filter=0.1)
-    assert cloud.shape == (480, 640)
-    for axis in 'xyz':
-        np.testing.assert_array_equal(np.isnan(cloud[axis]), edges)
+    np.testing.assert_array_equal(cloud['z'], snapped)
+    np.testing.assert_array_equal(np.isnan(cloud['x']), ~known)
+
+
+def test_a_thin_pole_that_bleeds_is_kept():
+    depth = np.full((132, 176), 3.0, np.float32)
+    depth[:, 80:83] = 1.5
+    depth = cv2.resize(cv2.GaussianBlur(depth, (0, 0), 1), (640, 480))
+    snapped = snap_edges(depth, 0.1)
+    pole = snapped[:, 294:300]
+    assert np.isfinite(pole).all() and (pole < 1.9).all()
+    assert (np.isnan(snapped) | (snapped < 1.9) | (snapped > 2.7)).all()
+
+
+def test_snapping_leaves_what_is_unknown_and_what_is_flat():
+    depth = np.full((480, 640), 2, np.float32)
+    depth[:, 300:] = 4
+    depth[:, :200] = np.nan
+    depth[:, 500:520] = 0
+    with np.errstate(all='raise'):
+        snapped = snap_edges(depth, 0.1)
+    np.testing.assert_array_equal(np.isnan(snapped[:, :200]), True)
+    np.testing.assert_array_equal(snapped[:, 200:], depth[:, 200:])  # a sharp step is one already
+    for shape in ((1, 1), (2, 640), (480, 1)):
+        np.testing.assert_array_equal(snap_edges(np.ones(shape, np.float32), 0.1), 1)
 
 
 @pytest.mark.parametrize(('width', 'height', 'reach'), (

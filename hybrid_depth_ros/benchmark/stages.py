@@ -22,7 +22,7 @@ from hybrid_depth_ros.weights import HELD_OUT
 BATCH_SIZES = (1, 2, 4)                     # images in a batch, cameras on a node
 # Runs only where anchors are set; each from the depth that the network gave.
 ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
-EDGE_FILTER = 0.1                      # the depth node's default
+EDGE_FILTER = 0.05                     # the depth node's default
 FOV = 63.3                             # degrees: the camera node's
 
 

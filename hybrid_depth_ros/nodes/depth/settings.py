@@ -50,8 +50,8 @@ SETTINGS = (
             choices=('auto', 'always', 'never'), changeable=True),
     Setting('horizontal_fov', 0.0, "the camera's field of view where no camera_info comes; "
             '0: unknown', range=(0.0, 179.0), unit='degrees', changeable=True),
-    Setting('edge_filter', 0.1, "drop cloud points at an object's outline, where inverse depth "
-            'jumps by this share; 0: none', range=(0.0, 1.0), changeable=True),
+    Setting('edge_filter', 0.05, "move cloud points at an object's outline, where inverse depth "
+            'jumps by this share, to one of its sides; 0: none', range=(0.0, 1.0), changeable=True),
     Setting('cloud_stride', 1, 'every how many-th row and column becomes points',
             range=(1, 64), changeable=True),
     Setting('min_range', 0.0, 'nearest cloud point', range=(0.0, 100.0), unit='m',
