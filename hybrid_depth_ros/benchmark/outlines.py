@@ -11,7 +11,6 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -181,4 +180,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
