@@ -1,0 +1,144 @@
+"""Obstacles: the floor's plane, what stands above it, a scan of it, what is not known."""
+
+import numpy as np
+import pytest
+
+from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.obstacles import (
+    FLOOR_HOLD,
+    FloorPlane,
+    FloorTracker,
+    ObstacleSettings,
+    fit_floor,
+    level_points,
+    obstacle_cloud,
+    obstacle_scan,
+)
+
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
+HEIGHT, PITCH = 0.6, 10.0
+DOWN = down_from_pitch(PITCH)
+SETTINGS = ObstacleSettings()
+
+
+def scene(boxes=(), far=6.0, ramp=0.0):
+    """Depth of a floor under a camera, of a wall, and of upright boxes: (x, left, right, high).
+
+    Metres: x forward, left and right along y, high above the floor. ramp: degrees that the floor
+    rises ahead.
+    """
+    down = down_from_pitch(PITCH + ramp)
+    x = (np.arange(640) - CAMERA.cx) / CAMERA.fx * np.ones((480, 1))
+    y = ((np.arange(480) - CAMERA.cy) / CAMERA.fy)[:, None] * np.ones(640)
+    fall = down[0] * x + down[1] * y + down[2]
+    run = (np.cos(np.deg2rad(PITCH + ramp)) - y * np.sin(
+        np.deg2rad(PITCH + ramp)))
+    with np.errstate(divide='ignore'):
+        depth = np.where(fall > 0, HEIGHT / fall, np.inf)
+    depth = np.minimum(depth, far / run)
+    for ahead, left, right, high in boxes:
+        z = ahead / run
+        across, above = -x * z, HEIGHT - fall * z
+        hit = (across > right) & (across < left) & (above > 0) & (above < high)
+        depth = np.where(hit, np.minimum(depth, z), depth)
+    return depth.astype(np.float32)
+
+
+def scan_of(depth, plane=None, settings=SETTINGS):
+    plane = plane or FloorPlane.from_gravity(HEIGHT, DOWN)
+    return obstacle_scan(level_points(depth, CAMERA, plane), settings)
+
+
+def range_at(scan, degrees):
+    return scan.ranges[np.abs(scan.angles - np.deg2rad(degrees)).argmin()]
+
+
+def test_the_nearest_obstacle_by_direction():
+    scan = scan_of(scene([(1.5, 0.2, -0.2, 0.5), (2.5, 1.0, 0.6, 1.0)]))
+    assert range_at(scan, 0) == pytest.approx(1.5, abs=0.03)
+    left = np.rad2deg(np.arctan2(0.8, 2.5))
+    assert range_at(scan, left) == pytest.approx(np.hypot(0.8, 2.5), abs=0.05)
+    assert np.isinf(range_at(scan, -20))  # y is to the left, and there is nothing to the right
+    assert scan.angles[0] < 0 < scan.angles[-1]
+    assert np.rad2deg(scan.angles[-1] - scan.angles[0]) == pytest.approx(63.3, abs=1)
+
+
+def test_a_small_thing_counts_near_and_not_far():
+    settings = ObstacleSettings(max_range=6)
+    assert range_at(scan_of(scene([(0.9, 0.2, -0.2, 0.1)]), settings=settings), 0) < 1
+    assert np.isinf(range_at(scan_of(scene([(4.0, 0.2, -0.2, 0.1)], far=20), settings=settings), 0))
+    assert range_at(scan_of(scene([(4.0, 0.2, -0.2, 0.6)]), settings=settings), 0) < 4.2
+
+
+def test_what_is_passed_under_is_no_obstacle():
+    beam = scene([(2.0, 0.5, -0.5, 0.75)])
+    assert np.isfinite(range_at(scan_of(beam), 0))
+    assert np.isinf(range_at(scan_of(np.where(beam < 2.1, scene(), beam)), 0))
+    low = ObstacleSettings(min_height=0.8, max_height=1.8)
+    assert np.isinf(range_at(scan_of(beam, settings=low), 0))
+
+
+def test_unknown_is_not_free():
+    depth = scene()
+    depth[:, 200:440] = np.nan
+    scan = scan_of(depth)
+    assert np.isnan(range_at(scan, 0)) and np.isinf(range_at(scan, 25))
+    partly = scene([(1.5, 0.2, -0.2, 0.5)])
+    partly[:200] = np.nan  # what is above the obstacle
+    assert range_at(scan_of(partly), 0) == pytest.approx(1.5, abs=0.03)
+    assert np.isnan(scan_of(np.full((480, 640), np.nan, np.float32)).ranges).all()
+
+
+def test_a_network_that_is_wrong_in_scale_has_a_floor_all_the_same():
+    for scale in (0.8, 1.3):
+        depth = scale * scene([(2.0, 0.2, -0.2, 0.5)])
+        plane, reason = fit_floor(depth, CAMERA, HEIGHT, DOWN)
+        assert not reason
+        assert plane.height == pytest.approx(scale * HEIGHT, rel=0.02)
+        scan = scan_of(depth, plane)
+        assert range_at(scan, 0) == pytest.approx(2 * scale, rel=0.03)
+        assert np.isinf(range_at(scan, 20)) and np.isinf(range_at(scan, -20))
+
+
+@pytest.mark.parametrize('ramp', [-6, 6])
+def test_a_ramp_is_floor(ramp):
+    depth = scene(ramp=ramp, far=30)
+    plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
+    assert np.isinf(scan_of(depth, plane).ranges).all()
+    level = scan_of(depth).ranges
+    assert np.isfinite(level).any() == (ramp > 0)  # by gravity alone it would be a wall
+
+
+def test_the_cloud_holds_what_stands_there_and_no_floor():
+    depth = scene([(1.5, 0.2, -0.2, 0.5)])
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    rgb[..., 1] = 200
+    points = level_points(depth, CAMERA, FloorPlane.from_gravity(HEIGHT, DOWN))
+    whole = obstacle_cloud(points, ObstacleSettings(voxel_size=0), rgb)[0]
+    up = -DOWN
+    heights = HEIGHT + up[0] * whole['x'] + up[1] * whole['y'] + up[2] * whole['z']
+    assert whole.size > 500 and heights.min() > 0.05 and heights.max() < 0.51
+    assert (np.abs(whole['x']) < 0.21).all() and (whole['rgb'] == 200 << 8).all()
+    thinned = obstacle_cloud(points, SETTINGS, rgb)[0]
+    assert 20 < thinned.size < whole.size / 3
+
+
+def test_the_floor_is_held_for_some_time_and_not_for_ever():
+    tracker = FloorTracker()
+    assert tracker.update(np.full((480, 640), 0.3, np.float32), CAMERA, HEIGHT, DOWN, 0.0) is None
+    assert tracker.reason
+    first = tracker.update(scene(), CAMERA, HEIGHT, DOWN, 1.0)
+    assert first.height == pytest.approx(HEIGHT, rel=0.02)
+    blocked = np.full((480, 640), 0.3, np.float32)
+    assert tracker.update(blocked, CAMERA, HEIGHT, DOWN, 2.0) == first
+    assert tracker.update(blocked, CAMERA, HEIGHT, DOWN, 1.5 + FLOOR_HOLD) is None
+    tracker.update(scene(), CAMERA, HEIGHT, DOWN, 10.0)
+    smoothed = tracker.update(1.2 * scene(), CAMERA, HEIGHT, DOWN, 10.1)
+    assert HEIGHT * 1.01 < smoothed.height < HEIGHT * 1.1
+
+
+@pytest.mark.parametrize('wrong', [{'min_height': 2.0}, {'min_range': 5.0}, {'max_range': 0.1}])
+def test_settings_that_hold_nothing_are_named(wrong):
+    with pytest.raises(ValueError, match='hold nothing: make the upper one larger'):
+        ObstacleSettings(**wrong)
