@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_depth_ros.anchors.corrector import AnchorSettings
+from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
 from hybrid_depth_ros.files import check_writable, result_file
 from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, format_uncertainty, unit_warning
@@ -63,6 +64,9 @@ def _csv_writer(path: Path | None) -> Iterator[Callable[[dict[str, Any]], object
 
 def evaluate(args: Namespace, predictor: Any = None) -> int:
     """Do what the command line asks for; returns the exit status."""
+    if args.obstacles and not args.camera_height > 0:
+        raise ValueError('--obstacles needs the height of the camera above the floor: give '
+                         '--camera-height in metres, and --camera-pitch')
     with ExitStack() as stack:
         pairs = PairedRecording(args.bag, args.image, args.depth, args.camera_info,
                                 args.depth_camera_info, args.predicted, args.slop / 1000)
@@ -92,7 +96,9 @@ def evaluate(args: Namespace, predictor: Any = None) -> int:
         if first and (warning := unit_warning(first.truth)):
             warn([f'{pairs.truth_topic}: {warning}'])
         anchors = _anchors(args, pairs)
-        evaluation = Evaluation(pairs, predictor, args.align, anchors)
+        evaluation = Evaluation(
+            pairs, predictor, args.align, anchors, args.camera_height if args.obstacles else 0.0,
+            down_from_pitch(args.camera_pitch, args.camera_roll))
         failure: BaseException | None = None
         try:
             with _csv_writer(args.csv) as write_row:
@@ -123,6 +129,8 @@ def _write_report(args: Namespace, evaluation: Evaluation, warnings: Sequence[st
               'weights': None if args.predicted else args.weights}
     if evaluation.uncertainty.images:
         report['uncertainty'] = evaluation.uncertainty.report()
+    if args.obstacles:
+        report['obstacles'] = evaluation.obstacles.report()
     if evaluation.anchors and before.frames:
         report['without_anchors'] = before.report()
     with result_file(args.json) as file:
@@ -152,6 +160,8 @@ def _print_results(evaluation: Evaluation, failure: BaseException | None) -> Non
             print(f'without anchors: {evaluation.scores_before.table()}\n\n', end='')
         print('with anchors: ', end='')
     print(evaluation.scores.table())
+    if evaluation.obstacles.images:
+        print(f'\n{evaluation.obstacles.table()}')
     if evaluation.uncertainty.images:
         print(f'uncertainty: {format_uncertainty(evaluation.uncertainty.report())}')
 
@@ -210,6 +220,8 @@ def main(argv: Sequence[str] | None = None, predictor: Any = None) -> int:
                         help='write the errors of each frame')
     parser.add_argument('--plots', type=user_path, metavar='FOLDER',
                         help='draw errors, and the best, median and worst frame')
+    parser.add_argument('--obstacles', action='store_true', help='score obstacles above the floor '
+                        'too; needs --camera-height and --camera-pitch')
     add_anchor_arguments(parser)
     args = parser.parse_args(argv)
     with exit_on_error('evaluate_bag'):

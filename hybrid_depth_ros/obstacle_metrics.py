@@ -68,7 +68,6 @@ class ObstacleScores:
                         obstacle_scan(true_points, self._settings))
         self._add_cells(obstacle_cells(points, self._settings, CELL),
                         obstacle_cells(true_points, self._settings, CELL),
-                        obstacle_scan(true_points, self._settings),
                         obstacle_scan(points, self._settings))
 
     def _add_scans(self, predicted: Scan, truth: Scan) -> None:
@@ -84,12 +83,12 @@ class ObstacleScores:
         self._ratios.append(np.abs(near[both] / true[both] - 1))
 
     def _add_cells(self, predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_],
-                   true_scan: Scan, scan: Scan) -> None:
+                   scan: Scan) -> None:
         reach = round(CELL_TOLERANCE / CELL)
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
         around_true, around_predicted = (cv2.dilate(cells.astype(np.uint8), disc) > 0
                                          for cells in (true, predicted))
-        free, true_free = (self._free_cells(one, predicted.shape) for one in (scan, true_scan))
+        free = self._free_cells(scan, predicted.shape)
         for name, cells in (('true', true), ('missed', true & ~around_predicted),
                             ('predicted', predicted), ('false', predicted & ~around_true),
                             ('free', free), ('blocked', free & true)):

@@ -17,6 +17,7 @@ from small_recordings import (
     COUNT,
     DEPTH,
     IMAGE,
+    INFO,
     PREDICTED,
     START,
     STEP,
@@ -33,6 +34,7 @@ from small_recordings import (
 from hybrid_depth_ros import evaluate_bag
 from hybrid_depth_ros.metrics import METRIC_NAMES, DepthErrors
 from hybrid_depth_ros.predictor import Prediction
+from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
 
 
 @pytest.mark.parametrize('depth', ['32FC1', '16UC1; compressedDepth png'])
@@ -174,6 +176,21 @@ def test_uncertainty_is_scored_where_it_is_estimated(frames, tmp_path, capsys):
         assert ('AUSE' in capsys.readouterr().out) == ('uncertainty' in report) == estimated
         if estimated:
             assert report['uncertainty']['within_1'] == 1
+
+
+def test_obstacles_are_scored_where_the_cameras_height_is_known(tmp_path, capsys):
+    room = Room(600)
+    pose = upright_camera_pose([2.5, 1.2, 0.7], np.pi / 2, -np.deg2rad(8))
+    path = write(tmp_path / 'bag', recording([room.render(CAMERA, pose)], predicted=True))
+    arguments = [str(path), '--predicted', PREDICTED, '--obstacles', '--depth', DEPTH,
+                 '--camera-info', INFO]
+    with pytest.raises(SystemExit, match='--obstacles needs the height of the camera'):
+        evaluate_bag.main(arguments)
+    assert evaluate_bag.main([*arguments, '--camera-height', '0.7', '--camera-pitch', '8',
+                              '--json', str(tmp_path / 'o.json')]) == 0
+    report = json.loads((tmp_path / 'o.json').read_text())['obstacles']
+    assert report['images'] == 1 and set(report['recall']) == {'1', '2', '3'}
+    assert 'directions with an obstacle: found' in capsys.readouterr().out
 
 
 def test_predicted_depth_scores_as_the_network_does(frames, tmp_path):

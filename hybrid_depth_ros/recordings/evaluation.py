@@ -13,6 +13,7 @@ import tqdm
 
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.metrics import BandErrors, RecordingScores, UncertaintyScores, unit_warning
+from hybrid_depth_ros.obstacle_metrics import ObstacleScores
 from hybrid_depth_ros.recordings.pairs import Pair, PairedRecording
 from hybrid_depth_ros.recordings.recorded_anchors import RecordedAnchors
 from hybrid_depth_ros.visualization import side_by_side
@@ -65,16 +66,20 @@ class Evaluation:
             predicted depth in the images' place.
         alignments: Of ``metrics.ALIGNMENTS``, to score too.
         anchors: What corrects the depth.
+        camera_height: Metres above the floor, for the scores of obstacles; 0: none.
+        down: 3, gravity in the optical frame, likewise.
 
     Attributes:
         scores: Of the depth, after anchors where there are some.
         scores_before: Of the depth before anchors.
         uncertainty: Of the network's own depth; empty where it estimates no standard deviation.
         rows: ``{'stamp', 'pixels', 'rmse', …}`` of each frame.
+        obstacles: ObstacleScores of the frames whose camera is known.
     """
 
     def __init__(self, pairs: PairedRecording, predictor: Any = None,
-                 alignments: Sequence[str] = (), anchors: RecordedAnchors | None = None) -> None:
+                 alignments: Sequence[str] = (), anchors: RecordedAnchors | None = None,
+                 camera_height: float = 0.0, down: npt.ArrayLike = (0, 1, 0)) -> None:
         self.pairs, self.predictor, self.anchors = pairs, predictor, anchors
         self.scores_before = RecordingScores(alignments)
         self.scores, self._distances = RecordingScores(alignments), BandErrors(PLOT_EDGES)
@@ -82,6 +87,8 @@ class Evaluation:
         self.rows: list[dict[str, Any]] = []
         self._corrections: dict[int, npt.NDArray[np.float32]] = {}
         self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
+        self.obstacles = ObstacleScores()
+        self._camera_height, self._down = camera_height, down
         self._ratios: list[float] = []  # of true depth to predicted, of each frame
         # topic → the warning about its first implausible frame, how many there are
         self._unit_warnings: dict[str, tuple[str, int]] = {}
@@ -120,6 +127,8 @@ class Evaluation:
             row = {'stamp': f'{pair.stamp // 10**9}.{pair.stamp % 10**9:09d}',
                    **self.scores.add(depth, pair.truth)}
             self._distances.add(depth, pair.truth)
+            if self._camera_height > 0 and pair.camera:
+                self.obstacles.add(depth, pair.truth, pair.camera, self._camera_height, self._down)
             self.rows.append(row)
             row_written(row)
 
