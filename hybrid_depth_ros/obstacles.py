@@ -94,7 +94,7 @@ class Scan:
     @property
     def angles(self) -> npt.NDArray[np.float64]:
         """N radians."""
-        return self.angle_min + self.angle_increment * np.arange(self.ranges.size)
+        return np.asarray(self.angle_min + self.angle_increment * np.arange(self.ranges.size))
 
 
 class FloorTracker:
