@@ -80,6 +80,15 @@ def graph(request, tmp_path):
     graph.close()
 
 
+@pytest.fixture
+def disk(request, tmp_path):
+    """A file system of its own, of as many megabytes as the test's parameter says."""
+    from small_disk import SmallDisk
+    small = SmallDisk(tmp_path / 'disk', request.param)
+    yield small
+    subprocess.run(['umount', '--lazy', small.path], check=True)
+
+
 @pytest.fixture(scope='session')
 def workspace(tmp_path_factory):
     """The repository built by colcon in a workspace of its own."""

@@ -340,3 +340,16 @@ def test_two_processes_at_once(cache, server):
     server.stall = None
     assert server.requests == [('bytes=200000-', 206)]
     assert_downloaded(cache, server)
+
+
+@pytest.mark.parametrize('disk', [2], indirect=True)
+def test_a_download_on_a_full_disk(disk, server, monkeypatch):
+    monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(disk.path))
+    with pytest.raises(OSError, match=r'net\.safetensors: .*No space left on device.*by hand'):
+        load_network('paper-nyu')
+    assert not (disk.path / 'net.safetensors').exists()
+    have = (disk.path / 'net.safetensors.part').stat().st_size
+    disk.grow(64)
+    load_network('paper-nyu')  # goes on with what is there already
+    assert server.requests == [(None, 200), (f'bytes={have}-', 206)]
+    assert (disk.path / 'net.safetensors').read_bytes() == server.content

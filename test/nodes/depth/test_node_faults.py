@@ -3,13 +3,10 @@
 ``test/soak/faults.py`` has those that take minutes.
 """
 
-import http.server
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -24,9 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import ScenePredictor
-from test_weights import Answer
 
-from hybrid_depth_ros import weights
 from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
@@ -116,36 +111,6 @@ def test_a_participant_that_is_gone_and_back(graph):
 
 # --- a full disk --------------------------------------------------------------------------
 
-class SmallDisk:
-    """A file system of `megabytes` of its own."""
-
-    def __init__(self, path, megabytes):
-        self.path, self.ballast = path, path / 'ballast'
-        path.mkdir()
-        mounted = subprocess.run(
-            ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'tmpfs', path],
-            capture_output=True, text=True)
-        if mounted.returncode:
-            pytest.skip(f'may not mount: {mounted.stderr.strip()}')
-
-    def fill(self, leave):
-        """Leave so many bytes."""
-        self.ballast.unlink(missing_ok=True)
-        free = os.statvfs(self.path)
-        self.ballast.write_bytes(bytes(free.f_bavail * free.f_bsize - leave))
-
-    def files(self):
-        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob('*')
-                      if path != self.ballast)
-
-
-@pytest.fixture
-def disk(request, tmp_path):
-    small = SmallDisk(tmp_path / 'disk', request.param)
-    yield small
-    subprocess.run(['umount', '--lazy', small.path], check=True)
-
-
 @pytest.mark.parametrize('disk', [1], indirect=True)
 @pytest.mark.parametrize('graph', [{'arguments': ('-p', 'cameras:=[front, rear]')}],
                          indirect=True)
@@ -191,32 +156,6 @@ def test_a_recording_on_a_full_disk(disk):
     assert 'Traceback' not in done.stderr
     assert 'Exception ignored' not in done.stderr
     assert disk.files() == []
-
-
-@pytest.mark.parametrize('disk', [2], indirect=True)
-def test_a_download_on_a_full_disk(disk, monkeypatch):
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
-    server.content = (weights.DATA / 'lite-nyu.safetensors').read_bytes()
-    server.etag, server.modified, server.ranges, server.length = '"1"', None, True, True
-    server.failures, server.stall, server.html, server.requests = [], None, False, []
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    for proxy in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(proxy, raising=False)
-    monkeypatch.setenv('HYBRID_DEPTH_CACHE', str(disk.path))
-    entry = weights.RegisteredWeights(
-        'net.safetensors', f'http://127.0.0.1:{server.server_port}/weights')
-    try:
-        with pytest.raises(OSError, match=r'net\.safetensors: .*No space left on device.*by hand'):
-            weights._download(entry)
-        assert not entry.path.exists()
-        have = (disk.path / 'net.safetensors.part').stat().st_size
-        subprocess.run(['mount', '-o', 'remount,size=64m', disk.path], check=True)
-        weights._download(entry)  # with what is there already
-        assert server.requests == [(None, 200), (f'bytes={have}-', 206)]
-        assert entry.path.read_bytes() == server.content
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 # --- clocks that jump ---------------------------------------------------------------------
