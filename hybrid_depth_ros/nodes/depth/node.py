@@ -265,8 +265,12 @@ class DepthNode(RefusalMessages, LifecycleNode):
                         continue
                     if frame:
                         frames.append((camera, frame))
-                if frames:
-                    self._process(frames, settings)
+                try:
+                    if frames:
+                        self._process(frames, settings)
+                except Exception as error:  # as of topics that are gone when it is told to end
+                    for camera, _ in frames:
+                        self._skip(camera, error)
 
     def _process(self, frames: Frames, settings: Settings) -> None:
         """Put frames through the network, all at once where its memory takes them.

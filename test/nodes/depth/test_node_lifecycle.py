@@ -27,6 +27,7 @@ from hybrid_depth_ros.nodes.depth import camera_stream
 from hybrid_depth_ros.nodes.depth.node import DepthNode, check_cameras
 from hybrid_depth_ros.nodes.shared.calibration_files import camera_info_from_yaml
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
+from hybrid_depth_ros.predictor import Prediction
 
 MANAGED = {'arguments': ('-p', 'autostart:=false')}
 
@@ -322,3 +323,26 @@ def test_the_next_image_is_looked_at_while_messages_are_sent(one_process, monkey
     assert one_process.depth_node.trigger_deactivate().name == 'SUCCESS'
     assert overlapped == [True, True]
     assert one_process.spin(lambda: len(one_process.got['depth/image']) == 2)
+
+
+@pytest.mark.parametrize('one_process', [CountedPredictor(0.0)], indirect=True)
+def test_what_fails_behind_the_network_ends_one_frame(one_process, monkeypatch):
+    """The network's thread died of it: no depth came any more, without a word."""
+    failing = [True]
+
+    def wants_sigma(camera, settings):
+        if failing.pop():
+            raise RuntimeError('the context is invalid')
+        failing.append(False)
+        return False
+    monkeypatch.setattr(camera_stream.CameraStream, 'wants_sigma', wants_sigma)
+    monkeypatch.setattr(one_process.depth_node, '_predict', lambda network, frames, settings: (
+        [Prediction(depth, True) for depth in network.predictor(
+            [frame.rgb for _, frame in frames], None)], len(frames)))
+    predictor = one_process.depth_node._network.predictor
+    one_process.send()
+    assert one_process.spin(lambda: predictor.calls == 1)
+    assert one_process.spin(lambda: failing == [])
+    failing.append(False)
+    one_process.send()
+    assert one_process.spin(lambda: one_process.got['depth/image'])
