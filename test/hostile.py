@@ -28,10 +28,11 @@ from hybrid_depth_ros.encodings import (
     RGB_CONVERSIONS,
     image_to_depth,
 )
-from hybrid_depth_ros.nodes.depth.node import DepthNode, resident_megabytes
+from hybrid_depth_ros.nodes.depth.node import SETTINGS, DepthNode, resident_megabytes
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, cloud_message, rgb_to_image
 from hybrid_depth_ros.point_cloud import organised_cloud
 
+EDGE_FILTER, = (setting.default for setting in SETTINGS if setting.name == 'edge_filter')
 PATIENCE = 30.0  # seconds without an answer that count as a hang
 
 LONGEST = 600  # characters of what is said about one frame
@@ -205,7 +206,8 @@ class Victim:
             skip(error)
         self.camera.skip = keep
         self.raw, self.count, self.refusals = transport == 'raw', 0, 0
-        self.clouds = organised_cloud(scene_depth(WIDTH, HEIGHT), CHART, CAMERA, edge_filter=0.1)
+        self.clouds = organised_cloud(scene_depth(WIDTH, HEIGHT), CHART, CAMERA,
+                                      edge_filter=EDGE_FILTER)
         self.node.trigger_configure()
         self.node.trigger_activate()
 

@@ -276,7 +276,7 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
     for name in once_a_frame:
         watch(camera_stream, name)
     watch(calibration, 'rectification_from_camera_info')
-    watch(point_cloud, 'depth_edges')
+    watch(point_cloud, 'snap_edges')
     watch(camera_stream.Rectification, 'apply')
     camera = camera_info_message(CAMERA, Header())
     camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
@@ -287,7 +287,7 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
         one_process.info.publish(camera)
         one_process.send()
         assert one_process.spin(lambda count=count: len(one_process.got['depth/points']) == count)
-    assert calls == {**dict.fromkeys((*once_a_frame, 'depth_edges', 'apply'), frames),
+    assert calls == {**dict.fromkeys((*once_a_frame, 'snap_edges', 'apply'), frames),
                      'rectification_from_camera_info': 1}
     assert one_process.depth_node._network.predictor.calls == frames
 
