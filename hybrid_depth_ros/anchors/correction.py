@@ -7,7 +7,9 @@ of one part of real and rendered images predict the error in the rest. The term 
 gives all that stands in one column at one predicted depth the same error: above and below a
 lidar's plane that is the same thing. Outliers lose weight by leave-one-out prediction. The mean is
 followed as far as it is large against its doubt, as in Wiener's filter, since what anchors say of a
-chair does not hold for the wall behind it.
+chair does not hold for the wall behind it. What anchors still say then is a second process of short
+reach (:mod:`~hybrid_depth_ros.anchors.residual_process`), and where they are dense, means in ever
+smaller cells.
 """
 
 import functools
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import gaussian_process as gp
+from hybrid_depth_ros.anchors import residual_process
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median, smoothed_correction
 from hybrid_depth_ros.anchors.types import Anchors
 
@@ -42,6 +45,15 @@ class CorrectionParameters:
     max_inducing: int = 224
     max_inducing_dense: int = 40
     max_fitted: int = 6000  # anchors that are gathered; all are judged
+    # The second process, and means in cells
+    detail_side: int = 320  # pixels of the longer side, at which it is computed
+    detail_grids: tuple[int, ...] = (
+        64, 56, 48, 40, 34, 28, 24, 20, 18, 16, 14, 12, 10, 8)  # cells along the side, as above
+    max_residual_points: int = 500
+    detail_sigma: float = 0.025  # share of the distance; anchors that are less sure say no details
+    detail_consensus: float = 0.5  # share of the anchors that agree, or there are no details
+    dense_cells: tuple[int, ...] = (16, 8, 4, 2, 1)  # pixels of that side along a cell
+    dense: float = 1.5  # anchors in a cell with some, at least, for its mean
     # Outliers
     agreement: float = 0.15  # log ratio within which anchors beside each other agree
     student_freedom: float = 3.0  # degrees of freedom of the noise (Student's t)
@@ -61,6 +73,7 @@ class CorrectionParameters:
     beside_u: float = 0.05  # sides within which anchors are beside a place
     beside_v: float = 0.3
     little_known: float = 0.02  # variance from which on these grow in full
+    step_sigma: float = 0.15  # standard deviation for each metre that depth steps at a pixel
 
 
 PARAMETERS = CorrectionParameters()
@@ -79,6 +92,8 @@ class Anchored:
         spread: the robust standard deviation of the used anchors' residuals, a share of depth; NaN
             where there are none.
         state: for the next frame's `previous`.
+        relative_sigma: float32 grid, the standard deviation of depth away from outlines, a share;
+            None where nothing was measured.
     """
 
     depth: npt.NDArray[np.float32]
@@ -88,6 +103,17 @@ class Anchored:
     scale: float
     spread: float
     state: TemporalState
+    relative_sigma: npt.NDArray[np.float32] | None = None
+
+    @functools.cached_property
+    def sigma(self) -> npt.NDArray[np.float32] | None:
+        """The standard deviation of depth, float32 H×W metres: larger far from anchors and at
+        outlines. None where nothing was measured."""
+        if self.relative_sigma is None:
+            return None
+        share: Array = cv2.resize(self.relative_sigma, self.depth.shape[::-1])
+        step = cv2.morphologyEx(self.depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        return share * self.depth + np.float32(PARAMETERS.step_sigma) * step
 
     @property
     def rejected(self) -> int:
@@ -124,25 +150,36 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     count = 0 if anchors is None else len(anchors)
     used, usable = np.zeros(count, bool), np.zeros(count, bool)
     residuals = np.full(count, np.nan, np.float32)
-    measured = samples = None
+    measured = samples = detail = relative_sigma = None
     if anchors is not None and count:
         samples, chosen = _samples(depth, anchors, cells, level)
         usable[chosen] = True
         if chosen.size:
-            measured, used[chosen] = _correction(log_depth - level, level, cells, samples)
+            coarse, agrees = _correction(log_depth - level, level, cells, samples)
+            after, measured = samples.log_ratio - coarse.ravel()[samples.cell], coarse
+            sure = samples.sigma <= PARAMETERS.detail_sigma
+            if sure.any() and agrees[sure].mean() > PARAMETERS.detail_consensus:
+                detail, after[sure], relative_sigma = _detail(
+                    depth, coarse, samples.part(sure), ~agrees[sure], level)
+                measured = coarse + cv2.resize(detail, coarse.shape[::-1])
+                detail -= cv2.resize(measured - coarse, detail.shape[::-1])
+                agrees[sure] = np.abs(after[sure]) < (
+                    PARAMETERS.rejection + 2 * samples.sigma[sure])
+            used[chosen] = agrees
     field, state = smoothed_correction(previous, log_depth, measured, int(np.count_nonzero(used)),
                                        stamp, time_constant, smooth)
     if field is None:  # nothing is known, nothing is changed
         return Anchored(depth, used, usable, residuals, 1.0, float('nan'), state)
     spread = float('nan')
-    if samples is not None:
-        residuals[usable] = samples.log_ratio - field.ravel()[samples.cell]
+    if samples is not None and samples.u.size:
+        residuals[usable] = after + (measured - field).ravel()[samples.cell]
         if used.any():
             spread = 1.4826 * median(np.abs(residuals[used]))
-    factor: Array = cv2.resize(np.exp(field), (width, height))
+    log_factor = field if detail is None else detail + cv2.resize(field, detail.shape[::-1])
+    factor: Array = cv2.resize(np.exp(log_factor), (width, height))
     factor *= depth
     return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
-                    state)
+                    state, relative_sigma)
 
 
 anchored = complete_depth
@@ -202,6 +239,10 @@ class _Samples(NamedTuple):
     sigma: Array
     cell: Indices
 
+    def part(self, chosen: slice | Mask) -> '_Samples':
+        """Some of them."""
+        return _Samples(*(values[chosen] for values in self))
+
 
 def _samples(depth: Array, anchors: Anchors, cells: _Cells, level: np.floating
              ) -> tuple[_Samples, Indices]:
@@ -233,30 +274,34 @@ def _prominence(log_depth: Array) -> Array:
 
 class _InducingPoints(NamedTuple):
     """Anchors that lie near each other, as one. places: (u, v, x, prominence), 1-D float32 each.
-    log_ratio: mean of those that agree with the median; agreeing: their share; noise: variance."""
+    log_ratio: mean of those that agree with the median; agreeing: their share; noise: variance;
+    sigma: mean standard deviation of the measurements, a share."""
 
     places: tuple[Array, Array, Array, Array]
     log_ratio: Array
     agreeing: Array
     noise: Array
+    sigma: Array
 
 
-def _inducing_points(samples: _Samples, prominence: Array, step: Array) -> _InducingPoints:
+def _inducing_points(samples: _Samples, prominence: Array, step: Array, grids: tuple[int, ...],
+                     few: int, most: int) -> _InducingPoints:
     """One point for each cell of a grid, or each anchor where there are few.
 
     Args:
         samples: the anchors.
         prominence: at each of them.
         step: in log depth around each of them.
+        grids: cells along the side, the finest grid first.
+        few: anchors up to which each is a point.
+        most: points, unless the coarsest grid has more.
     """
     u, v, x, log_ratio, sigma, _ = samples
-    if u.size <= PARAMETERS.inducing_grids[0]:
+    if u.size <= few:
         noise = gp.KERNEL.noise_sd ** 2 + (gp.KERNEL.edge_noise * step) ** 2 + sigma ** 2
         return _InducingPoints((u, v, x, prominence), log_ratio, np.ones(u.size),
-                               noise.astype(np.float64))
-    most = (PARAMETERS.max_inducing if u.size <= PARAMETERS.few_anchors
-            else PARAMETERS.max_inducing_dense)
-    for across in PARAMETERS.inducing_grids:
+                               noise.astype(np.float64), sigma)
+    for across in grids:
         cell = (v * across).astype(np.int32) * across + (u * across).astype(np.int32)
         members = np.bincount(cell)
         if np.count_nonzero(members) <= most:
@@ -275,7 +320,7 @@ def _inducing_points(samples: _Samples, prominence: Array, step: Array) -> _Indu
              + (gp.KERNEL.edge_noise * mean(step)) ** 2)
     place = [mean(values).astype(np.float32) for values in (u, v, x, prominence)]
     return _InducingPoints((place[0], place[1], place[2], place[3]), mean(log_ratio),
-                           agreed / members, noise)
+                           agreed / members, noise, mean(sigma))
 
 
 def _median_by_cell(values: Array, cell: Indices, members: Indices) -> Array:
@@ -305,8 +350,11 @@ def _correction(log_depth: Array, level: np.floating, cells: _Cells, samples: _S
     grid = gp.Grid(cells.u, cells.v, log_depth, prominence,
                    gp.error_amplitude(log_depth, float(level)))
     fitted = slice(None, None, -(-samples.u.size // PARAMETERS.max_fitted))
-    points = _inducing_points(_Samples(*(values[fitted] for values in samples)),
-                              prominence.ravel()[samples.cell[fitted]], step[fitted])
+    most = (PARAMETERS.max_inducing if samples.u[fitted].size <= PARAMETERS.few_anchors
+            else PARAMETERS.max_inducing_dense)
+    points = _inducing_points(
+        samples.part(fitted), prominence.ravel()[samples.cell[fitted]],
+        step[fitted], PARAMETERS.inducing_grids, PARAMETERS.inducing_grids[0], most)
     coarse = (cells.coarse_u, cells.coarse_v, log_depth[cells.coarse].ravel(),
               prominence[cells.coarse].ravel())
     u, v, x, front = map(np.concatenate, zip(points.places, coarse))
@@ -327,6 +375,82 @@ def _correction(log_depth: Array, level: np.floating, cells: _Cells, samples: _S
     field = field * field ** 2 / (field ** 2 + doubt + np.float32(1e-12))
     trust = agrees / (1 + (step / 0.1) ** 2 + (samples.sigma / gp.KERNEL.noise_sd) ** 2)
     return field + _local_mean(residuals, trust, samples.cell, log_depth.shape), agrees
+
+
+def _detail(depth: Array, coarse: Array, samples: _Samples, suspects: Mask, level: np.floating
+            ) -> tuple[Array, Array, Array]:
+    """What anchors still say after the coarse correction.
+
+    Args:
+        depth: H×W metres as predicted.
+        coarse: the correction so far, float32 rows×columns.
+        samples: the anchors.
+        suspects: those that do not agree with it.
+        level: the median log depth.
+
+    Returns:
+        The log correction besides, float32 at ``detail_side``; log of measured / corrected depth of
+        each anchor; the relative standard deviation of depth, float32 on a coarse grid.
+    """
+    height, width = depth.shape
+    side = max(height, width)
+    scale = min(1.0, PARAMETERS.detail_side / side)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        x = np.log(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), dtype=np.float32)
+    x[~np.isfinite(x)] = level
+    correction = cv2.resize(coarse, size)
+    x += correction
+    column = np.minimum((samples.u * (size[0] * side / width)).astype(np.int32), size[0] - 1)
+    row = np.minimum((samples.v * (size[1] * side / height)).astype(np.int32), size[1] - 1)
+    predicted = samples.x + level + correction[row, column]
+    residuals = samples.log_ratio + samples.x + level - predicted
+    fitted = slice(None, None, -(-samples.u.size // PARAMETERS.max_fitted))
+    nothing = np.zeros(samples.u[fitted].size, np.float32)
+    points = _inducing_points(
+        _Samples(samples.u[fitted], samples.v[fitted], predicted[fitted], residuals[fitted],
+                 samples.sigma[fitted], samples.cell[fitted]),
+        nothing, nothing, PARAMETERS.detail_grids, PARAMETERS.max_residual_points,
+        PARAMETERS.max_residual_points)
+    u, v, log_depth, _ = points.places
+    values = points.log_ratio.astype(np.float32)
+    alone = len(values) == len(suspects)
+    fit = residual_process.fit(
+        residual_process.Places(u, v, log_depth), values,
+        (points.sigma ** 2).astype(np.float32),
+        suspects if alone else np.abs(values) > PARAMETERS.rejection)
+    detail = residual_process.mean(fit, x, side * scale)
+    sigma = residual_process.standard_deviation(fit, x, side * scale)
+    after = residuals - detail[row, column]
+    if samples.u.size > len(values):
+        trust = 1 / (1 + (samples.sigma / residual_process.PARAMETERS.noise_sd) ** 2)
+        dense = _dense_mean(after, trust, row, column, detail.shape)
+        detail += dense
+        after = after - dense[row, column]
+    return detail, after, sigma
+
+
+def _dense_mean(residuals: Array, weights: Array, row: Indices, column: Indices,
+                shape: tuple[int, ...]) -> Array:
+    """Means of what is left in cells, from large ones to ones with few anchors: float32 `shape`.
+
+    Source: S. Lee, G. Wolberg and S. Y. Shin, *Scattered Data Interpolation with Multilevel
+    B-splines*, 1997.
+    """
+    total = np.zeros(shape, np.float32)
+    for size in PARAMETERS.dense_cells:
+        rows, columns = (-(-length // size) for length in shape)
+        cell = (row // size) * columns + column // size
+        members = np.bincount(cell, minlength=rows * columns)
+        if residuals.size < PARAMETERS.dense * np.count_nonzero(members):
+            break
+        left = residuals - total[row, column]
+        sums = np.bincount(
+            cell, weights * left.clip(-PARAMETERS.rejection, PARAMETERS.rejection), rows * columns)
+        means = sums / (np.bincount(cell, weights, rows * columns) + 0.5)
+        means = means.astype(np.float32).reshape(rows, columns)
+        total += cv2.resize(means, (columns * size, rows * size))[:shape[0], :shape[1]]
+    return total
 
 
 def _robust_solution(points: _InducingPoints, covariance: Array, offset: float, iterations: int

