@@ -7,9 +7,9 @@ of one part of real and rendered images predict the error in the rest. The term 
 gives all that stands in one column at one predicted depth the same error: above and below a
 lidar's plane that is the same thing. Outliers lose weight by leave-one-out prediction. The mean is
 followed as far as it is large against its doubt, as in Wiener's filter, since what anchors say of a
-chair does not hold for the wall behind it. What anchors still say then is a second process of short
-reach (:mod:`~hybrid_depth_ros.anchors.residual_process`), and where they are dense, means in ever
-smaller cells.
+chair does not hold for the wall behind it. Where anchors are many, a second process of short reach
+follows what they still say (:mod:`~hybrid_depth_ros.anchors.residual_process`), and means in ever
+smaller cells do. Few anchors, a lidar's line or zones say too little of what lies beside them.
 """
 
 import functools
@@ -41,7 +41,7 @@ class CorrectionParameters:
     # Inducing points: one for each cell with anchors, of the finest grid with few enough of them
     inducing_grids: tuple[int, ...] = (
         32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4)  # cells along the side
-    few_anchors: int = 400  # up to which max_inducing points are made; for more, the dense number
+    few_anchors: int = 400  # up to which max_inducing points are made, and no details follow
     max_inducing: int = 224
     max_inducing_dense: int = 40
     max_fitted: int = 6000  # anchors that are gathered; all are judged
@@ -73,7 +73,6 @@ class CorrectionParameters:
     beside_u: float = 0.05  # sides within which anchors are beside a place
     beside_v: float = 0.3
     little_known: float = 0.02  # variance from which on these grow in full
-    step_sigma: float = 0.15  # standard deviation for each metre that depth steps at a pixel
 
 
 PARAMETERS = CorrectionParameters()
@@ -92,8 +91,6 @@ class Anchored:
         spread: the robust standard deviation of the used anchors' residuals, a share of depth; NaN
             where there are none.
         state: for the next frame's `previous`.
-        relative_sigma: float32 grid, the standard deviation of depth away from outlines, a share;
-            None where nothing was measured.
     """
 
     depth: npt.NDArray[np.float32]
@@ -103,17 +100,6 @@ class Anchored:
     scale: float
     spread: float
     state: TemporalState
-    relative_sigma: npt.NDArray[np.float32] | None = None
-
-    @functools.cached_property
-    def sigma(self) -> npt.NDArray[np.float32] | None:
-        """The standard deviation of depth, float32 H×W metres: larger far from anchors and at
-        outlines. None where nothing was measured."""
-        if self.relative_sigma is None:
-            return None
-        share: Array = cv2.resize(self.relative_sigma, self.depth.shape[::-1])
-        step = cv2.morphologyEx(self.depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        return share * self.depth + np.float32(PARAMETERS.step_sigma) * step
 
     @property
     def rejected(self) -> int:
@@ -150,7 +136,7 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     count = 0 if anchors is None else len(anchors)
     used, usable = np.zeros(count, bool), np.zeros(count, bool)
     residuals = np.full(count, np.nan, np.float32)
-    measured = samples = detail = relative_sigma = None
+    measured = samples = detail = None
     if anchors is not None and count:
         samples, chosen = _samples(depth, anchors, cells, level)
         usable[chosen] = True
@@ -158,8 +144,9 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
             coarse, agrees = _correction(log_depth - level, level, cells, samples)
             after, measured = samples.log_ratio - coarse.ravel()[samples.cell], coarse
             sure = samples.sigma <= PARAMETERS.detail_sigma
-            if sure.any() and agrees[sure].mean() > PARAMETERS.detail_consensus:
-                detail, after[sure], relative_sigma = _detail(
+            if (np.count_nonzero(sure) > PARAMETERS.few_anchors
+                    and agrees[sure].mean() > PARAMETERS.detail_consensus):
+                detail, after[sure] = _detail(
                     depth, coarse, samples.part(sure), ~agrees[sure], level)
                 measured = coarse + cv2.resize(detail, coarse.shape[::-1])
                 detail -= cv2.resize(measured - coarse, detail.shape[::-1])
@@ -179,7 +166,7 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     factor: Array = cv2.resize(np.exp(log_factor), (width, height))
     factor *= depth
     return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
-                    state, relative_sigma)
+                    state)
 
 
 anchored = complete_depth
@@ -378,7 +365,7 @@ def _correction(log_depth: Array, level: np.floating, cells: _Cells, samples: _S
 
 
 def _detail(depth: Array, coarse: Array, samples: _Samples, suspects: Mask, level: np.floating
-            ) -> tuple[Array, Array, Array]:
+            ) -> tuple[Array, Array]:
     """What anchors still say after the coarse correction.
 
     Args:
@@ -390,7 +377,7 @@ def _detail(depth: Array, coarse: Array, samples: _Samples, suspects: Mask, leve
 
     Returns:
         The log correction besides, float32 at ``detail_side``; log of measured / corrected depth of
-        each anchor; the relative standard deviation of depth, float32 on a coarse grid.
+        each anchor.
     """
     height, width = depth.shape
     side = max(height, width)
@@ -420,14 +407,13 @@ def _detail(depth: Array, coarse: Array, samples: _Samples, suspects: Mask, leve
         (points.sigma ** 2).astype(np.float32),
         suspects if alone else np.abs(values) > PARAMETERS.rejection)
     detail = residual_process.mean(fit, x, side * scale)
-    sigma = residual_process.standard_deviation(fit, x, side * scale)
     after = residuals - detail[row, column]
     if samples.u.size > len(values):
         trust = 1 / (1 + (samples.sigma / residual_process.PARAMETERS.noise_sd) ** 2)
         dense = _dense_mean(after, trust, row, column, detail.shape)
         detail += dense
         after = after - dense[row, column]
-    return detail, after, sigma
+    return detail, after
 
 
 def _dense_mean(residuals: Array, weights: Array, row: Indices, column: Indices,

@@ -34,7 +34,6 @@ class ResidualParameters:
     rounds: int = 4  # in which outliers are taken out, or in again
     columns: int = 48  # of the grid, along the longer side
     levels: int = 16  # of the grid, along log depth
-    sigma_cells: int = 12  # along the longer side, in which the standard deviation is computed
 
 
 PARAMETERS = ResidualParameters()
@@ -165,26 +164,6 @@ def mean(fitted: ResidualFit, log_depth: Array, side: float) -> Array:
     grid = np.matmul(v, (grid.reshape(-1, counts[2]) @ u).reshape(counts))
     grid = (x @ grid.reshape(counts[0], -1)).reshape(counts) * np.float32(PARAMETERS.sd ** 2)
     return _sliced(grid, (log_depth - np.float32(lowest)) * np.float32(1 / steps[0]))
-
-
-def standard_deviation(fitted: ResidualFit, log_depth: Array, side: float) -> Array:
-    """The process's standard deviation given the anchors, float32 on a grid of ``sigma_cells``.
-
-    Args:
-        fitted: the process.
-        log_depth: float32 H×W.
-        side: the longer side of the image in these pixels.
-    """
-    height, width = log_depth.shape
-    rows, columns = (np.arange(step // 2, size, step) for size in (height, width)
-                     for step in (max(1, max(height, width) // PARAMETERS.sigma_cells),))
-    u, v = np.meshgrid((columns + 0.5) / side, (rows + 0.5) / side)
-    places = Places(u.ravel().astype(np.float32), v.ravel().astype(np.float32),
-                    log_depth[np.ix_(rows, columns)].ravel())
-    explained = fitted.factor @ _covariance(fitted.places, places)
-    variance = PARAMETERS.sd ** 2 - np.einsum('ij,ij->j', explained, explained)
-    sigma = np.sqrt(np.maximum(variance, 0) + PARAMETERS.noise_sd ** 2).astype(np.float32)
-    return sigma.reshape(u.shape)
 
 
 def _exponential(count: int, step: float) -> Array:
