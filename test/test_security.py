@@ -102,8 +102,10 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
         """What a node does that follows /clock and listens to all it can."""
         node = kind(context=context, cli_args=['--ros-args', '-r', 'image:=image_raw', '-r',
                                                'image/compressed:=image_raw/compressed',
-                                               *(part for kind in ('scan', 'points', 'range')
-                                                 for part in ('-r', f'anchors/{kind}:={kind}'))],
+                                               *(part for kind, topic in (
+                                                   ('scan', 'scan'), ('points', 'points'),
+                                                   ('range', 'range'), ('motion', 'odom'))
+                                                 for part in ('-r', f'anchors/{kind}:={topic}'))],
                     parameter_overrides=[Parameter(name, value=value) for name, value in {
                         'use_sim_time': True, **parameters}.items()])
         try:
@@ -119,7 +121,7 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     try:
         for transport in ('raw', 'compressed'):
             run(partial(DepthNode, ScenePredictor(0.0)), listen_to_camera,
-                image_transport=transport, anchors=['scan', 'points', 'range'],
+                image_transport=transport, anchors=['scan', 'points', 'range', 'motion'],
                 anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
         run(ViewerNode, lambda node: [topic.set_wanted(True) for topic in (
