@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from awkward_names import VALUES
 
 from hybrid_depth_ros import evaluate_bag
 from hybrid_depth_ros.arguments import number
@@ -29,16 +30,6 @@ def test_slop_is_a_number(capsys):
         with pytest.raises(SystemExit):
             evaluate_bag.main(['x', f'--{option}', 'nan'])
         assert f"--{option}: 'nan' is not a number" in capsys.readouterr().err
-
-FILMS = ('my film #2.avi', 'Teil: 1.avi', '[clip] 1.avi', '{a}.avi', '%d.avi', 'no', '1e5',
-         '-x.avi', "it's.avi",
-         'say "hi".avi', 'back\\slash.avi', 'tab\t.avi', 'line\nbreak.avi', '&a.avi',
-         '*a.avi', '!a.avi', '`date`.avi', '$HOME.avi', 'film 🎬.avi', 'a:=b.avi', ' edge .avi')
-
-# what YAML, make, a shell, ROS or argparse may take for something else
-VALUES = (*FILMS, '0123', '0x10', '1e3', '+5', '.5', '1_000', '12:30', 'true', 'y', 'on', 'null',
-          '~', '[', '{', '%', '#', ': ', '- a', '"', "'", '\\', '@a', '|', '>', '---', '...', '<<',
-          '=', '!!int 5', 'nan', '.inf', '"a"', "'a'", '$(a)', '$$', ',', ' ', '?', 'é', '-p', '--')
 
 
 def test_make_hands_names_on_as_they_are(tmp_path):

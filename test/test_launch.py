@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_names import VALUES
+from awkward_names import VALUES
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')

@@ -30,7 +30,7 @@ def frames(tmp_path):
 
 def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(networks, 'installed', lambda name: name == 'torch')
-    monkeypatch.setattr(networks, 'precisions', lambda *_: ('fp32', 'fp64'))
+    monkeypatch.setattr(networks, 'available_precisions', lambda *_: ('fp32', 'fp64'))
     out = tmp_path / 'out'
     main(['--weights', 'lite-nyu', '--data', str(frames), '--seconds', '4', '--skip-nodes',
           '--out', str(out)])
@@ -74,7 +74,7 @@ def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
     (['--seconds', '0'], '--seconds is 0'),
     (['--weights', 'nowhere.safetensors'], 'nowhere.safetensors'),
     (['--data', 'nowhere'], 'nowhere'),
-    (['--out', __file__], 'test_benchmark.py')])
+    (['--out', __file__], 'test_main.py')])
 def test_bad_arguments_are_named(arguments, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=rf'^benchmark: .*{named}'):

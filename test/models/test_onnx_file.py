@@ -96,7 +96,7 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
         for second, fx in enumerate((500.0, 250.0, 1000.0), 1):
             header = Header(frame_id='camera')
             header.stamp.sec = second
-            camera.snapshot = lambda frame, depth, cloud: got.append(depth)
+            camera.request_snapshot(lambda snapshot: got.append(snapshot.depth))
             camera._take_camera_info(camera_info_message(
                 Intrinsics(640, 480, fx, fx, 319.5, 239.5), header))
             camera._take_image(rgb_to_image(RED, header))

@@ -52,7 +52,7 @@ def test_frozen_layers_stay_as_they_are(tree, tmp_path):
 def test_drop_path_skips_whole_samples():
     """The branch of a skipped sample is 0, the others are scaled: the mean stays."""
     network = HybridDepthNet('efficientnet_lite0')
-    networks.drop_paths(network, 0.4, 0, 1)
+    networks.add_drop_path(network, 0.4, 0, 1)
     dropped = [m.drop_path for m in network.encoder.modules() if hasattr(m, 'drop_path')]
     assert dropped[-1].p == 0.4 and 0 < dropped[0].p < 0.05
     x = dropped[-1](torch.ones(1000, 2, 3, 3))

@@ -4,6 +4,7 @@
 import cv2
 import numpy as np
 import pytest
+from awkward_names import FILMS, VALUES
 
 from hybrid_depth_ros.sources import open_source
 
@@ -39,16 +40,6 @@ def test_parameters_that_yaml_lets_through(node, argument, said):
             create(context=context, cli_args=['--ros-args', '-p', argument])
     finally:
         rclpy.shutdown(context=context)
-
-FILMS = ('my film #2.avi', 'Teil: 1.avi', '[clip] 1.avi', '{a}.avi', '%d.avi', 'no', '1e5',
-         '-x.avi', "it's.avi",
-         'say "hi".avi', 'back\\slash.avi', 'tab\t.avi', 'line\nbreak.avi', '&a.avi',
-         '*a.avi', '!a.avi', '`date`.avi', '$HOME.avi', 'film 🎬.avi', 'a:=b.avi', ' edge .avi')
-
-# what YAML, make, a shell, ROS or argparse may take for something else
-VALUES = (*FILMS, '0123', '0x10', '1e3', '+5', '.5', '1_000', '12:30', 'true', 'y', 'on', 'null',
-          '~', '[', '{', '%', '#', ': ', '- a', '"', "'", '\\', '@a', '|', '>', '---', '...', '<<',
-          '=', '!!int 5', 'nan', '.inf', '"a"', "'a'", '$(a)', '$$', ',', ' ', '?', 'é', '-p', '--')
 
 
 def test_names_that_are_yaml_stay_names(tmp_path, monkeypatch):
