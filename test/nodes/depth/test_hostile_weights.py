@@ -108,22 +108,24 @@ def hostile_weights(folder):
 
 
 def test_a_running_node_refuses_weights_and_keeps_its_own(victim, tmp_path):
-    before = held_megabytes()
     network, weights = victim.node._network, victim.node.get_parameter('weights').value
-    for path, said in hostile_weights(tmp_path):
-        start = time.monotonic()
-        answer, = victim.node.set_parameters([Parameter('weights', value=str(path))])
-        while victim.node._loader.weights:
-            assert time.monotonic() - start < PATIENCE
-            time.sleep(0.01)
-        reason = victim.node._load_failure if answer.successful else answer.reason
-        assert re.search(said, reason), reason
-        assert path.name[:40] in reason and '\n' not in reason
-        assert victim.node._network is network
-        victim.node._publish_diagnostics()  # the parameter shows what runs
-        assert victim.node.get_parameter('weights').value == weights
-        victim.good()
-    assert not (tmp_path / 'ran').exists()
+    for turn in range(2):  # the first one imports libraries, which stay
+        before = held_megabytes()
+        (folder := tmp_path / str(turn)).mkdir()
+        for path, said in hostile_weights(folder):
+            start = time.monotonic()
+            answer, = victim.node.set_parameters([Parameter('weights', value=str(path))])
+            while victim.node._loader.weights:
+                assert time.monotonic() - start < PATIENCE
+                time.sleep(0.01)
+            reason = victim.node._load_failure if answer.successful else answer.reason
+            assert re.search(said, reason), reason
+            assert path.name[:40] in reason and '\n' not in reason
+            assert victim.node._network is network
+            victim.node._publish_diagnostics()  # the parameter shows what runs
+            assert victim.node.get_parameter('weights').value == weights
+            victim.good()
+    assert not list(tmp_path.rglob('ran'))
     assert held_megabytes() - before < 100
 
 
