@@ -8,36 +8,23 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 rosbags = pytest.importorskip('rosbags')
 
-from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from graph import CAMERA, CHART, Graph
 from lidar_scene import LIDAR, WRONG, scene_scan
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, LaserScan
-from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
+from transform_messages import header, transform
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector
 from hybrid_depth_ros.evaluate_bag import main
 from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, depth_to_image, rgb_to_image
-from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
+from hybrid_depth_ros.poses import pose_from_angles, read_pose
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 START = 1_700_000_000_000_000_000
-
-
-def header(ns, frame):
-    return Header(stamp=Time(sec=ns // 10**9, nanosec=ns % 10**9), frame_id=frame)
-
-
-def transform(parent, child, pose, ns=0):
-    message = TransformStamped(header=header(ns, parent), child_frame_id=child)
-    message.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
-    message.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion_from_pose(pose))))
-    return message
 
 
 def messages(frames=8):
