@@ -53,14 +53,10 @@ class ResidualFit(NamedTuple):
     Attributes:
         places: of the anchors.
         weights: K⁻¹ y; 0 for outliers.
-        inliers: bool for each anchor.
-        factor: L⁻¹, of all of them.
     """
 
     places: Places
     weights: Array
-    inliers: Mask
-    factor: Array
 
 
 def fit(places: Places, residuals: Array, variance: Array, suspects: Mask) -> ResidualFit:
@@ -100,13 +96,11 @@ def fit(places: Places, residuals: Array, variance: Array, suspects: Mask) -> Re
         if np.array_equal(np.flatnonzero(off), outliers):
             break
         outliers = np.flatnonzero(off)
-    inliers = np.ones(residuals.size, bool)
     if outliers.size:
-        inliers[outliers] = False
         columns = factor.T @ factor[:, outliers]
         weights = weights - columns @ np.linalg.solve(columns[outliers], weights[outliers])
         weights[outliers] = 0
-    return ResidualFit(places, weights.astype(np.float32), inliers, factor)
+    return ResidualFit(places, weights.astype(np.float32))
 
 
 def _off(weights: Array, precision: Array, margin: float) -> Mask:
