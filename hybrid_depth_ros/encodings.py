@@ -192,7 +192,7 @@ def _size_in_header(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _decode_image(data: bytes, flags: int, what: str) -> npt.NDArray[Any]:
+def decode_image(data: bytes, flags: int, what: str) -> npt.NDArray[Any]:
     """A PNG or JPEG → OpenCV's array.
 
     The size in its header is checked first: 40 KB of PNG can decode to gigabytes.
@@ -230,7 +230,7 @@ def compressed_to_rgb(message: CompressedImageMessage) -> npt.NDArray[np.uint8]:
     data = bytes(message.data)
     if not data:
         raise ValueError(f'compressed image (format {message.format!r}) is empty')
-    bgr = _decode_image(
+    bgr = decode_image(
         data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION,
         f'compressed image (format {message.format!r}, {len(data)} bytes)')
     if bgr.dtype == np.uint16:
@@ -257,7 +257,7 @@ def decode_depth_image(message: ImageMessage) -> DecodedDepth:
     if encoding not in READ_DEPTH_TYPES:
         raise ValueError(f'encoding {message.encoding!r} is not a depth image: publish 32FC1 '
                          '(metres) or 16UC1 (millimetres)')
-    return _to_metres(_pixel_view(message, READ_DEPTH_TYPES[encoding], 1))
+    return to_metres(_pixel_view(message, READ_DEPTH_TYPES[encoding], 1))
 
 
 def image_to_depth(message: ImageMessage) -> npt.NDArray[np.float32]:
@@ -272,12 +272,12 @@ def image_to_depth(message: ImageMessage) -> npt.NDArray[np.float32]:
     return decode_depth_image(message).depth
 
 
-def _to_metres(values: npt.NDArray[Any]) -> DecodedDepth:
+def to_metres(values: npt.NDArray[Any]) -> DecodedDepth:
     """Metres in floats or millimetres in whole numbers → metres, NaN where unknown."""
     if values.dtype.kind == 'f':
-        return DecodedDepth(_unknown_as_nan(values.astype(np.float32)), False)
+        return DecodedDepth(unknown_as_nan(values.astype(np.float32)), False)
     largest = values == np.iinfo(values.dtype).max
-    depth = _unknown_as_nan(values.astype(np.float32) / np.float32(1000))
+    depth = unknown_as_nan(values.astype(np.float32) / np.float32(1000))
     depth[largest] = np.nan
     return DecodedDepth(depth, bool(largest.any()))
 
@@ -287,95 +287,16 @@ def depth_to_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint
 
     What is not within 1…65535 mm counts as unknown.
     """
-    millimetres = np.rint(np.multiply(depth, 1000, dtype=np.float32))
-    fits = (millimetres >= 1) & (millimetres <= MAX_MILLIMETRES)
-    return np.where(fits, millimetres, 0).astype(np.uint16)
+    with np.errstate(invalid='ignore', over='ignore'):
+        millimetres = np.multiply(depth, 1000, dtype=np.float32)
+        np.rint(millimetres, out=millimetres)
+    millimetres[~((millimetres >= 1) & (millimetres <= MAX_MILLIMETRES))] = 0
+    return millimetres.astype(np.uint16)
 
 
-def _unknown_as_nan(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unknown_as_nan(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return depth
-
-
-def compressed_to_depth(message: CompressedImageMessage) -> npt.NDArray[np.float32]:
-    """sensor_msgs/CompressedImage of depth → float32 H×W, metres, NaN where unknown.
-
-    What compressed_depth_image_transport publishes: format ``16UC1; compressedDepth png``,
-    data a ConfigHeader (int32, float32 a, float32 b) and a 16-bit PNG, which holds millimetres,
-    or for 32FC1 inverse depth v with depth = a / (v − b); or ``rvl``, the same values by
-    :func:`_decode_rvl`. A 16UC1 PNG without that header (of compressed_image_transport) is read
-    too.
-
-    Raises:
-        ValueError: The data are damaged.
-    """
-    return decode_compressed_depth(message).depth
-
-
-def decode_compressed_depth(message: CompressedImageMessage) -> DecodedDepth:
-    """:func:`compressed_to_depth`, and whether something was taken for unknown."""
-    encoding, _, compression = (part.strip() for part in message.format.partition(';'))
-    encoding = '16UC1' if encoding == 'mono16' else encoding
-    data = bytes(message.data)
-    what = f'compressed depth (format {message.format!r}, {len(data)} bytes)'
-    rvl = 'rvl' in compression.lower()
-    start = 12 if rvl else data.find(PNG, 0, 12 + len(PNG))
-    if encoding not in DEPTH_TYPES or start not in ((12,) if encoding == '32FC1' else (0, 12)):
-        raise ValueError(f'{what} is not 16UC1 or 32FC1 in a PNG or RVL: publish compressedDepth '
-                         'png')
-    values = (_decode_rvl(data[start:], what) if rvl else
-              _decode_image(data[start:], cv2.IMREAD_UNCHANGED, what))
-    if values.dtype != np.uint16 or values.ndim != 2:
-        raise ValueError(f'{what} is not 16 bits of one channel: publish compressedDepth png')
-    if encoding == '16UC1':
-        return _to_metres(values)
-    a, b = struct.unpack_from('<ff', data, 4)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        depth = np.where(values > 0, np.float32(a) / (values.astype(np.float32) - np.float32(b)),
-                         np.float32(np.nan))
-    return DecodedDepth(_unknown_as_nan(depth), False)
-
-
-def _decode_rvl(data: bytes, what: str) -> npt.NDArray[np.uint16]:
-    """RVL (Wilson, Fast Lossless Depth Image Compression, 2017) → uint16 H×W.
-
-    The data are int32 columns, int32 rows, then little-endian 32-bit words of eight half-bytes, the
-    highest first. A number is half-bytes of three bits, the lowest first, each but its last with
-    8 added. The numbers are in turn: how many pixels are 0, how many are not, and by how much each
-    of these differs from the one before (2 × for a rise, 2 × − 1 for a fall).
-
-    Raises:
-        ValueError: The numbers don't fill the image, or it has more than ``MAX_PIXELS``.
-    """
-    width, height = struct.unpack_from('<II', data) if len(data) >= 8 else (0, 0)
-    wanted = width * height
-    if wanted > MAX_PIXELS:
-        raise ValueError(f'{what} is {width}×{height}, more than {MAX_PIXELS} pixels: publish it '
-                         'smaller')
-    words = np.frombuffer(data, '<u4', min(len(data) // 4 - 2, wanted + 8), 8) if wanted else ()
-    halves = np.asarray(words, '>u4').view(np.uint8)
-    halves = np.stack([halves >> 4, halves & 15], 1).ravel()
-    ends = np.flatnonzero(halves < 8)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    runs, place, filled = [], 0, 0
-    if ends.size and (ends - starts).max() <= 10:  # a number is of 32 bits
-        halves = halves[:ends[-1] + 1]
-        shift = 3 * (np.arange(halves.size) - np.repeat(starts, ends - starts + 1))
-        numbers = np.add.reduceat((halves & 7).astype(np.int64) << shift, starts)
-        listed = numbers.tolist()  # read one by one, which lists are quicker at
-        while filled < wanted and place + 1 < len(listed):
-            zeros, others = listed[place:place + 2]
-            runs.append((zeros, others))
-            place, filled = place + 2 + others, filled + zeros + others
-    if not wanted or filled != wanted or place > numbers.size:
-        raise ValueError(f'{what} is damaged or truncated: publish it again, or as png')
-    lengths = np.array(runs)
-    heads = np.cumsum(lengths[:, 1] + 2) - lengths[:, 1] - 2
-    changes = np.delete(numbers[:place], np.concatenate([heads, heads + 1]))
-    values = np.zeros(wanted, np.uint16)
-    values[np.repeat(np.tile([False, True], len(runs)), lengths.ravel())] = np.cumsum(
-        (changes >> 1) ^ -(changes & 1)).astype(np.uint16)
-    return values.reshape(height, width)
 
 
 def encoding_of(message: ImageMessage | CompressedImageMessage) -> str:

@@ -16,7 +16,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from hybrid_depth_ros.encodings import compressed_to_depth, image_to_depth
+from hybrid_depth_ros.compressed_depth import compressed_to_depth
+from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_writable, expand_user, result_file
 from hybrid_depth_ros.metrics import RecordingScores, unit_warning

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from hybrid_depth_ros.compressed_depth import decode_compressed_depth
 from hybrid_depth_ros.encodings import (
     compressed_to_rgb,
-    decode_compressed_depth,
     decode_depth_image,
     encoding_of,
     image_pixels,

@@ -27,9 +27,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
-from hybrid_depth_ros.encodings import (
-    compressed_to_depth,
-)
+from hybrid_depth_ros.compressed_depth import compressed_to_depth
 from hybrid_depth_ros.image_files import CameraSnapshot, save_snapshot
 from hybrid_depth_ros.nodes.depth.node import check_cameras, resident_megabytes
 from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
