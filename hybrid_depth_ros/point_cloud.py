@@ -22,6 +22,8 @@ GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
 SNAP_REACH = 7  # pixels of that grid within which a jump's two sides lie
 NEAR_SIDE = 0.25  # place between far (0) and near (1) from which a pixel is of the near side
 UNSURE = 0.15  # below that, over so much of the way neither side is sure
+# Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
+NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.75, 0.4, 0.05
 
 
 def pack_rgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
@@ -71,9 +73,10 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
 
     A pixel on a jump (:func:`depth_edges`) lies between the nearest and the farthest depth around
     it. Depth follows the image there (:func:`hybrid_depth_ros.upsampling.upsample`), so its place
-    between them, in log depth, says which side it belongs to. The near side is favoured: an
-    obstacle may grow by a pixel, and must not be lost. Just behind it, where neither side is sure,
-    depth becomes unknown.
+    between them, in log depth, says which side it belongs to. It takes the depth of the nearest
+    pixel that shows this side: the extreme itself may be of another part of a slanted surface. The
+    near side is favoured: an obstacle may grow by a pixel, and must not be lost. Just behind it,
+    where neither side is sure, depth becomes unknown.
 
     Args:
         depth: H×W metres, NaN where unknown.
@@ -85,19 +88,40 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
     grid = _Grid(depth)
     edges = _grid_edges(grid.depth, fraction)
     window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SNAP_REACH + 1,) * 2)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        log = np.log(grid.depth)
+    with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
+        log = _without_outliers(np.log(grid.depth))
         known = np.isfinite(log)
         near = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
         far = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
+        place = (far - log) / (far - near)  # 0: far, 1: near
+        sides = (near, far, *(_nearest(seen & known, log, extreme) for seen, extreme in (
+            (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE), near),
+            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far))))
         snapped = depth.copy()
         pixels = np.flatnonzero(grid.enlarge(edges))
-        near, far = (grid.enlarge(side).ravel()[pixels] for side in (near, far))
-        place = (far - np.log(snapped.ravel()[pixels])) / (far - near)  # 0: far, 1: near
-        sides = np.exp(np.where(place > NEAR_SIDE, near, far))
-        sides[~((place > NEAR_SIDE) | (place < NEAR_SIDE - UNSURE))] = np.nan
-        snapped.ravel()[pixels] = sides
+        near, far, near_side, far_side = (grid.enlarge(side).ravel()[pixels] for side in sides)
+        place = (far - np.log(snapped.ravel()[pixels])) / (far - near)
+        values = np.exp(np.where(place > NEAR_SIDE, near_side, far_side))
+        values[~((place > NEAR_SIDE) | (place < NEAR_SIDE - UNSURE))] = np.nan
+        snapped.ravel()[pixels] = values
     return snapped
+
+
+def _without_outliers(log: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The median of 3×3, where all of them are known: single pixels are no side of a jump."""
+    known = np.isfinite(log)
+    inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.where(inner, cv2.medianBlur(np.where(known, log, np.float32(0)), 3), log)
+
+
+def _nearest(seeds: npt.NDArray[np.bool_], values: npt.NDArray[np.float32],
+             otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The value of the nearest of the seeds; `otherwise` where SNAP_REACH holds none."""
+    distance, label = cv2.distanceTransformWithLabels(
+        (~seeds).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    table = np.zeros(int(label.max()) + 1, np.float32)
+    table[label[seeds]] = values[seeds]
+    return np.where(distance <= SNAP_REACH, table[label], otherwise)
 
 
 class _Grid:

@@ -77,6 +77,16 @@ def test_a_thin_pole_that_bleeds_is_kept():
     assert (np.isnan(snapped) | (snapped < 1.9) | (snapped > 2.7)).all()
 
 
+def test_a_slanted_surface_is_not_moved_forward():
+    inverse = np.interp(np.arange(176), (20, 90), (1, 1 / 3)).astype(np.float32)
+    inverse[90:] = 1 / 6  # a wall behind the end of a surface that recedes from 1 m to 3 m
+    depth = cv2.resize(cv2.GaussianBlur(np.tile(1 / inverse, (132, 1)), (0, 0), 1.5), (640, 480))
+    snapped = snap_edges(depth, 0.1)[:, 290:350]
+    moved = snapped < depth[:, 290:350] * 0.99
+    assert moved.any()
+    assert snapped[moved].min() > 2.6  # the nearest pixel within reach has 2.1 m
+
+
 def test_snapping_leaves_what_is_unknown_and_what_is_flat():
     depth = np.full((480, 640), 2, np.float32)
     depth[:, 300:] = 4

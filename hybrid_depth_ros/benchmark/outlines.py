@@ -101,28 +101,34 @@ def see(truth: npt.NDArray[np.float32], depth: npt.NDArray[np.float32]) -> View:
     return View(depth, surfaces, outline, near, near & ~wide)
 
 
-def hanging(view: View, depth: npt.NDArray[np.float32]) -> int:
-    """How many points of a cloud's depth (NaN: no point) hang in the air."""
+def hanging(view: View, depth: npt.NDArray[np.float32]) -> tuple[int, int]:
+    """How many points of a cloud's depth (NaN: no point) are of no surface.
+
+    Returns:
+        Those in the air between an outline's two sides, and those in front of both.
+    """
     window = np.ones((2 * REACH + 1,) * 2, np.uint8)
     nearest, farthest = cv2.erode(view.surfaces, window), cv2.dilate(view.surfaces, window)
     with np.errstate(invalid='ignore', divide='ignore'):
         log = np.log(depth)
         v, u = np.nonzero(view.outline & (log > nearest) & (log < farthest))
+        in_front = view.outline & (log < nearest - TOLERANCE)
     alone = np.ones(v.size, bool)
     surfaces = np.pad(view.surfaces, REACH, mode='edge')
     for dy in range(-REACH, REACH + 1, 2):
         for dx in range(-REACH, REACH + 1, 2):
             alone &= np.abs(surfaces[v + REACH + dy, u + REACH + dx] - log[v, u]) > TOLERANCE
-    return int(alone.sum())
+    return int(alone.sum()), int(in_front.sum())
 
 
 def score(views: Sequence[View], depths: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
-    """Points in the air a frame, and shares of near pixels that stay, at their surface, thin."""
+    """Points in the air and in front, a frame; shares of near pixels that stay, of thin parts."""
     counts: dict[str, int] = dict.fromkeys(('near', 'kept', 'thin', 'thin kept', 'at', 'far',
                                             'far kept'), 0)
-    in_air = 0
+    in_air = in_front = 0
     for view, depth in zip(views, depths):
-        in_air += hanging(view, depth)
+        between, before = hanging(view, depth)
+        in_air, in_front = in_air + between, in_front + before
         known = np.isfinite(depth)
         with np.errstate(invalid='ignore', divide='ignore'):
             at = known & (np.log(depth) < view.surfaces + NEAR_TOLERANCE)
@@ -132,6 +138,7 @@ def score(views: Sequence[View], depths: Sequence[npt.NDArray[np.float32]]) -> d
                            ('at', view.near & at), ('far', far), ('far kept', far & known)):
             counts[name] += int(mask.sum())
     return {'in the air, a frame': in_air / len(views),
+            'in front, a frame': in_front / len(views),
             'near pixels kept': counts['kept'] / max(counts['near'], 1),
             'near pixels kept at their depth': counts['at'] / max(counts['near'], 1),
             'thin parts kept': counts['thin kept'] / max(counts['thin'], 1),

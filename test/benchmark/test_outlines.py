@@ -19,9 +19,11 @@ def truth():
 def test_surfaces_are_not_in_the_air_whatever_their_scale(truth):
     for scale in (1.0, 1.3):
         view = see(truth, scale * truth)
-        assert hanging(view, view.depth) == 0
+        assert hanging(view, view.depth) == (0, 0)
         between = np.full_like(truth, 2.1 * scale)
-        assert hanging(view, between) > 0.9 * view.outline.sum() > 1000
+        in_air, in_front = hanging(view, between)
+        assert in_air > 0.9 * view.outline.sum() > 1000 > 600 > in_front
+        assert hanging(view, np.full_like(truth, 1.3 * scale)) == (0, view.outline.sum())
 
 
 def test_near_pixels_and_thin_parts_are_counted(truth):
