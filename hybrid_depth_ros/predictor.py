@@ -11,8 +11,8 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from hybrid_depth_ros.runtimes.hardware import PRECISIONS, choose_device
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 from hybrid_depth_ros.runtimes.selection import load_runtime
 
-__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthPredictor', 'Prediction', 'PredictionOptions',
-           'free_memory']
+__all__ = ['FITS', 'NYU_FX_PER_WIDTH', 'DepthEstimator', 'DepthPredictor', 'Prediction',
+           'PredictionOptions', 'free_memory']
 
 
 def free_memory() -> None:
@@ -71,6 +71,7 @@ class PredictionOptions:
             :meth:`DepthPredictor.predict`.
         sharpen: Whether depth's outlines follow the image's, see
             :func:`hybrid_depth_ros.upsampling.upsample`.
+        sigma: Whether the standard deviation of depth is worked out where the network estimates it.
 
     Raises:
         ValueError: `fit` is unknown.
@@ -79,10 +80,27 @@ class PredictionOptions:
     fit: str = 'full'
     focal_correction: bool = True
     sharpen: bool = True
+    sigma: bool = True
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise ValueError(f'fit {self.fit!r} is unknown; use one of {", ".join(FITS)}')
+
+
+class DepthEstimator(Protocol):
+    """What the depth node asks of a predictor: the part of :class:`DepthPredictor` that it uses."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for people to read."""
+
+    @property
+    def relative(self) -> bool:
+        """Whether its depth is inverse depth with unknown scale and shift."""
+
+    def predict(self, rgb: Sequence[npt.NDArray[np.uint8]], fx: Sequence[float | None],
+                options: PredictionOptions) -> list[Prediction]:
+        """Predict the depth of several images, as :meth:`DepthPredictor.predict`."""
 
 
 class DepthPredictor:
@@ -164,13 +182,15 @@ class DepthPredictor:
         return self.runtime.device
 
     @overload
-    def predict(self, rgb: npt.NDArray[np.uint8], fx: float | None = None) -> Prediction: ...
+    def predict(self, rgb: npt.NDArray[np.uint8], fx: float | None = None,
+                options: PredictionOptions | None = None) -> Prediction: ...
 
     @overload
     def predict(self, rgb: Sequence[npt.NDArray[np.uint8]],
-                fx: float | Sequence[float | None] | None = None) -> list[Prediction]: ...
+                fx: float | Sequence[float | None] | None = None,
+                options: PredictionOptions | None = None) -> list[Prediction]: ...
 
-    def predict(self, rgb: Any, fx: Any = None) -> Any:
+    def predict(self, rgb: Any, fx: Any = None, options: PredictionOptions | None = None) -> Any:
         """Predict the depth of one image or of several.
 
         A network learned metric depth through one camera, ours through NYU's; through a longer lens
@@ -183,6 +203,7 @@ class DepthPredictor:
             fx: Focal length in pixels of `rgb`, or one for each image. None: the camera is taken to
                 be like the one that the network learned with. Networks that have no such camera,
                 or give no metres, take no correction.
+            options: For this call; None: the predictor's own.
 
         Returns:
             A :class:`Prediction`, or a list of them.
@@ -191,13 +212,14 @@ class DepthPredictor:
             ValueError: Another shape or dtype, an empty image or a bad `fx`.
         """
         if _is_image(rgb):
-            return self._predictions([rgb], [fx])[0]
-        return self._predictions(*_paired(rgb, fx))
+            return self._predictions([rgb], [fx], options or self.options)[0]
+        return self._predictions(*_paired(rgb, fx), options or self.options)
 
-    def _predictions(self, images: Sequence[Any], focals: Sequence[Any]) -> list[Prediction]:
+    def _predictions(self, images: Sequence[Any], focals: Sequence[Any],
+                     options: PredictionOptions) -> list[Prediction]:
         return [Prediction(self._restore(seen, output), not self.relative,
-                           seen.restore_sigma(output))
-                for seen, output in self._outputs(images, focals)]
+                           seen.restore_sigma(output) if options.sigma else None)
+                for seen, output in self._outputs(images, focals, options)]
 
     def __call__(self, rgb: Any, fx: Any = None) -> Any:
         """Predict depth alone: :meth:`predict` without the standard deviation.
@@ -212,14 +234,12 @@ class DepthPredictor:
         Raises:
             ValueError: As for :meth:`predict`.
         """
+        options = replace(self.options, sigma=False)
         if _is_image(rgb):
-            return self._depths([rgb], [fx])[0]
-        depths = self._depths(*_paired(rgb, fx))
+            return self._predictions([rgb], [fx], options)[0].depth
+        depths = [prediction.depth for prediction in self._predictions(
+            *_paired(rgb, fx), options)]
         return np.stack(depths) if isinstance(rgb, np.ndarray) and depths else depths
-
-    def _depths(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
-            npt.NDArray[np.float32]]:
-        return [self._restore(seen, output) for seen, output in self._outputs(images, focals)]
 
     def _restore(self, seen: NetworkInput, output: npt.NDArray[np.float32]) -> npt.NDArray[
             np.float32]:
@@ -229,10 +249,10 @@ class DepthPredictor:
             self._warn(seen.warning)
         return depth
 
-    def _outputs(self, images: Sequence[Any], focals: Sequence[Any]) -> list[
-            tuple[NetworkInput, npt.NDArray[np.float32]]]:
+    def _outputs(self, images: Sequence[Any], focals: Sequence[Any], options: PredictionOptions
+                 ) -> list[tuple[NetworkInput, npt.NDArray[np.float32]]]:
         """What the network sees of each image, and what the runtime gives for it."""
-        inputs = [self.preprocess(image, fx) for image, fx in zip(images, focals)]
+        inputs = [self.preprocess(image, fx, options) for image, fx in zip(images, focals)]
         outputs: dict[int, npt.NDArray[np.float32]] = {}
         by_shape = defaultdict(list)
         for i, seen in enumerate(inputs):
@@ -253,8 +273,9 @@ class DepthPredictor:
                 raise
             raise ValueError(self.model.cannot_run(batch.shape, reason(error))) from error
 
-    def preprocess(self, image: npt.NDArray[np.uint8], fx: float | None = None) -> NetworkInput:
-        """Prepare one image for the network.
+    def preprocess(self, image: npt.NDArray[np.uint8], fx: float | None = None,
+                   options: PredictionOptions | None = None) -> NetworkInput:
+        """Prepare one image for the network, by `options` or the predictor's own.
 
         Raises:
             ValueError: As for :meth:`predict`.
@@ -262,9 +283,10 @@ class DepthPredictor:
         image = _as_rgb(image)
         if fx is not None and not _is_focal_length(fx):
             raise ValueError(f'fx is {fx!r}; it must be a number of pixels above 0, or None')
-        seen = self.model.preprocess(image, self.options.fit)
-        seen.guidance_image = image if self.options.sharpen else None
-        if fx is not None and self.options.focal_correction:
+        options = options or self.options
+        seen = self.model.preprocess(image, options.fit)
+        seen.guidance_image = image if options.sharpen else None
+        if fx is not None and options.focal_correction:
             seen.correct_focal_length(fx)
         return seen
 

@@ -10,6 +10,7 @@ from launch_ros.actions import Node
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON_ARGUMENTS,
     CONFIG,
+    Argument,
     check_name,
     depth_node,
     depth_topics,
@@ -20,18 +21,21 @@ from hybrid_depth_ros.nodes.shared.launch_arguments import (
 ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
 
 ARGUMENTS = (
-    ('camera', 'room', "room (the virtual room), a device (its number or file), a video, a "
-     "stream's URL, an image or a folder of images, or none: another driver publishes"),
-    ('image', 'image', 'image topic to listen to with camera:=none or a bag'),
-    ('camera_info', 'camera_info', 'camera_info topic to listen to'),
-    ('image_transport', '', 'raw or compressed; empty: as in params_file'),
-    ('namespace', '', 'namespace of the nodes'),
-    ('viewer', 'rviz', 'rviz, web (a page in the browser) or none'),
-    ('rviz_config', str(CONFIG / 'depth.rviz'), 'what RViz shows'),
-    ('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed frame"),
-    ('body_frame', '', 'publish the static transform from this frame (x forward, z up) to '
-     'optical_frame; empty: none'),
-    ('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
+    Argument('camera', 'room', 'room (the virtual room), a device (its number or file), a video, '
+             "a stream's URL, an image or a folder of images, or none: another driver publishes"),
+    Argument('image', 'image', 'image topic to listen to with camera:=none or a bag'),
+    Argument('camera_info', 'camera_info', 'camera_info topic to listen to'),
+    Argument('image_transport', '', 'raw or compressed; empty: as in params_file',
+             choices=('', 'raw', 'compressed')),
+    Argument('namespace', '', 'namespace of the nodes'),
+    Argument('viewer', 'rviz', 'rviz, web (a page in the browser) or none',
+             choices=('rviz', 'web', 'none')),
+    Argument('rviz_config', str(CONFIG / 'depth.rviz'), 'what RViz shows'),
+    Argument('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed "
+             'frame'),
+    Argument('body_frame', '', 'publish the static transform from this frame (x forward, z up) '
+             'to optical_frame; empty: none'),
+    Argument('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
     *COMMON_ARGUMENTS,
 )
 
@@ -46,8 +50,6 @@ def installed(package: str) -> bool:
 
 def start(given: dict[str, Any]) -> list[Any]:
     """Describe the processes that the arguments ask for."""
-    if given['viewer'] not in ('rviz', 'web', 'none'):
-        raise RuntimeError(f'viewer is {given["viewer"]!r}; it must be rviz, web or none')
     if given['namespace']:
         check_name('namespace', given['namespace'])
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'

@@ -6,6 +6,7 @@ from launch import LaunchDescription
 
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON_ARGUMENTS,
+    Argument,
     check_name,
     depth_node,
     depth_topics,
@@ -15,12 +16,12 @@ from hybrid_depth_ros.nodes.shared.launch_arguments import (
 )
 
 ARGUMENTS = (
-    ('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
-    ('sources', 'room,room,room,room', 'what each camera node reads (room, device, video, URL, '
-     'image, folder), or none: other drivers publish'),
-    ('image', 'image_raw', "image topic in each camera's namespace"),
-    ('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
-    ('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
+    Argument('cameras', 'front,rear,left,right', 'names of the cameras, a namespace each'),
+    Argument('sources', 'room,room,room,room', 'what each camera node reads (room, device, '
+             'video, URL, image, folder), or none: other drivers publish'),
+    Argument('image', 'image_raw', "image topic in each camera's namespace"),
+    Argument('camera_info', 'camera_info', "camera_info topic in each camera's namespace"),
+    Argument('rate', '0.0', "frames per second of each camera node; 0: the source's own"),
     *COMMON_ARGUMENTS,
 )
 

@@ -33,7 +33,7 @@ def scene_depth(width, height):
 
 
 class ScenePredictor:
-    """Stands in for DepthPredictor."""
+    """A DepthEstimator of the scene."""
 
     device = 'stub'
 
@@ -48,8 +48,7 @@ class ScenePredictor:
             return [37 * (1 / depth - np.float32(0.05)) for depth in depths]
         return depths
 
-
-    def predict(self, images, focals):
+    def predict(self, images, focals, options):
         """The left half of each image may be off by a tenth of its depth, the right by four."""
         predictions = []
         for depth in self(images, focals):
@@ -68,15 +67,15 @@ class SlowlyLoaded(ScenePredictor):
     LOAD_SECONDS = 3.0
     model, reason = SimpleNamespace(notes=()), 'of a test'
 
-    def __init__(self, weights, **_):
+    def __init__(self, weights, *_, **__):
         super().__init__(0.0, {'lite-nyu': 1.0}.get(weights, 2.0))
         if weights != 'lite-nyu':
             time.sleep(self.LOAD_SECONDS)
         if weights not in ('lite-nyu', 'paper-nyu'):
             raise OSError(f'{weights}: the hub does not answer')
 
-    def __call__(self, images, focals=None):
-        return super().__call__(images, focals) if isinstance(images, list) else None
+    def predict(self, images, focals=None, options=None):
+        return super().predict(images, focals, options) if isinstance(images, list) else None
 
 
 if __name__ == '__main__':

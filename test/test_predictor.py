@@ -11,7 +11,7 @@ import torch
 
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
-from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.predictor import DepthPredictor, PredictionOptions
 from hybrid_depth_ros.virtual_room import Room
 from train.datasets.nyu import SyncTree
 
@@ -84,6 +84,16 @@ def test_focal_correction():
     assert paper(wide, fx=900.0)[360, 640] == pytest.approx(2 * (900 / 960) / (NYU_FX / 640))
     off = DepthPredictor(Flat(), focal_correction=False)
     assert off(image, fx=2 * NYU_FX)[0, 0] == 2
+
+
+def test_options_of_one_call_are_not_those_of_the_next():
+    """The depth node set them on the predictor, under whoever else was using it."""
+    predictor, image = DepthPredictor(Flat()), np.zeros((480, 640, 3), np.uint8)
+    plain = PredictionOptions(fit='paper', focal_correction=False)
+    once = predictor.predict(image, 2 * NYU_FX, plain).depth
+    np.testing.assert_array_equal(
+        once, DepthPredictor(Flat(), fit='paper', focal_correction=False)(image, 2 * NYU_FX))
+    assert predictor.predict(image, 2 * NYU_FX).depth[0, 0] == pytest.approx(4)
 
 
 def test_batches():

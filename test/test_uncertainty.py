@@ -1,5 +1,7 @@
 """How far depth may be off: the head, its files and graphs, what the predictor makes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,8 @@ def test_the_prediction_has_a_standard_deviation_in_metres(network, image, tmp_p
     torch_says = DepthPredictor(str(path), runtime='torch', fit=fit).predict(image)
     np.testing.assert_allclose(prediction.sigma[known], torch_says.sigma[known], rtol=2e-2)
     np.testing.assert_allclose(predictor(image)[known], prediction.depth[known], rtol=1e-5)
+    without = predictor.predict(image, options=replace(predictor.options, sigma=False))
+    assert without.sigma is None
     # through a lens of twice the focal length all is twice as far, and may be off by twice as much
     fx = 160 * 518.858 / 640
     near, far = (predictor.predict(image, fx=factor * fx) for factor in (1, 2))

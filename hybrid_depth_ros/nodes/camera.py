@@ -6,6 +6,7 @@ if __name__ == '__main__':  # before imports that take seconds
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,12 @@ from hybrid_depth_ros.nodes.shared.messages import (
     depth_to_image,
     rgb_to_image,
 )
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.parameters import (
+    RefusalMessages,
+    declare_parameters,
+    parameter,
+    settings_of,
+)
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import publisher_qos_overrides
 from hybrid_depth_ros.nodes.shared.transforms import publish_static_transform
@@ -50,22 +56,29 @@ except ImportError:
 
 ROOM_FOV = 63.3  # degrees: NYU Depth v2's colour camera
 
-SETTINGS = (
-    Setting('source', 'room', SOURCE_HELP, any_type=True),
-    Setting('rate', 0.0, "frames per second; 0: the source's own", range=(0.0, 1000.0),
-            unit='Hz'),
-    Setting('loop', True, 'start a video or folder again at its end'),
-    Setting('frame_id', 'camera_optical_frame', 'optical frame in the headers (REP 103)'),
-    Setting('calibration', '', "camera calibration file (YAML, or OpenCV's) or its file:// or "
-            'package:// URL, of pixels as stored; empty: none'),
-    Setting('width', 640, "width of the room's image, asked of a device", range=(1, 8192),
-            unit='pixels'),
-    Setting('height', 480, "height of the room's image, asked of a device", range=(1, 8192),
-            unit='pixels'),
-    Setting('horizontal_fov', 0.0, "the camera's field of view where there is no calibration; "
-            f"0: unknown, and {ROOM_FOV} for the room", range=(0.0, 179.0), unit='degrees'),
-    Setting('seed', 0, 'which room is furnished', range=(0, 2**31 - 1)),
-)
+@dataclass(frozen=True)
+class CameraSettings:
+    """The camera node's parameters."""
+
+    source: str = parameter('room', SOURCE_HELP, any_type=True)
+    rate: float = parameter(
+        0.0, "frames per second; 0: the source's own", range=(0.0, 1000.0), unit='Hz')
+    loop: bool = parameter(True, 'start a video or folder again at its end')
+    frame_id: str = parameter('camera_optical_frame', 'optical frame in the headers (REP 103)')
+    calibration: str = parameter(
+        '', "camera calibration file (YAML, or OpenCV's) or its file:// or package:// URL, of "
+        'pixels as stored; empty: none')
+    width: int = parameter(
+        640, "width of the room's image, asked of a device", range=(1, 8192), unit='pixels')
+    height: int = parameter(
+        480, "height of the room's image, asked of a device", range=(1, 8192), unit='pixels')
+    horizontal_fov: float = parameter(
+        0.0, "the camera's field of view where there is no calibration; 0: unknown, and "
+        f'{ROOM_FOV} for the room', range=(0.0, 179.0), unit='degrees')
+    seed: int = parameter(0, 'which room is furnished', range=(0, 2**31 - 1))
+
+
+SETTINGS = settings_of(CameraSettings)
 
 
 class CameraNode(RefusalMessages, Node):
@@ -88,18 +101,18 @@ class CameraNode(RefusalMessages, Node):
     def __init__(self, **options: Any) -> None:
         super().__init__('camera_node', **options)
         self.exit_status: int | None = None
-        values = declare_parameters(self, SETTINGS)
-        self._frame_id, self._fov = values['frame_id'], values['horizontal_fov']
+        settings = declare_parameters(self, CameraSettings)
+        self._frame_id, self._fov = settings.frame_id, settings.horizontal_fov
         if trouble := frame_id_warning(Header(frame_id=self._frame_id)):
             self.get_logger().warning(trouble.replace("in the camera's driver", 'by frame_id:=…'))
-        self._calibration_file = values['calibration']
+        self._calibration_file = settings.calibration
         self._calibration_fits: dict[tuple[int, int], bool] = {}  # by width and height
-        self._calibration = (camera_info_from_yaml(values['calibration'])
-                             if values['calibration'] else None)
+        self._calibration = (camera_info_from_yaml(settings.calibration)
+                             if settings.calibration else None)
         self._source = open_source(
-            values['source'], width=values['width'], height=values['height'],
-            horizontal_fov=self._fov or ROOM_FOV, seed=values['seed'], rate=values['rate'],
-            loop=values['loop'], as_stored=self._calibration is not None)
+            settings.source, width=settings.width, height=settings.height,
+            horizontal_fov=self._fov or ROOM_FOV, seed=settings.seed, rate=settings.rate,
+            loop=settings.loop, as_stored=self._calibration is not None)
         self._info_publisher = self._publisher(CameraInfo, 'camera_info')
         self._image_publisher = self._publisher(Image, 'image_raw')
         self._truth_publisher = self._scan_publisher = self._odometry_publisher = None
@@ -112,7 +125,7 @@ class CameraNode(RefusalMessages, Node):
                 self._odometry_publisher = self._publisher(Odometry, 'odom')
             self._transform = publish_static_transform(
                 self, self._frame_id, self._lidar_frame, lidar_pose)
-        self._name, self._asked_rate = redact_password(values['source']), values['rate']
+        self._name, self._asked_rate = redact_password(settings.source), settings.rate
         self._errors: set[str] | None = None  # since the last frame; None: none came yet
         self._live = isinstance(self._source, LiveSource)
         self._timer = self.create_timer(1 / (self._asked_rate or self._source.rate), self._publish)

@@ -7,6 +7,7 @@ if __name__ == '__main__':  # before imports that take seconds
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,12 @@ from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.files import check_writable, expand_user, result_file
 from hybrid_depth_ros.metrics import RecordingScores, unit_warning
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.parameters import (
+    RefusalMessages,
+    declare_parameters,
+    parameter,
+    settings_of,
+)
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription, transport_topic
 from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
@@ -29,11 +35,18 @@ from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP, TimeSynchronizer
 from hybrid_depth_ros.stamps import stamp_of
 
-SETTINGS = (
-    Setting('slop', SLOP * 1000, 'most that the stamps of two frames of one moment may differ',
-            range=(0.0, 10000.0), unit='ms'),
-    Setting('json', '', 'file that the figures are written to at the end; empty: none'),
-)
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """The evaluator node's parameters."""
+
+    slop: float = parameter(
+        SLOP * 1000, 'most that the stamps of two frames of one moment may differ',
+        range=(0.0, 10000.0), unit='ms')
+    json: str = parameter('', 'file that the figures are written to at the end; empty: none')
+
+
+SETTINGS = settings_of(EvaluatorSettings)
 QUEUE = 100  # messages of a topic that wait while others are scored
 
 
@@ -57,13 +70,13 @@ class EvaluatorNode(RefusalMessages, Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('evaluator_node', **options)
-        values = declare_parameters(self, SETTINGS)
-        self._json = values['json'] and expand_user(values['json'])
+        settings = declare_parameters(self, EvaluatorSettings)
+        self._json = settings.json and expand_user(settings.json)
         if self._json:
             check_writable(self._json)
         self.scores, self._damaged, self._problem = RecordingScores(), 0, ''
         self._pairing: TimeSynchronizer[Image | CompressedImage] = TimeSynchronizer(
-            round(values['slop'] * 1e6))
+            round(settings.slop * 1e6))
         self._inputs = [
             (AdaptiveSubscription(self, Image, topic, partial(self._take, side), QUEUE),
              AdaptiveSubscription(

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
     node = DepthNode(context=context)
     try:
         camera, = node._cameras
-        node._network = RunningNetwork(predictor, {})
+        node._network = RunningNetwork(predictor, node._settings.network)
         node._sent, node._sender = None, NoThread()
         for second, fx in enumerate((500.0, 250.0, 1000.0), 1):
             header = Header(frame_id='camera')
@@ -101,7 +102,7 @@ def test_metres_scale_with_camera_infos_focal_length(tmp_path):
                 Intrinsics(640, 480, fx, fx, 319.5, 239.5), header))
             camera._take_image(rgb_to_image(RED, header))
             node._process([(camera, camera.next_frame(node._settings))],
-                          {**node._settings, 'sharpen': False})
+                          replace(node._settings, sharpen=False))
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)

@@ -1,7 +1,7 @@
 """The anchors of one camera of the depth node: their topics, their poses, what people see."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from sensor_msgs.msg import LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, ImageInfo
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.depth.settings import anchor_settings, check_anchors
+from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_anchors
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.point_cloud import POINT, pack_rgb
@@ -38,12 +38,12 @@ class AnchorTopics:
     Args:
         node: The depth node.
         prefix: Of the topics, the camera's namespace with a slash, or empty.
-        settings: The node's, by name.
+        settings: The node's.
         transforms: Asked where no pose is fixed.
         warn: Logs a text; takes a key of what it is about first.
     """
 
-    def __init__(self, node: Node, prefix: str, settings: Mapping[str, Any],
+    def __init__(self, node: Node, prefix: str, settings: DepthSettings,
                  transforms: TransformLookup, warn: Callable[[str, str], None]) -> None:
         names, poses = check_anchors(settings)
         self._transforms, self._warn = transforms, warn
@@ -55,7 +55,7 @@ class AnchorTopics:
             for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
         if any(source.pose is None and source.kind != 'floor'
                for source in self._corrector.sources.values()) or (
-                   'floor' in names and not settings['camera_height']) or 'motion' in names:
+                   'floor' in names and not settings.camera_height) or 'motion' in names:
             transforms.listen()
         self.reset()
 
@@ -67,14 +67,14 @@ class AnchorTopics:
         self._last_values: tuple[float, dict[str, int]] = (time.monotonic(), {})
         self._seconds = 0.0
 
-    def correct(self, depth: npt.NDArray[np.float32], frame: Any, settings: Mapping[str, Any],
+    def correct(self, depth: npt.NDArray[np.float32], frame: Any, settings: DepthSettings,
                 relative: bool = False) -> npt.NDArray[np.float32]:
         """Correct depth where anchors or smoothing are asked for.
 
         Args:
             depth: float32 H×W, metres; or inverse depth.
             frame: That it is of, with header and intrinsics.
-            settings: The node's, by name.
+            settings: The node's.
             relative: `depth` is inverse depth, and no metres yet.
 
         Returns:
@@ -83,14 +83,14 @@ class AnchorTopics:
         Raises:
             LookupError: Where no anchor makes metres of relative depth.
         """
-        if not self._corrector.sources and not settings['temporal_smoothing'] and not relative:
+        if not self._corrector.sources and not settings.temporal_smoothing and not relative:
             return depth
         start = time.perf_counter()
         gray = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
                 if 'motion' in self._corrector.sources else None)
         image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray)
         try:
-            depth = self._corrector.correct(depth, image, anchor_settings(settings), relative).depth
+            depth = self._corrector.correct(depth, image, settings.anchoring, relative).depth
         except LookupError as error:
             told = '; '.join(f'anchors/{name}: {self._problem(source)}'
                              for name, source in self._corrector.sources.items() if source.trouble)

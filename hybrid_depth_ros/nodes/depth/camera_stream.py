@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.image_files import CameraSnapshot
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
+from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
     camera_info_message,
@@ -71,12 +72,12 @@ class CameraStream:
     Args:
         node: The depth node.
         name: The camera's; empty: a single camera without a namespace.
-        settings: The node's, by name.
+        settings: The node's.
         arrived: Guards the mailboxes, and wakes the network's thread.
         transforms: Poses of sensors, for anchors.
     """
 
-    def __init__(self, node: Node, name: str, settings: Mapping[str, Any],
+    def __init__(self, node: Node, name: str, settings: DepthSettings,
                  arrived: threading.Condition, transforms: TransformLookup) -> None:
         self._node, self.name, self._arrived = node, name, arrived
         self._active = False
@@ -87,8 +88,8 @@ class CameraStream:
         self._anchors_publisher = self._publisher(PointCloud2, prefix + 'depth/anchors')
         self._uncertainty_publisher = self._publisher(Image, prefix + 'depth/uncertainty')
         self._relative_publisher = (self._publisher(Image, prefix + 'depth/relative')
-                                    if settings['relative_depth'] else None)
-        self._raw = settings['image_transport'] == 'raw'
+                                    if settings.relative_depth else None)
+        self._raw = settings.image_transport == 'raw'
         self._images = (
             AdaptiveSubscription(node, Image, prefix + 'image', self._take_image) if self._raw else
             AdaptiveSubscription(
@@ -177,7 +178,7 @@ class CameraStream:
 
     # --- from a message to a frame, from its depth to messages ------------------------
 
-    def next_frame(self, settings: Mapping[str, Any]) -> InputFrame | None:
+    def next_frame(self, settings: DepthSettings) -> InputFrame | None:
         """Take the newest image; None where there is none, or nobody wants its depth."""
         with self._arrived:
             message, self._mailbox = self._mailbox, None
@@ -200,14 +201,14 @@ class CameraStream:
         return InputFrame(message.header, rgb, intrinsics, rectification)
 
     def correct_by_anchors(self, frame: InputFrame, depth: npt.NDArray[np.float32],
-                           settings: Mapping[str, Any], relative: bool = False
+                           settings: DepthSettings, relative: bool = False
                            ) -> npt.NDArray[np.float32] | None:
         """Correct the depth of one frame by its anchors.
 
         Args:
             frame: That the depth is of.
             depth: float32 H×W, metres; or inverse depth.
-            settings: The node's, by name.
+            settings: The node's.
             relative: `depth` is inverse depth, which anchors make metres of.
 
         Returns:
@@ -227,14 +228,14 @@ class CameraStream:
             self.warn('anchors', f'anchors are not used: {reason(error)}'[:WARNING_LENGTH])
             return depth
 
-    def wants_sigma(self, settings: Mapping[str, Any]) -> bool:
+    def wants_sigma(self, settings: DepthSettings) -> bool:
         """Whether the standard deviation of depth is needed, for a topic or a limit."""
-        return (settings['max_uncertainty'] > 0
+        return (settings.max_uncertainty > 0
                 or self._has_subscribers(self._uncertainty_publisher))
 
     def apply_sigma(self, frame: InputFrame, depth: npt.NDArray[np.float32],
                     before: npt.NDArray[np.float32], sigma: npt.NDArray[np.float32] | None,
-                    settings: Mapping[str, Any]) -> None:
+                    settings: DepthSettings) -> None:
         """Send the standard deviation of a frame's depth, and take out depth that is too uncertain.
 
         Args:
@@ -243,7 +244,7 @@ class CameraStream:
             before: The network's own depth, which `sigma` is of. What anchors changed in it
                 changes sigma by the same factor: the share of depth stays.
             sigma: float32 H×W, metres; None where the network estimates none.
-            settings: The node's, by name.
+            settings: The node's.
         """
         if sigma is None:
             self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
@@ -255,8 +256,8 @@ class CameraStream:
         if self._has_subscribers(self._uncertainty_publisher):
             self._uncertainty_publisher.publish(
                 depth_to_image(share * depth, frame.header, '32FC1'))
-        if settings['max_uncertainty'] > 0:
-            depth[share > settings['max_uncertainty']] = np.nan
+        if settings.max_uncertainty > 0:
+            depth[share > settings.max_uncertainty] = np.nan
 
     def publish_relative(self, frame: InputFrame, relative: npt.NDArray[np.float32]) -> None:
         """Send what a relative network gave of one frame, float32 H×W, if it is asked for."""
@@ -264,23 +265,23 @@ class CameraStream:
             self._relative_publisher.publish(depth_to_image(relative, frame.header, '32FC1'))
 
     def publish_depth(self, frame: InputFrame, depth: npt.NDArray[np.float32] | None,
-                      settings: Mapping[str, Any]) -> None:
+                      settings: DepthSettings) -> None:
         """Send the depth image of one frame, float32 H×W metres, if it is asked for."""
         if depth is not None and self._has_subscribers(self._depth_publisher):
             self._depth_publisher.publish(
-                depth_to_image(depth, frame.header, settings['depth_encoding']))
+                depth_to_image(depth, frame.header, settings.depth_encoding))
 
     def publish_cloud(self, frame: InputFrame, depth: npt.NDArray[np.float32] | None,
-                      settings: Mapping[str, Any]) -> None:
+                      settings: DepthSettings) -> None:
         """Send the cloud of one frame, if it is asked for; with it the frame counts as done."""
         cloud = None
         wants_cloud = self._has_subscribers(self._cloud_publisher)
         if depth is not None and frame.intrinsics and (wants_cloud or self._snapshot):
             cloud = organised_cloud(
-                depth, frame.rgb, frame.intrinsics, settings['cloud_stride'],
-                settings['min_range'], settings['max_range'], settings['edge_filter'])
-            if settings['voxel_size']:
-                cloud = voxel_downsample(cloud, settings['voxel_size'])
+                depth, frame.rgb, frame.intrinsics, settings.cloud_stride,
+                settings.min_range, settings.max_range, settings.edge_filter)
+            if settings.voxel_size:
+                cloud = voxel_downsample(cloud, settings.voxel_size)
             if wants_cloud:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         self._published += 1
@@ -295,7 +296,7 @@ class CameraStream:
         self._skip_reason = f'frame skipped: {reason(error)}'[:WARNING_LENGTH]
         self.warn(type(error).__name__, self._skip_reason)
 
-    def _camera_of(self, header: Header, rgb: npt.NDArray[np.uint8], settings: Mapping[str, Any]
+    def _camera_of(self, header: Header, rgb: npt.NDArray[np.uint8], settings: DepthSettings
                    ) -> tuple[Intrinsics | None, Rectification | None]:
         """Intrinsics and rectification of an image; None for what there is not."""
         stamp, (height, width) = stamp_of(header), rgb.shape[:2]
@@ -305,8 +306,8 @@ class CameraStream:
                     lambda: (self._calibrations.newest() or 0) >= stamp, CAMERA_INFO_WAIT)
             self._info_in_step = self._calibrations.newest() == stamp
         rectified = is_rectified_topic(self.topic)
-        rectify = settings['rectify'] == 'always' or (
-            settings['rectify'] == 'auto' and not rectified)
+        rectify = settings.rectify == 'always' or (
+            settings.rectify == 'auto' and not rectified)
         camera, problem = None, f'nothing came on {self._camera_infos.topic}'
         try:
             camera = self._calibrations.at(stamp, width, height, rectify, rectified)
@@ -319,7 +320,7 @@ class CameraStream:
             self._intrinsics = camera.intrinsics
             return camera.intrinsics, camera.rectification
         self._intrinsics = Intrinsics.from_horizontal_fov(
-            width, height, settings['horizontal_fov']) if settings['horizontal_fov'] else None
+            width, height, settings.horizontal_fov) if settings.horizontal_fov else None
         if self._intrinsics is None:
             self.warn('camera_info', f'{problem}. Depth is taken to be from a camera like '
                       "NYU's, and the cloud waits; set horizontal_fov to do without")
@@ -348,7 +349,7 @@ class CameraStream:
             self._last_warnings[about] = now
             self._node.get_logger().warning(f'{self.name}: {text}' if self.name else text)
 
-    def _health(self, latency_p95: float, settings: Mapping[str, Any]) -> tuple[bytes, str]:
+    def _health(self, latency_p95: float, settings: DepthSettings) -> tuple[bytes, str]:
         """Level and message of the status."""
         if not self._images.subscription:
             return DiagnosticStatus.OK, 'nobody listens'
@@ -374,12 +375,12 @@ class CameraStream:
         level, text = self._anchors.health()
         if text:
             return level, text
-        if settings['latency_warning'] and latency_p95 > settings['latency_warning']:
+        if settings.latency_warning and latency_p95 > settings.latency_warning:
             return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
-                                           f'latency_warning {settings["latency_warning"]:g} s')
+                                           f'latency_warning {settings.latency_warning:g} s')
         return DiagnosticStatus.OK, 'running'
 
-    def status(self, settings: Mapping[str, Any]) -> DiagnosticStatus:
+    def status(self, settings: DepthSettings) -> DiagnosticStatus:
         """Return the diagnostic_msgs/DiagnosticStatus of the time since the last one."""
         now = time.monotonic()
         then, received, published = self._last_status

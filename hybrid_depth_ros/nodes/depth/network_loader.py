@@ -1,15 +1,17 @@
 """Networks that are loaded in a thread of their own while the node goes on with the one it has."""
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
 
 from hybrid_depth_ros.errors import explain
+from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 
-Settings = Mapping[str, Any]
+Network = TypeVar('Network')
 
 
-class NetworkLoader:
+class NetworkLoader(Generic[Network]):
     """Loads the network that was asked for last; what it replaces goes on until it is there.
 
     One network is loaded at a time, since each takes memory: a request that comes meanwhile waits,
@@ -21,21 +23,22 @@ class NetworkLoader:
         failed: Takes the settings and the reason, a sentence. Called in the loader's thread.
     """
 
-    def __init__(self, load: Callable[[Settings], Any], loaded: Callable[[Settings, Any], None],
-                 failed: Callable[[Settings, str], None]) -> None:
+    def __init__(self, load: Callable[[DepthSettings], Network],
+                 loaded: Callable[[DepthSettings, Network], None],
+                 failed: Callable[[DepthSettings, str], None]) -> None:
         self._load, self._loaded, self._failed = load, loaded, failed
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._request: Settings | None = None
-        self._current: Settings | None = None
+        self._request: DepthSettings | None = None
+        self._current: DepthSettings | None = None
 
     @property
     def weights(self) -> str:
         """Name of the weights that are being loaded; empty: none are."""
         settings = self._request or self._current
-        return settings['weights'] if settings else ''
+        return settings.weights if settings else ''
 
-    def request(self, settings: Settings) -> None:
+    def request(self, settings: DepthSettings) -> None:
         """Load what these settings name; returns at once."""
         with self._lock:
             self._request = settings
@@ -56,15 +59,11 @@ class NetworkLoader:
                 if settings is None:
                     self._thread = None
                     return
-            network, reason = None, ''
             try:
-                network = self._load(settings)
+                report = partial(self._loaded, settings, self._load(settings))
             except Exception as error:  # of whichever class the library likes
-                reason = explain(error)
+                report = partial(self._failed, settings, explain(error))
             with self._lock:  # neither newer settings nor a cancel came meanwhile
                 if self._current is settings and self._request is None:
-                    if reason:
-                        self._failed(settings, reason)
-                    else:
-                        self._loaded(settings, network)
+                    report()
                 self._current = None

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,30 +22,25 @@ from std_srvs.srv import Trigger
 from hybrid_depth_ros.errors import explain, reason
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream, InputFrame
-from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader, Settings
+from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader
 from hybrid_depth_ros.nodes.depth.running_network import RunningNetwork
 from hybrid_depth_ros.nodes.depth.settings import (
-    NETWORK_SETTINGS,
     SETTINGS,
+    DepthSettings,
+    NetworkSettings,
     check_anchors,
     check_cameras,
     check_network,
     check_ranges,
-    gives_metres,
-    network_settings,
 )
 from hybrid_depth_ros.nodes.depth.snapshot import SNAPSHOT_TIMEOUT, Snapshot
 from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, declare_parameters
 from hybrid_depth_ros.nodes.shared.run_node import SHUTDOWN_TIMEOUT, run_node
 from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
-from hybrid_depth_ros.predictor import (
-    DepthPredictor,
-    Prediction,
-    PredictionOptions,
-    free_memory,
-)
+from hybrid_depth_ros.predictor import DepthEstimator, DepthPredictor, Prediction, free_memory
 
+NETWORK_PARAMETERS = tuple(field.name for field in fields(NetworkSettings))
 Frames = list[tuple[CameraStream, InputFrame]]
 
 
@@ -69,8 +65,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
     weights that a parameter names. ``exit_status`` is None, or 1 where ``autostart`` failed.
 
     Args:
-        predictor: Stands in for the one that the parameters name; a callable as
-            :class:`hybrid_depth_ros.predictor.DepthPredictor`.
+        predictor: Used instead of the one that the parameters name; None: that one.
         options: Of rclpy's node.
 
     Raises:
@@ -79,15 +74,16 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     settings = SETTINGS
 
-    def __init__(self, predictor: Any = None, **options: Any) -> None:
+    def __init__(self, predictor: DepthEstimator | None = None, **options: Any) -> None:
         super().__init__('depth_node', **options)
-        self._settings: Settings = declare_parameters(self, SETTINGS)
-        check_cameras(self._settings['cameras'])
+        self._settings = declare_parameters(self, DepthSettings)
+        check_cameras(self._settings.cameras)
         check_ranges(self._settings)
         check_anchors(self._settings)
         self._stand_in = predictor
         self._network: RunningNetwork | None = None
-        self._loader = NetworkLoader(self._load, self._swap_network, self._keep_network)
+        self._loader = NetworkLoader[DepthEstimator](
+            self._load, self._swap_network, self._keep_network)
         self._load_failure = ''
         self._reverted: tuple[Parameter, ...] = ()  # to what still runs
         self._state, self._reason = 'unconfigured', ''
@@ -98,17 +94,17 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._sent: Future[None] | None = None  # the last batch's clouds
         self._closing, self._snapshot_pending = False, False
         self._transforms = TransformLookup(self)
-        self._transforms.fixed_frame = self._settings['fixed_frame']
+        self._transforms.fixed_frame = self._settings.fixed_frame
         self._cameras = [
             CameraStream(self, name, self._settings, self._arrived, self._transforms)
-            for name in self._settings['cameras']]
+            for name in self._settings.cameras]
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # a group of its own: while it waits for frames, the others must go on
         self.create_service(Trigger, '~/snapshot', self._take_snapshot,
                             callback_group=MutuallyExclusiveCallbackGroup())
         create_steady_timer(self, 1.0, self._publish_diagnostics)
         self.exit_status: int | None = None
-        if self._settings['autostart']:
+        if self._settings.autostart:
             self._start()
 
     # --- lifecycle --------------------------------------------------------------------
@@ -122,7 +118,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         """Load the network; where that fails, the log and /diagnostics say why."""
         try:
             self._network = RunningNetwork(self._stand_in or self._load(self._settings),
-                                           network_settings(self._settings))
+                                           self._settings.network)
         except Exception as error:  # rclpy would swallow it
             if not self.context.ok():  # told to end meanwhile
                 return TransitionCallbackReturn.FAILURE
@@ -132,15 +128,15 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._state, self._reason, self._load_failure = 'inactive', '', ''
         return TransitionCallbackReturn.SUCCESS
 
-    def _load(self, settings: Settings) -> Any:
+    def _load(self, settings: DepthSettings) -> DepthEstimator:
         predictor = DepthPredictor(
-            **{name: settings[name] for name in (
-                *NETWORK_SETTINGS, 'fit', 'focal_correction', 'sharpen')},
-            relative=gives_metres(settings) or settings['relative_depth'],
+            settings.weights, settings.device, settings.precision, runtime=settings.runtime,
+            relative=settings.gives_metres or settings.relative_depth,
             log=self.get_logger().info, warn=self.get_logger().warning)
         for note in predictor.model.notes:
             self.get_logger().warning(note)
-        predictor(np.zeros((480, 640, 3), np.uint8))
+        predictor.predict(np.zeros((480, 640, 3), np.uint8),
+                          options=settings.prediction_options(sigma=False))
         self.get_logger().info(f'runtime {predictor.reason}')
         return predictor
 
@@ -155,7 +151,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         for camera in self._cameras:
             camera.set_active(True)
         self.get_logger().info(
-            f'weights {self._settings["weights"]}, listening to '
+            f'weights {self._settings.weights}, listening to '
             + ', '.join(camera.topic for camera in self._cameras))
         return TransitionCallbackReturn.SUCCESS
 
@@ -206,37 +202,39 @@ class DepthNode(RefusalMessages, LifecycleNode):
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Take new values at once; a network that they name is loaded while the old one goes on."""
-        changes = {p.name: p.value for p in parameters if p.name in self._settings}
-        settings = {**self._settings, **changes}
+        known = {setting.name for setting in SETTINGS}
+        changes = {p.name: p.value for p in parameters if p.name in known}
+        settings = replace(self._settings, **changes)
         try:
             check_ranges(settings)
-            if any(name in NETWORK_SETTINGS for name in changes):
-                check_network(settings)
+            if any(name in NETWORK_PARAMETERS for name in changes):
+                check_network(settings.network)
         except (OSError, ValueError) as error:
             return SetParametersResult(successful=False, reason=explain(error))
         self._settings = settings
-        self._transforms.fixed_frame = settings['fixed_frame']
+        self._transforms.fixed_frame = settings.fixed_frame
         if self._network and (self._loader.weights or
-                              network_settings(settings) != self._network.settings):
+                              settings.network != self._network.settings):
             self._load_failure = ''
             self._loader.request(settings)
         return SetParametersResult(successful=True)
 
-    def _swap_network(self, settings: Settings, predictor: Any) -> None:
+    def _swap_network(self, settings: DepthSettings, predictor: DepthEstimator) -> None:
         """From here on, frames go through this network."""
-        self._network = RunningNetwork(predictor, network_settings(settings))
+        self._network = RunningNetwork(predictor, settings.network)
         free_memory()
-        self.get_logger().info(f'weights {settings["weights"]} from here on')
+        self.get_logger().info(f'weights {settings.weights} from here on')
 
-    def _keep_network(self, settings: Settings, why: str) -> None:
+    def _keep_network(self, settings: DepthSettings, why: str) -> None:
         """What was asked for could not be loaded: say so, and show the parameters that count."""
         if not self._network:
             return
         before = self._network.settings
-        self._load_failure = (f'weights {settings["weights"]} could not be loaded: {why}. '
-                              f'{before["weights"]} goes on')
+        self._load_failure = (f'weights {settings.weights} could not be loaded: {why}. '
+                              f'{before.weights} goes on')
         self.get_logger().error(self._load_failure)
-        self._reverted = tuple(Parameter(name, value=value) for name, value in before.items())
+        self._reverted = tuple(
+            Parameter(name, value=value) for name, value in asdict(before).items())
 
     def _show_running_parameters(self) -> None:
         """Set the parameters of a network that could not be loaded back to the running one's."""
@@ -272,7 +270,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
                     for camera, _ in frames:
                         self._skip(camera, error)
 
-    def _process(self, frames: Frames, settings: Settings) -> None:
+    def _process(self, frames: Frames, settings: DepthSettings) -> None:
         """Put frames through the network, all at once where its memory takes them.
 
         What fails together is tried one by one.
@@ -289,23 +287,18 @@ class DepthNode(RefusalMessages, LifecycleNode):
             for first in range(0, len(frames), size):
                 self._process(frames[first:first + size], settings)
 
-    def _predict(self, network: RunningNetwork, frames: Frames, settings: Settings
+    def _predict(self, network: RunningNetwork, frames: Frames, settings: DepthSettings
                  ) -> tuple[list[Prediction] | None, int]:
         """Predictions; or None, and how many frames are to be tried at once.
 
         Where memory runs out, batches are halved until they fit.
         """
         count, predictor = len(frames), network.predictor
-        predictor.options = PredictionOptions(
-            settings['fit'], settings['focal_correction'], settings['sharpen'])
         try:
             images = [frame.rgb for _, frame in frames]
-            focals = [frame.intrinsics and frame.intrinsics.fx for _, frame in frames]
-            if (any(camera.wants_sigma(settings) for camera, _ in frames)
-                    and hasattr(predictor, 'predict')):  # a stand-in may be called alone
-                return predictor.predict(images, focals), count
-            metric = not getattr(predictor, 'relative', False)
-            return [Prediction(depth, metric) for depth in predictor(images, focals)], count
+            focals = [frame.intrinsics.fx if frame.intrinsics else None for _, frame in frames]
+            sigma = any(camera.wants_sigma(settings) for camera, _ in frames)
+            return predictor.predict(images, focals, settings.prediction_options(sigma)), count
         except Exception as error:
             if count == 1:
                 self._skip(frames[0][0], error)
@@ -321,25 +314,24 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 'from here on; more are tried again each minute')
         return None, smaller
 
-    def _publish(self, predictor: Any, frames: Frames, predictions: list[Prediction],
-                 settings: Settings) -> None:
+    def _publish(self, predictor: DepthEstimator, frames: Frames, predictions: list[Prediction],
+                 settings: DepthSettings) -> None:
         """Make depths agree with anchors and send them; their clouds in the other thread."""
         depths = [prediction.depth for prediction in predictions]
         for (_, frame), depth in zip(frames, depths):
             if frame.rectification:
                 depth[frame.rectification.unseen] = np.nan
-        relative = getattr(predictor, 'relative', False)
-        if relative:
+        if predictor.relative:
             for (camera, frame), depth in zip(frames, depths):
                 camera.publish_relative(frame, depth)
         metres: list[npt.NDArray[np.float32] | None]
-        if relative and not gives_metres(settings):
+        if predictor.relative and not settings.gives_metres:
             metres = [None] * len(frames)
         else:
-            metres = [camera.correct_by_anchors(frame, depth, settings, relative)
+            metres = [camera.correct_by_anchors(frame, depth, settings, predictor.relative)
                       for (camera, frame), depth in zip(frames, depths)]
             for (camera, frame), corrected, prediction in zip(frames, metres, predictions):
-                if corrected is not None and not relative and camera.wants_sigma(settings):
+                if corrected is not None and prediction.metric and camera.wants_sigma(settings):
                     camera.apply_sigma(
                         frame, corrected, prediction.depth, prediction.sigma, settings)
             frames = [frame for frame, depth in zip(frames, metres) if depth is not None]
@@ -351,7 +343,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._send(CameraStream.publish_depth, frames, metres, settings)
 
     def _send(self, publish: Callable[..., None], frames: Frames,
-              depths: Sequence[npt.NDArray[np.float32] | None], settings: Settings) -> None:
+              depths: Sequence[npt.NDArray[np.float32] | None], settings: DepthSettings) -> None:
         for (camera, frame), depth in zip(frames, depths):
             try:
                 publish(camera, frame, depth, settings)
@@ -372,7 +364,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 f'the node is {self._state}: activate it first')
             return response
         try:
-            folder = expand_user(self._settings['snapshot_folder']) / time.strftime(
+            folder = expand_user(self._settings.snapshot_folder) / time.strftime(
                 f'%Y-%m-%d_%H.%M.%S.{time.time_ns() // 1_000_000 % 1000:03}')
         except OSError as error:  # ~somebody who is not known here
             response.message = f'snapshot_folder is {reason(error)}'
@@ -396,8 +388,8 @@ class DepthNode(RefusalMessages, LifecycleNode):
         loading = self._loader.weights
         own = {
             'state': self._state,
-            'weights': (self._network.settings if self._network else self._settings)['weights'],
-            'device': str(getattr(self._network and self._network.predictor, 'device', 'none')),
+            'weights': (self._network.settings if self._network else self._settings).weights,
+            'device': self._network.predictor.device if self._network else 'none',
             **({'loading': loading} if loading else {}),
             'memory (MB)': f'{resident_megabytes():.0f}',
         }
@@ -418,6 +410,6 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._diagnostics_publisher.publish(message)
 
 
-def main(args: Sequence[str] | None = None, predictor: Any = None) -> int:
+def main(args: Sequence[str] | None = None, predictor: DepthEstimator | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
     return run_node('depth_node', lambda: DepthNode(predictor), args)

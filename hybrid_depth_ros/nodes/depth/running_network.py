@@ -1,9 +1,10 @@
 """The network that the depth node runs, and how many images its memory takes at once."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from hybrid_depth_ros.nodes.depth.settings import NetworkSettings
+from hybrid_depth_ros.predictor import DepthEstimator
 
 MEMORY_PAUSE = 60.0  # seconds until a batch is tried again that memory was too small for
 
@@ -13,12 +14,12 @@ class RunningNetwork:
     """A network, what it was made from, and the batch that its device has memory for.
 
     Args:
-        predictor: A :class:`hybrid_depth_ros.predictor.DepthPredictor`, or a callable like it.
-        settings: The network's parameters by name, as it was loaded by them.
+        predictor: It, ready to run.
+        settings: That it was loaded by.
     """
 
-    predictor: Any
-    settings: Mapping[str, Any]
+    predictor: DepthEstimator
+    settings: NetworkSettings
     _largest: int | None = None
     _retry_at: float = 0.0
     _smallest_logged: int | None = None

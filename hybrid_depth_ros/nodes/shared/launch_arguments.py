@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, List  # noqa: UP035
+from typing import Any, List, NamedTuple  # noqa: UP035
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
@@ -18,30 +18,43 @@ from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
 from hybrid_depth_ros.poses import read_pose
 
-Argument = tuple[str, str, str]  # name, default, what it is for
+
+class Argument(NamedTuple):
+    """One argument of a launch file; `choices`: the values allowed, empty: any."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
 Values = Mapping[str, Any]  # of the arguments, by name
 
 PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
-COMMON_ARGUMENTS = (  # arguments of every launch file: name, default, what it is for
-    ('anchors', '', 'what measures true distances: scan, points, range, floor, motion, with commas '
-     'between; empty: as in params_file'),
-    ('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
-    ('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
-    ('range', 'range', 'Range topic to listen to with anchors:=range'),
-    ('odometry', 'odom', 'Odometry topic to listen to with anchors:=motion, where TF has no poses'),
-    ('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, degrees), '
-     'with ; between those of several; empty: by TF, or as in params_file'),
-    ('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
-     'params_file'),
-    ('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
-    ('camera_roll', '', 'degrees that it is turned clockwise, as seen from behind; empty: as in '
-     'params_file'),
-    ('weights', '', 'registered name or file of the weights; empty: as in params_file'),
-    ('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
-    ('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
-    ('use_sim_time', 'false', 'follow /clock; true with a bag'),
-    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+COMMON_ARGUMENTS = (  # of every launch file
+    Argument('anchors', '', 'what measures true distances: scan, points, range, floor, motion, '
+             'with commas between; empty: as in params_file'),
+    Argument('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
+    Argument('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
+    Argument('range', 'range', 'Range topic to listen to with anchors:=range'),
+    Argument('odometry', 'odom', 'Odometry topic to listen to with anchors:=motion, where TF has '
+             'no poses'),
+    Argument('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, '
+             'degrees), with ; between those of several; empty: by TF, or as in params_file'),
+    Argument('camera_height', '', 'm above the floor, for anchors:=floor; empty: by TF, or as in '
+             'params_file'),
+    Argument('camera_pitch', '', 'degrees that the camera looks down; empty: as in params_file'),
+    Argument('camera_roll', '', 'degrees that it is turned clockwise, as seen from behind; '
+             'empty: as in params_file'),
+    Argument('weights', '', 'registered name or file of the weights; empty: as in params_file'),
+    Argument('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
+    Argument('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    Argument('use_sim_time', 'false', 'follow /clock; true with a bag',
+             choices=('true', 'false', 'True', 'False')),
+    Argument('log_level', 'info', 'debug, info, warn, error or fatal',
+             choices=(*LOG_LEVELS, *map(str.upper, LOG_LEVELS))),
 )
 
 
@@ -146,16 +159,16 @@ def launch_description(arguments: Iterable[Argument], start: Callable[[dict[str,
     arguments = tuple(arguments)
 
     def perform(context: Any) -> list[Any]:
-        given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in arguments}
-        if given['use_sim_time'].lower() not in ('true', 'false'):
-            raise RuntimeError(
-                f'use_sim_time is {given["use_sim_time"]!r}; it must be true or false')
+        given = {argument.name: LaunchConfiguration(argument.name).perform(context)
+                 for argument in arguments}
         given.update({name: str(expand_user(given[name])) for name in ('params_file', 'rviz_config',
                                                                     'bag') if given.get(name)})
         return start({**given, 'use_sim_time': given['use_sim_time'].lower() == 'true'})
     return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=what)
-          for name, default, what in arguments),
+        *(DeclareLaunchArgument(argument.name, default_value=argument.default,
+                                description=argument.description,
+                                choices=list(argument.choices) or None)
+          for argument in arguments),
         *(SetEnvironmentVariable(*variable) for variable in fast_dds_environment().items()),
         OpaqueFunction(function=perform)])
 

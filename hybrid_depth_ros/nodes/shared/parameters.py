@@ -1,9 +1,9 @@
 """Node parameters as data: declared, described and checked in one way."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -14,6 +14,8 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+T = TypeVar('T')
 
 
 def yaml_quoted(text: str) -> str:
@@ -111,6 +113,24 @@ class Setting:
         return None
 
 
+def parameter(default: T, description: str, *, choices: tuple[Any, ...] = (),
+              range: tuple[float, ...] = (), unit: str = '', changeable: bool = False,
+              any_type: bool = False) -> T:
+    """Make a field of a dataclass of settings a parameter: ``rate: float = parameter(5.0, …)``.
+
+    The arguments are those of :class:`Setting`, whose name is the field's. To the type checker it
+    is `default`.
+    """
+    setting = Setting('', default, description, choices, range, unit, changeable, any_type)
+    made: Any = field(default=default, metadata={'setting': setting})
+    return made
+
+
+def settings_of(kind: type[Any]) -> tuple[Setting, ...]:
+    """Return the parameters that a dataclass of settings declares."""
+    return tuple(replace(each.metadata['setting'], name=each.name) for each in fields(kind))
+
+
 def _command_line_value(name: str, argv: Sequence[str]) -> str | None:
     """What stands behind ``-p name:=`` on a command line, or None.
 
@@ -126,17 +146,16 @@ def _command_line_value(name: str, argv: Sequence[str]) -> str | None:
     return typed
 
 
-def declare_parameters(node: Node, settings: Iterable[Setting],
-                       argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Declare the settings on a node.
+def declare_parameters(node: Node, kind: type[T], argv: Sequence[str] | None = None) -> T:
+    """Declare a node's settings as its parameters.
 
     Args:
         node: That gets the parameters.
-        settings: To be declared.
+        kind: A dataclass, each field a :func:`parameter`.
         argv: The command line; None: this process's.
 
     Returns:
-        Their values by name.
+        One of `kind`, with the values that the parameters have.
 
     Raises:
         ValueError: Naming the parameter and what it may be, for a start value of the wrong type,
@@ -144,23 +163,25 @@ def declare_parameters(node: Node, settings: Iterable[Setting],
     """
     argv = sys.argv if argv is None else argv
     values = {}
-    for setting in settings:
+    for setting in settings_of(kind):
         try:
-            parameter = node.declare_parameter(
+            declared = node.declare_parameter(
                 setting.name, setting.default, setting.descriptor())
         except ParameterException as error:  # its text is long, and names no mend
             given = node._parameter_overrides[setting.name].value
             raise ValueError(
                 setting.yaml_error(given, argv) or f'parameter {setting.name} is {given!r}; '
                 f'it must be {setting.expected()}') from error
-        reason = setting.yaml_error(parameter.value, argv)
-        if parameter.value is None and not reason:  # of no type to YAML, as [] is
+        reason = setting.yaml_error(declared.value, argv)
+        if declared.value is None and not reason:  # of no type to YAML, as [] is
             reason = f'parameter {setting.name} is empty; it must be {setting.expected()}'
-        reason = reason or setting.value_error(parameter.value)
+        reason = reason or setting.value_error(declared.value)
         if reason:
             raise ValueError(reason)
-        values[setting.name] = str(parameter.value) if setting.any_type else parameter.value
-    return values
+        values[setting.name] = (
+            str(declared.value) if setting.any_type else
+            tuple(declared.value) if isinstance(setting.default, tuple) else declared.value)
+    return kind(**values)
 
 
 class RefusalMessages:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.nodes.shared.messages import image_to_rgb
-from hybrid_depth_ros.nodes.shared.parameters import RefusalMessages, Setting, declare_parameters
+from hybrid_depth_ros.nodes.shared.parameters import (
+    RefusalMessages,
+    declare_parameters,
+    parameter,
+    settings_of,
+)
 from hybrid_depth_ros.nodes.shared.run_node import run_node
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
 from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
@@ -23,13 +29,20 @@ from hybrid_depth_ros.point_cloud import cloud_to_array, unpack_rgb
 from hybrid_depth_ros.stamps import stamp_of
 from hybrid_depth_ros.visualization import colour_depth, depth_range, draw_anchors
 
-SETTINGS = (
-    Setting('host', '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that '
-            'reaches this one'),
-    Setting('port', 8080, 'port of the page; 0: any free one', range=(0, 65535)),
-    Setting('rate', 5.0, 'updates of the page at most', range=(0.5, 60.0), unit='Hz'),
-    Setting('max_points', 40_000, 'points of a cloud shown at most', range=(100, 2_000_000)),
-)
+
+@dataclass(frozen=True)
+class ViewerSettings:
+    """The viewer node's parameters."""
+
+    host: str = parameter(
+        '127.0.0.1', 'address to serve the page at; 0.0.0.0: to every machine that reaches this '
+        'one')
+    port: int = parameter(8080, 'port of the page; 0: any free one', range=(0, 65535))
+    rate: float = parameter(5.0, 'updates of the page at most', range=(0.5, 60.0), unit='Hz')
+    max_points: int = parameter(40_000, 'points of a cloud shown at most', range=(100, 2_000_000))
+
+
+SETTINGS = settings_of(ViewerSettings)
 RATE_SPAN = 10.0  # seconds that rates are counted over
 MAX_ANCHORS = 2000  # drawn on an image
 ANCHOR_AGE = 1.0  # seconds after which they are drawn no longer
@@ -120,9 +133,9 @@ class ViewerNode(RefusalMessages, Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('viewer_node', **options)
-        settings = declare_parameters(self, SETTINGS)
-        self._max_points = settings['max_points']
-        self.page = Page(settings['host'], settings['port'])
+        settings = declare_parameters(self, ViewerSettings)
+        self._max_points = settings.max_points
+        self.page = Page(settings.host, settings.port)
         self._topics = self._image, self._depth, self._cloud = [
             _ViewedTopic(self, kind, name) for kind, name in (
                 (Image, 'image'), (Image, 'depth/image'), (PointCloud2, 'depth/points'))]
@@ -133,10 +146,10 @@ class ViewerNode(RefusalMessages, Node):
         self._anchor_pixels: tuple[Any, Any, Any] | None = None  # u, v, colours
         self._latencies: deque[float] = deque(maxlen=15)
         self._problem = ''
-        create_steady_timer(self, 1 / settings['rate'], self._refresh)
+        create_steady_timer(self, 1 / settings.rate, self._refresh)
         self.get_logger().info(f'open {self.page.url} in a browser')
-        if not is_loopback(settings['host']):
-            self.get_logger().warning(f'host is {settings["host"]}: anybody who reaches port '
+        if not is_loopback(settings.host):
+            self.get_logger().warning(f'host is {settings.host}: anybody who reaches port '
                                       f'{self.page.port} of this machine sees the camera')
 
     def destroy_node(self) -> None:

@@ -16,6 +16,7 @@ from stub_depth_node import HEIGHT, WIDTH, SlowlyLoaded, scene_depth
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.nodes.depth.network_loader import NetworkLoader
+from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
 
 LOADS = pytest.mark.parametrize('graph', [{
@@ -96,17 +97,17 @@ class Loads:
         self.started, self.done, self.go_on = [], [], threading.Semaphore(0)
         self.loader = NetworkLoader(
             self.load, lambda settings, network: self.done.append(network),
-            lambda settings, reason: self.done.append(f'{settings["weights"]}: {reason}'))
+            lambda settings, reason: self.done.append(f'{settings.weights}: {reason}'))
 
     def load(self, settings):
-        self.started.append(settings['weights'])
+        self.started.append(settings.weights)
         assert self.go_on.acquire(timeout=20)
-        if settings['weights'] == 'bad':
+        if settings.weights == 'bad':
             raise ValueError('no network')
-        return settings['weights'].upper()
+        return settings.weights.upper()
 
     def request(self, name):
-        self.loader.request({'weights': name})
+        self.loader.request(DepthSettings(weights=name))
 
     def finish(self, count):
         self.go_on.release(count)

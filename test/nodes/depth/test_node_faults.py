@@ -223,7 +223,7 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, capacity, batches, later)
     node = DepthNode(predictor, context=context)
     try:
         sent = []
-        node._network, node._sent = RunningNetwork(predictor, {}), None
+        node._network, node._sent = RunningNetwork(predictor, node._settings.network), None
         node._sender = ImmediateSender(sent)
         monkeypatch.setattr(type(node.get_logger()), 'warning', lambda _, text: said.append(text))
         clock = [time.monotonic()]
@@ -249,7 +249,8 @@ def test_a_gpu_without_memory_for_a_batch(monkeypatch, capacity, batches, later)
         node._process(frames, node._settings)
         assert predictor.batches == [4]
         assert len(said) == told
-        node._network = RunningNetwork(SmallGPU(4), {})  # as new weights make one
+        # as new weights make one
+        node._network = RunningNetwork(SmallGPU(4), node._settings.network)
         node._process(frames, node._settings)
         assert node._network.predictor.batches == [4]
         assert len(said) == told

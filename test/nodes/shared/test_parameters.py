@@ -1,10 +1,12 @@
 """Parameters and names on their way through YAML, remapping and a running node."""
 
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 import pytest
 from awkward_names import FILMS, VALUES
+from stub_depth_node import ScenePredictor
 
 from hybrid_depth_ros.sources import open_source
 
@@ -31,8 +33,8 @@ def test_parameters_that_yaml_lets_through(node, argument, said):
     from hybrid_depth_ros.nodes.camera import CameraNode
     from hybrid_depth_ros.nodes.depth.node import DepthNode
     from hybrid_depth_ros.nodes.evaluator import EvaluatorNode
-    create = {'depth': lambda **options: DepthNode(print, **options), 'camera': CameraNode,
-              'evaluator': EvaluatorNode}[node]
+    create = {'depth': lambda **options: DepthNode(ScenePredictor(0.0), **options),
+              'camera': CameraNode, 'evaluator': EvaluatorNode}[node]
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
@@ -79,14 +81,17 @@ def declared(value):
     import rclpy
 
     from hybrid_depth_ros.nodes.shared import run_node
-    from hybrid_depth_ros.nodes.shared.parameters import Setting, declare_parameters
+    from hybrid_depth_ros.nodes.shared.parameters import declare_parameters, parameter
     got = []
+
+    @dataclass
+    class Settings:
+        source: str = parameter('room', '', any_type=True)
+        weights: str = parameter('lite-nyu', '')
 
     def create():
         node = rclpy.create_node('taker')
-        got.append(declare_parameters(node, (
-            Setting('source', 'room', '', any_type=True), Setting('weights', 'lite-nyu', '')),
-            argv=arguments))
+        got.append(asdict(declare_parameters(node, Settings, argv=arguments)))
         raise ValueError('declared')
     arguments = ['x', '--ros-args', '-p', f'source:={value}', '-p', f'weights:={value}']
     return run_node.run_node('taker', create, arguments), got
@@ -133,7 +138,7 @@ def test_names_are_remapped_once(make_node, transport, rules, topic):
     """What was remapped already was remapped again, and /wrong listened to."""
     from hybrid_depth_ros.nodes.depth.node import DepthNode
     node = make_node(
-        lambda **options: DepthNode(print, **options), '-p', 'autostart:=false', '-p',
+        lambda **options: DepthNode(ScenePredictor(0.0), **options), '-p', 'autostart:=false', '-p',
         f'image_transport:={transport}', *(word for rule in rules for word in ('-r', rule)),
         '-r', 'camera_info:=/info', '-r', '/info:=/wrong')
     camera, = node._cameras
@@ -159,7 +164,8 @@ def test_a_value_refused_while_running_is_told_as_at_the_start(make_node, name, 
     from rclpy.parameter import Parameter
 
     from hybrid_depth_ros.nodes.depth.node import DepthNode
-    node = make_node(lambda **options: DepthNode(print, **options), '-p', 'autostart:=false')
+    node = make_node(lambda **options: DepthNode(ScenePredictor(0.0), **options), '-p',
+                     'autostart:=false')
     answer = node.set_parameters_atomically([Parameter(name, value=value)])  # as the service does
     assert not answer.successful
     assert answer.reason.startswith(said)
