@@ -53,6 +53,9 @@ class Border(NamedTuple):
                       constant_values=np.nan) if any(self) else values
 
 
+NO_BORDER = Border()
+
+
 def find_border(rgb: npt.NDArray[np.uint8]) -> Border:
     """The border of an image; all 0 where it has none.
 
@@ -61,7 +64,7 @@ def find_border(rgb: npt.NDArray[np.uint8]) -> Border:
     """
     height, width = rgb.shape[:2]
     if min(height, width) < MIN_SIDE:
-        return Border()
+        return NO_BORDER
     rows = _pixels(rgb)
     (top, bottom), (left, right) = _constant_sides(rows), _constant_sides(rows.T)
     border = Border(top, bottom, left, right)
@@ -69,11 +72,11 @@ def find_border(rgb: npt.NDArray[np.uint8]) -> Border:
         return border
     if top and left and max(border) > FRAME_SHARE * min(height, width) and (
             rgb[0, 0].max() >= BLACK):  # a thing on a white wall, rather than a frame
-        return Border()
+        return NO_BORDER
     ends = ((rows[:, left:width - right], top, bottom),
             (rows.T[:, top:height - bottom], left, right))
     return border if all(_scene_begins(*end) for end in ends
-                         if end[1]) else Border()
+                         if end[1]) else NO_BORDER
 
 
 def _pixels(rgb: npt.NDArray[np.uint8]) -> Pixels:
@@ -145,7 +148,7 @@ class BorderTracker:
     """
 
     def __init__(self) -> None:
-        self._border, self._size = Border(), (0, 0)
+        self._border, self._size = NO_BORDER, (0, 0)
         self._others: list[Border] = []
 
     def update(self, rgb: npt.NDArray[np.uint8]) -> Border:
@@ -156,7 +159,7 @@ class BorderTracker:
         """
         size = rgb.shape[:2]
         if size != self._size:
-            self._border, self._size, self._others = Border(), size, []
+            self._border, self._size, self._others = NO_BORDER, size, []
         found = find_border(rgb)
         if _agree(found, self._border) or (not any(found) and self._holds(rgb)):
             self._others = []

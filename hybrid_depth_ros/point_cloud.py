@@ -15,6 +15,8 @@ from hybrid_depth_ros.geometry import Intrinsics
 
 # One organised point: x, y, z in metres, colour packed as 0x00RRGGBB in a float's place.
 POINT = np.dtype([('x', np.float32), ('y', np.float32), ('z', np.float32), ('rgb', np.uint32)])
+# Likewise with how sure depth is: 1 − its standard deviation / depth, 0…1, where RViz looks for it.
+CONFIDENT_POINT = np.dtype([*POINT.descr, ('intensity', np.float32)])
 # sensor_msgs/PointField: its datatypes
 POINT_FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 RGB_SHIFTS = (16, 8, 0)  # bits: where red, green and blue lie in 0x00RRGGBB
@@ -165,7 +167,8 @@ def _grid_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[
 
 def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
                     intrinsics: Intrinsics, stride: int = 1, min_range: float = 0.0,
-                    max_range: float = 0.0, edge_filter: float = 0.0) -> npt.NDArray[Any]:
+                    max_range: float = 0.0, edge_filter: float = 0.0,
+                    confidence: npt.NDArray[np.float32] | None = None) -> npt.NDArray[Any]:
     """Depth image → points, one per pixel, in the camera's optical frame.
 
     Args:
@@ -178,10 +181,11 @@ def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
         max_range: Likewise for farther points; 0: no limit.
         edge_filter: Moves points on a jump in depth to one of its sides (the `fraction` of
             :func:`snap_edges`); 0: off.
+        confidence: float32 H×W, 0…1, for the field ``intensity``; None: there is no such field.
 
     Returns:
-        ⌈H/stride⌉×⌈W/stride⌉ of dtype ``POINT``. x, y and z are NaN where depth is, and where a
-        point is left out.
+        ⌈H/stride⌉×⌈W/stride⌉ of dtype ``POINT``, or ``CONFIDENT_POINT`` with `confidence`. x, y and
+        z are NaN where depth is, and where a point is left out.
 
     Raises:
         ValueError: The intrinsics are for another size, stride is below 1, or no range is left.
@@ -209,19 +213,23 @@ def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
     colours = cv2.cvtColor(rgb[picked], cv2.COLOR_RGB2BGRA).view(np.uint32)[..., 0]
     colours &= 0xffffff
     # one pass over the points; field by field NumPy takes twice as long
-    return cv2.merge([z * x, z * y, z, colours.view(np.float32)]).view(POINT)[..., 0]
+    fields = [z * x, z * y, z, colours.view(np.float32)]
+    if confidence is None:
+        return cv2.merge(fields).view(POINT)[..., 0]
+    return cv2.merge([*fields, np.ascontiguousarray(confidence[picked])]).view(
+        CONFIDENT_POINT)[..., 0]
 
 
 def voxel_downsample(cloud: npt.NDArray[Any], size: float) -> npt.NDArray[Any]:
-    """One point for each voxel that holds any: their centroid and mean colour.
+    """One point for each voxel that holds any: their centroid, mean colour and mean intensity.
 
     Args:
-        cloud: Of dtype ``POINT``, any shape, NaN where unknown.
+        cloud: Of dtype ``POINT`` or ``CONFIDENT_POINT``, any shape, NaN where unknown.
         size: Metres, the voxel's edge. Corners of voxels lie on multiples of it in the cloud's
             frame.
 
     Returns:
-        1×N of dtype ``POINT``, no NaN, in the order of the voxels (by x, then y, then z).
+        1×N of the same dtype, no NaN, in the order of the voxels (by x, then y, then z).
 
     Raises:
         ValueError: `size` is not above 0, or the cloud is more than 65536 voxels long.
@@ -230,7 +238,7 @@ def voxel_downsample(cloud: npt.NDArray[Any], size: float) -> npt.NDArray[Any]:
         raise ValueError(f'voxel size is {size}; it must be above 0 metres')
     points = cloud.ravel()[np.flatnonzero(np.isfinite(cloud['z']))]
     if not points.size:
-        return np.empty((1, 0), POINT)
+        return np.empty((1, 0), cloud.dtype)
     indices = np.empty((3, points.size), np.uint16)  # NumPy sorts 16 bits by radix, the fastest
     for index, axis in zip(indices, 'xyz'):
         along = np.floor(points[axis] / np.float32(size))
@@ -252,9 +260,10 @@ def voxel_downsample(cloud: npt.NDArray[Any], size: float) -> npt.NDArray[Any]:
         sums = np.add.reduceat(values, runs, dtype=np.float64)
         means: npt.NDArray[np.float64] = np.add.reduceat(sums[order], firsts) / counts
         return means
-    voxels = np.zeros((1, firsts.size), POINT)
-    for axis in 'xyz':
-        voxels[axis] = mean(points[axis])
+    voxels = np.zeros((1, firsts.size), cloud.dtype)
+    for field in cloud.dtype.names or ():
+        if field != 'rgb':
+            voxels[field] = mean(points[field])
     for shift in RGB_SHIFTS:
         voxels['rgb'] |= np.rint(mean(points['rgb'] >> shift & 0xff)).astype(np.uint32) << shift
     return voxels

@@ -17,6 +17,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.border import NO_BORDER, Border, find_border
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.base import Model, NetworkInput
@@ -57,6 +58,19 @@ class Prediction:
     metric: bool
     sigma: npt.NDArray[np.float32] | None = None
 
+    @property
+    def confidence(self) -> npt.NDArray[np.float32] | None:
+        """float32 H×W, 1 − sigma / depth, 0…1; None without sigma."""
+        if self.sigma is None:
+            return None
+        with np.errstate(invalid='ignore', divide='ignore'):
+            return np.clip(1 - self.sigma / self.depth, 0, 1).astype(np.float32, copy=False)
+
+    def padded(self, border: Border) -> Prediction:
+        """Of the whole image, where this one is of its scene: NaN in the border."""
+        return replace(self, depth=border.pad(self.depth),
+                       sigma=None if self.sigma is None else border.pad(self.sigma))
+
 
 @dataclass(frozen=True)
 class PredictionOptions:
@@ -72,6 +86,9 @@ class PredictionOptions:
         sharpen: Whether depth's outlines follow the image's, see
             :func:`hybrid_depth_ros.upsampling.upsample`.
         sigma: Whether the standard deviation of depth is worked out where the network estimates it.
+        ignore_border: Whether bars or a frame around the scene are left out, see
+            :func:`hybrid_depth_ros.border.find_border`: the network is not shown them, and depth
+            is NaN there. ``fit`` ``paper`` crops by itself.
 
     Raises:
         ValueError: `fit` is unknown.
@@ -81,6 +98,7 @@ class PredictionOptions:
     focal_correction: bool = True
     sharpen: bool = True
     sigma: bool = True
+    ignore_border: bool = True
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -122,6 +140,7 @@ class DepthPredictor:
         log: Takes sentences for a log. With it, torch predicts images of a new size while their
             graph is made; without it, they wait for the graph.
         warn: Takes sentences about depth that makes no sense, each once; None: warnings.warn.
+        ignore_border: As in :class:`PredictionOptions`; for each image by itself.
 
     Attributes:
         model: The :class:`~hybrid_depth_ros.models.base.Model`.
@@ -142,8 +161,9 @@ class DepthPredictor:
                  fit: str = 'full', runtime: str = 'auto', focal_correction: bool = True,
                  sharpen: bool = True, relative: bool = False,
                  log: Callable[[str], None] | None = None,
-                 warn: Callable[[str], None] | None = None) -> None:
-        self.options = PredictionOptions(fit, focal_correction, sharpen)
+                 warn: Callable[[str], None] | None = None, ignore_border: bool = True) -> None:
+        self.options = PredictionOptions(fit, focal_correction, sharpen,
+                                         ignore_border=ignore_border)
         self._warn, self._warned = warn or _warn, set[str]()
         self._lock = threading.Lock()  # a runtime runs one batch at a time
         if isinstance(weights, os.PathLike):
@@ -217,9 +237,10 @@ class DepthPredictor:
 
     def _predictions(self, images: Sequence[Any], focals: Sequence[Any],
                      options: PredictionOptions) -> list[Prediction]:
-        return [Prediction(self._restore(seen, output), not self.relative,
-                           seen.restore_sigma(output) if options.sigma else None)
-                for seen, output in self._outputs(images, focals, options)]
+        return [Prediction(
+            self._restore(seen, output), not self.relative,
+            seen.restore_sigma(output) if options.sigma else None).padded(seen.border)
+            for seen, output in self._outputs(images, focals, options)]
 
     def __call__(self, rgb: Any, fx: Any = None) -> Any:
         """Predict depth alone: :meth:`predict` without the standard deviation.
@@ -284,7 +305,11 @@ class DepthPredictor:
         if fx is not None and not _is_focal_length(fx):
             raise ValueError(f'fx is {fx!r}; it must be a number of pixels above 0, or None')
         options = options or self.options
+        border = NO_BORDER
+        if options.ignore_border and options.fit == 'full' and any(border := find_border(image)):
+            image = np.ascontiguousarray(border.crop(image))
         seen = self.model.preprocess(image, options.fit)
+        seen.border = border
         seen.guidance_image = image if options.sharpen else None
         if fx is not None and options.focal_correction:
             seen.correct_focal_length(fx)

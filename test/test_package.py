@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hybrid_depth_ros.nodes import camera, evaluator
-from hybrid_depth_ros.nodes.depth import anchor_topics, camera_stream
+from hybrid_depth_ros.nodes.depth import anchor_topics, camera_stream, compressed_images
 from hybrid_depth_ros.nodes.depth import node as depth
 from hybrid_depth_ros.nodes.viewer import node as viewer
 
@@ -104,18 +104,21 @@ def test_configurations_set_what_the_nodes_have(name):
 
 def test_the_page_lists_every_topic():
     page = (ROOT / 'docs' / 'parameters.md').read_text()
-    listed = dict(re.findall(r'^\| `([a-z_/]+)` \| ([A-Z]\w+) \|', page, re.MULTILINE))
+    listed = dict(re.findall(r'^\| `([a-zD_/]+)` \| ([A-Z]\w+) \|', page, re.MULTILINE))
     assert listed == {
         'image': 'Image', 'image/compressed': 'CompressedImage', 'camera_info': 'CameraInfo',
         'depth/image': 'Image', 'depth/relative': 'Image', 'depth/camera_info': 'CameraInfo',
-        'depth/points': 'PointCloud2',
+        'depth/points': 'PointCloud2', 'depth/image/compressedDepth': 'CompressedImage',
+        'depth/image_color/compressed': 'CompressedImage',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         'depth/anchors': 'PointCloud2', 'depth/uncertainty': 'Image',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
         'scan': 'LaserScan', 'anchors/motion': 'Odometry', 'odom': 'Odometry'}
     code = ''.join(Path(module.__file__).read_text()
-                   for module in (depth, camera_stream, anchor_topics, camera))
+                   for module in (depth, camera_stream, anchor_topics,
+                                  compressed_images, camera))
     for topic, kind in listed.items():
         assert kind in code
-        names = (topic, topic.removeprefix('image/'), topic.removeprefix('anchors/'))
+        names = (topic, topic.removeprefix('image/'), topic.removeprefix('anchors/'),
+                 topic.rpartition('/')[0])
         assert any(f"'{name}'" in code for name in names)

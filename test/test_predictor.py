@@ -253,3 +253,22 @@ def test_several_threads_use_one_predictor():
     with ThreadPoolExecutor(4) as pool:
         for got, depth in zip(pool.map(predictor, images * 4), wanted * 4):
             np.testing.assert_array_equal(got, depth)
+
+
+def test_a_border_is_left_out_and_the_lens_stays_right():
+    """NYU's white border cost 0.02 of δ1: the network took it for part of the room."""
+    network, scene = Flat(), np.ascontiguousarray(ramp(640, 360)[:, ::-1] // 2 + 60)
+    image = cv2.copyMakeBorder(scene, 60, 60, 0, 0, cv2.BORDER_CONSTANT)
+    predictor = DepthPredictor(network)
+    depth = predictor(image, fx=NYU_FX)
+    assert np.isnan(depth[:60]).all() and np.isnan(depth[-60:]).all()
+    assert depth[60:-60] == pytest.approx(2, rel=1e-6)  # of the whole width, as before
+    seen = network.seen.clone()
+    predictor(scene, fx=NYU_FX)
+    assert torch.equal(seen, network.seen)
+    pillars = cv2.copyMakeBorder(scene, 0, 0, 160, 160, cv2.BORDER_CONSTANT, value=(255,) * 3)
+    depth = predictor(pillars, fx=NYU_FX)
+    assert np.isnan(depth[:, :160]).all() and depth[:, 160:-160] == pytest.approx(2, rel=1e-6)
+    whole = DepthPredictor(network, ignore_border=False)
+    assert np.isfinite(whole(image)).all() and not torch.equal(seen, network.seen)
+    assert np.isnan(DepthPredictor(network, fit='paper')(image)[240, 0])  # crops by itself

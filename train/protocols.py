@@ -240,7 +240,7 @@ def evaluate_whole(predictor: DepthPredictor | Callable[..., npt.NDArray[np.floa
                       else Prediction(predictor(rgb, fx=fx), metric=True))
         depth = cv2.resize(prediction.depth, truth.shape[::-1])
         truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
-        known = truth > 0
+        known = (truth > 0) & np.isfinite(depth)
         scores.add(depth, truth)
         if prediction.sigma is not None:
             uncertainty.add(depth, cv2.resize(prediction.sigma, truth.shape[::-1]), truth)

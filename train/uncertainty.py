@@ -118,7 +118,7 @@ def error_ratios(predictor: DepthPredictor, dataset: RgbdDataset) -> npt.NDArray
         if prediction.depth.shape != truth.shape:
             raise ValueError(f'{dataset.name(i)}: depth is {truth.shape}, the image '
                              f'{rgb.shape[:2]}; give pairs of one size to calibrate with')
-        known = np.flatnonzero(truth > 0)
+        known = np.flatnonzero((truth > 0) & np.isfinite(prediction.depth))
         known = rng.choice(known, min(SAMPLED, known.size), replace=False)
         assert prediction.sigma is not None
         ratios.append(np.abs(truth - prediction.depth).ravel()[known]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.border import NO_BORDER, Border
 from hybrid_depth_ros.files import file_digest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class NetworkInput:
             pixels of the network; None: it takes no correction.
         depth_scale: Factor of depth for the camera's focal length.
         warning: A sentence, where :meth:`restore` met output that is no depth.
+        border: Around the image, left out of it.
         guidance_image: The image itself, uint8 H×W×3, where depth's outlines are to follow it.
     """
 
@@ -36,6 +38,7 @@ class NetworkInput:
     assumed_focal_length: float | None = None
     depth_scale: float = 1.0
     warning: str = ''
+    border: Border = NO_BORDER
     guidance_image: npt.NDArray[np.uint8] | None = None
 
     def correct_focal_length(self, fx: float) -> None:

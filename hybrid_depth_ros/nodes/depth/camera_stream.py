@@ -17,12 +17,14 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
+from hybrid_depth_ros.border import NO_BORDER, Border, BorderTracker
 from hybrid_depth_ros.calibration import CalibrationHistory, is_rectified_topic
 from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.image_files import CameraSnapshot
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
+from hybrid_depth_ros.nodes.depth.compressed_images import CompressedDepthImages
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
@@ -38,6 +40,7 @@ from hybrid_depth_ros.nodes.shared.subscription import (
 )
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.point_cloud import organised_cloud, voxel_downsample
+from hybrid_depth_ros.predictor import Prediction
 from hybrid_depth_ros.stamps import stamp_of
 
 WARNING_INTERVAL = 5.0  # seconds between two messages about the same trouble
@@ -55,12 +58,19 @@ class InputFrame:
         rgb: uint8 H×W×3, undistorted.
         intrinsics: Of `rgb`, where they are known.
         rectification: How it was undistorted; None: it wasn't.
+        border: Of `rgb`, which shows no scene.
     """
 
     header: Header
     rgb: npt.NDArray[np.uint8]
     intrinsics: Intrinsics | None
     rectification: Rectification | None
+    border: Border = NO_BORDER
+
+    @property
+    def scene(self) -> npt.NDArray[np.uint8]:
+        """What the network is shown of `rgb`."""
+        return np.ascontiguousarray(self.border.crop(self.rgb))
 
 
 class CameraStream:
@@ -89,6 +99,7 @@ class CameraStream:
         self._uncertainty_publisher = self._publisher(Image, prefix + 'depth/uncertainty')
         self._relative_publisher = (self._publisher(Image, prefix + 'depth/relative')
                                     if settings.relative_depth else None)
+        self._compressed = CompressedDepthImages(node, prefix, self._publisher)
         self._raw = settings.image_transport == 'raw'
         self._images = (
             AdaptiveSubscription(node, Image, prefix + 'image', self._take_image) if self._raw else
@@ -116,6 +127,7 @@ class CameraStream:
         self._snapshot: Callable[[CameraSnapshot], None] | None = None
         self._received = self._published = self._dropped = 0
         self._last_status = (time.monotonic(), 0, 0)
+        self._borders = BorderTracker()
         self._latencies: deque[float] = deque(maxlen=300)
         self._last_image = time.monotonic()
         self._silence_logged: float | None = None  # since when it was silent
@@ -129,6 +141,12 @@ class CameraStream:
         return self._node.create_publisher(
             kind, topic, QoSProfile(depth=2), qos_overriding_options=publisher_qos_overrides(),
             event_callbacks=PublisherEventCallbacks(matched=self._update_subscriptions))
+
+    @property
+    def _depth_publishers(self) -> tuple[Publisher | None, ...]:
+        """Those of what is made of depth."""
+        return (self._depth_publisher, self._cloud_publisher, self._relative_publisher,
+                self._uncertainty_publisher, *self._compressed.publishers)
 
     @staticmethod
     def _has_subscribers(*publishers: Publisher | None) -> bool:
@@ -151,8 +169,7 @@ class CameraStream:
 
     def _update_subscriptions(self, *_: Any) -> None:
         wanted = self._active and (self._snapshot is not None or self._has_subscribers(
-            self._depth_publisher, self._info_publisher, self._cloud_publisher,
-            self._relative_publisher, self._uncertainty_publisher))
+            self._info_publisher, *self._depth_publishers))
         if wanted and not self._images.subscription:
             self._last_image = time.monotonic()
         for topic in (self._images, *self._anchors.subscriptions.values()):
@@ -192,13 +209,13 @@ class CameraStream:
         intrinsics, rectification = self._camera_of(message.header, rgb, settings)
         if intrinsics and self._has_subscribers(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
-        if self._snapshot is None and not self._has_subscribers(
-                self._depth_publisher, self._cloud_publisher, self._relative_publisher,
-                self._uncertainty_publisher):
+        if self._snapshot is None and not self._has_subscribers(*self._depth_publishers):
             return None
         if rectification:
             rgb = rectification.apply(rgb)
-        return InputFrame(message.header, rgb, intrinsics, rectification)
+        border = (self._borders.update(rgb)
+                  if settings.ignore_border and settings.fit == 'full' else NO_BORDER)
+        return InputFrame(message.header, rgb, intrinsics, rectification, border)
 
     def correct_by_anchors(self, frame: InputFrame, depth: npt.NDArray[np.float32],
                            settings: DepthSettings, relative: bool = False
@@ -229,13 +246,13 @@ class CameraStream:
             return depth
 
     def wants_sigma(self, settings: DepthSettings) -> bool:
-        """Whether the standard deviation of depth is needed, for a topic or a limit."""
-        return (settings.max_uncertainty > 0
-                or self._has_subscribers(self._uncertainty_publisher))
+        """Whether the standard deviation of depth is needed, for a topic, a field or a limit."""
+        return (settings.max_uncertainty > 0 or self._has_subscribers(self._uncertainty_publisher)
+                or (settings.cloud_confidence and self._has_subscribers(self._cloud_publisher)))
 
     def apply_sigma(self, frame: InputFrame, depth: npt.NDArray[np.float32],
                     before: npt.NDArray[np.float32], sigma: npt.NDArray[np.float32] | None,
-                    settings: DepthSettings) -> None:
+                    settings: DepthSettings) -> npt.NDArray[np.float32] | None:
         """Send the standard deviation of a frame's depth, and take out depth that is too uncertain.
 
         Args:
@@ -245,45 +262,52 @@ class CameraStream:
                 changes sigma by the same factor: the share of depth stays.
             sigma: float32 H×W, metres; None where the network estimates none.
             settings: The node's.
+
+        Returns:
+            float32 H×W, the standard deviation of `depth` in metres; None where `sigma` is.
         """
         if sigma is None:
             self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
-                      'stays silent and max_uncertainty does nothing; see docs/training.md',
-                      every=3600)
-            return
+                      'stays silent, max_uncertainty and cloud_confidence do nothing; see '
+                      'docs/training.md', every=3600)
+            return None
         with np.errstate(invalid='ignore', divide='ignore'):
             share = sigma / before
+        sigma = share * depth
         if self._has_subscribers(self._uncertainty_publisher):
-            self._uncertainty_publisher.publish(
-                depth_to_image(share * depth, frame.header, '32FC1'))
+            self._uncertainty_publisher.publish(depth_to_image(sigma, frame.header, '32FC1'))
         if settings.max_uncertainty > 0:
             depth[share > settings.max_uncertainty] = np.nan
+        return sigma
 
     def publish_relative(self, frame: InputFrame, relative: npt.NDArray[np.float32]) -> None:
         """Send what a relative network gave of one frame, float32 H×W, if it is asked for."""
         if self._relative_publisher and self._has_subscribers(self._relative_publisher):
             self._relative_publisher.publish(depth_to_image(relative, frame.header, '32FC1'))
 
-    def publish_depth(self, frame: InputFrame, depth: npt.NDArray[np.float32] | None,
+    def publish_depth(self, frame: InputFrame, metres: Prediction | None,
                       settings: DepthSettings) -> None:
-        """Send the depth image of one frame, float32 H×W metres, if it is asked for."""
-        if depth is not None and self._has_subscribers(self._depth_publisher):
+        """Send the depth image of one frame, if it is asked for."""
+        if metres and self._has_subscribers(self._depth_publisher):
             self._depth_publisher.publish(
-                depth_to_image(depth, frame.header, settings.depth_encoding))
+                depth_to_image(metres.depth, frame.header, settings.depth_encoding))
 
-    def publish_cloud(self, frame: InputFrame, depth: npt.NDArray[np.float32] | None,
+    def publish_cloud(self, frame: InputFrame, metres: Prediction | None,
                       settings: DepthSettings) -> None:
-        """Send the cloud of one frame, if it is asked for; with it the frame counts as done."""
-        cloud = None
+        """Send what takes longer of one frame, where it is asked for; then the frame is done."""
+        cloud, depth = None, metres.depth if metres else None
         wants_cloud = self._has_subscribers(self._cloud_publisher)
         if depth is not None and frame.intrinsics and (wants_cloud or self._snapshot):
             cloud = organised_cloud(
                 depth, frame.rgb, frame.intrinsics, settings.cloud_stride,
-                settings.min_range, settings.max_range, settings.edge_filter)
+                settings.min_range, settings.max_range, settings.edge_filter,
+                metres.confidence if metres and settings.cloud_confidence else None)
             if settings.voxel_size:
                 cloud = voxel_downsample(cloud, settings.voxel_size)
             if wants_cloud:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
+        if depth is not None:
+            self._compressed.publish(depth, frame.header, settings)
         self._published += 1
         self._skip_reason = ''
         self._check_header(frame.header)

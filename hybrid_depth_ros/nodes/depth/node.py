@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -295,10 +294,12 @@ class DepthNode(RefusalMessages, LifecycleNode):
         """
         count, predictor = len(frames), network.predictor
         try:
-            images = [frame.rgb for _, frame in frames]
+            images = [frame.scene for _, frame in frames]
             focals = [frame.intrinsics.fx if frame.intrinsics else None for _, frame in frames]
             sigma = any(camera.wants_sigma(settings) for camera, _ in frames)
-            return predictor.predict(images, focals, settings.prediction_options(sigma)), count
+            predictions = predictor.predict(images, focals, settings.prediction_options(sigma))
+            return [prediction.padded(frame.border)
+                    for prediction, (_, frame) in zip(predictions, frames)], count
         except Exception as error:
             if count == 1:
                 self._skip(frames[0][0], error)
@@ -324,18 +325,20 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if predictor.relative:
             for (camera, frame), depth in zip(frames, depths):
                 camera.publish_relative(frame, depth)
-        metres: list[npt.NDArray[np.float32] | None]
+        metres: list[Prediction | None]
         if predictor.relative and not settings.gives_metres:
             metres = [None] * len(frames)
         else:
-            metres = [camera.correct_by_anchors(frame, depth, settings, predictor.relative)
+            corrected = [camera.correct_by_anchors(frame, depth, settings, predictor.relative)
                       for (camera, frame), depth in zip(frames, depths)]
-            for (camera, frame), corrected, prediction in zip(frames, metres, predictions):
-                if corrected is not None and prediction.metric and camera.wants_sigma(settings):
-                    camera.apply_sigma(
-                        frame, corrected, prediction.depth, prediction.sigma, settings)
-            frames = [frame for frame, depth in zip(frames, metres) if depth is not None]
-            metres = [depth for depth in metres if depth is not None]
+            metres = []
+            for (camera, frame), done, prediction in zip(frames, corrected, predictions):
+                if done is not None:
+                    sigma = (camera.apply_sigma(frame, done, prediction.depth, prediction.sigma,
+                                                settings)
+                             if prediction.metric and camera.wants_sigma(settings) else None)
+                    metres.append(Prediction(done, True, sigma))
+            frames = [frame for frame, done in zip(frames, corrected) if done is not None]
         if self._sent:
             self._sent.result()  # one batch waits at most
         self._sent = self._sender.submit(
@@ -343,10 +346,10 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._send(CameraStream.publish_depth, frames, metres, settings)
 
     def _send(self, publish: Callable[..., None], frames: Frames,
-              depths: Sequence[npt.NDArray[np.float32] | None], settings: DepthSettings) -> None:
-        for (camera, frame), depth in zip(frames, depths):
+              metres: Sequence[Prediction | None], settings: DepthSettings) -> None:
+        for (camera, frame), prediction in zip(frames, metres):
             try:
-                publish(camera, frame, depth, settings)
+                publish(camera, frame, prediction, settings)
             except Exception as error:
                 self._skip(camera, error)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings
+from hybrid_depth_ros.compressed_depth import FORMATS
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.shared.parameters import parameter, settings_of
 from hybrid_depth_ros.poses import read_pose
@@ -57,6 +58,9 @@ class DepthSettings:
     focal_correction: bool = parameter(
         True, "scale depth to the camera's focal length", changeable=True)
     sharpen: bool = parameter(True, "let depth's outlines follow the image's", changeable=True)
+    ignore_border: bool = parameter(
+        True, 'leave out bars or a frame around the scene, found over several images; depth is '
+        'unknown there', changeable=True)
     relative_depth: bool = parameter(
         False, 'publish what a network gives that has no metres, as depth/relative; false: such a '
         'network needs anchors')
@@ -66,6 +70,15 @@ class DepthSettings:
     depth_encoding: str = parameter(
         '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or millimetres (16UC1, 0: unknown)',
         choices=('32FC1', '16UC1'), changeable=True)
+    compressed_depth_format: str = parameter(
+        'png', 'how depth/image/compressedDepth is compressed; rvl is faster', choices=FORMATS,
+        changeable=True)
+    depth_max: float = parameter(
+        100.0, 'farthest depth in depth/image/compressedDepth', range=(1.0, 100.0), unit='m',
+        changeable=True)
+    depth_quantization: float = parameter(
+        100.0, 'depth at which depth/image/compressedDepth of 32FC1 is a metre exact; nearer it is '
+        'more exact, by the square', range=(1.0, 150.0), unit='m', changeable=True)
     rectify: str = parameter(
         'auto', 'undistort images first; auto: where camera_info has distortion and the image '
         "topic isn't called rect, as image_rect", choices=('auto', 'always', 'never'),
@@ -85,6 +98,9 @@ class DepthSettings:
     voxel_size: float = parameter(
         0.0, 'one cloud point for each cube of this side, not organised; 0: all points',
         range=(0.0, 10.0), unit='m', changeable=True)
+    cloud_confidence: bool = parameter(
+        False, "add the field intensity to the cloud: 1 - depth's standard deviation / depth",
+        changeable=True)
     max_uncertainty: float = parameter(
         0.0, 'depth whose standard deviation is a larger share of it is unknown; 0: no limit',
         range=(0.0, 10.0), changeable=True)
@@ -143,7 +159,8 @@ class DepthSettings:
 
     def prediction_options(self, sigma: bool) -> PredictionOptions:
         """Return those of a prediction; `sigma`: with the standard deviation of depth."""
-        return PredictionOptions(self.fit, self.focal_correction, self.sharpen, sigma)
+        return PredictionOptions(  # borders are found over several images before
+            self.fit, self.focal_correction, self.sharpen, sigma, ignore_border=False)
 
 
 SETTINGS = settings_of(DepthSettings)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from hybrid_depth_ros.encodings import (
@@ -19,7 +19,7 @@ from hybrid_depth_ros.encodings import (
     pixels_to_rgb,
 )
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import POINT
+from hybrid_depth_ros.point_cloud import CONFIDENT_POINT, POINT
 
 
 def image_to_rgb(message: Image) -> npt.NDArray[np.uint8]:
@@ -90,6 +90,19 @@ def depth_to_image(depth: npt.NDArray[np.floating], header: Header, encoding: st
     return message
 
 
+def compressed_message(header: Header, form: str, data: bytes) -> CompressedImage:
+    """Build a sensor_msgs/CompressedImage.
+
+    Args:
+        header: The message's header.
+        form: Its format.
+        data: Of the compressed image.
+    """
+    message = CompressedImage(header=header, format=form)
+    message.data.frombytes(data)
+    return message
+
+
 def camera_info_message(intrinsics: Intrinsics, header: Header) -> CameraInfo:
     """Build the sensor_msgs/CameraInfo of an undistorted image.
 
@@ -106,27 +119,27 @@ def camera_info_message(intrinsics: Intrinsics, header: Header) -> CameraInfo:
 
 
 def cloud_message(cloud: npt.NDArray[np.void], header: Header) -> PointCloud2:
-    """Convert organised points to a sensor_msgs/PointCloud2 of x, y, z and rgb.
+    """Convert organised points to a sensor_msgs/PointCloud2 of x, y, z, rgb and maybe intensity.
 
-    The four fields are FLOAT32, 16 bytes a point; rgb holds 0x00RRGGBB in a float's bits, as PCL
-    and RViz read it. The message keeps H and W, and is never marked dense: any point may be NaN.
+    The fields are FLOAT32, 4 bytes each; rgb holds 0x00RRGGBB in a float's bits, as PCL and RViz
+    read it. The message keeps H and W, and is never marked dense: any point may be NaN.
 
     Args:
-        cloud: Structured H×W of dtype ``point_cloud.POINT``, or one row of points, in the header's
-            frame, metres.
+        cloud: Structured H×W of dtype ``point_cloud.POINT`` or ``CONFIDENT_POINT``, or one row of
+            points, in the header's frame, metres.
         header: The message's header.
 
     Raises:
         ValueError: For another dtype or shape.
     """
-    if cloud.dtype != POINT or cloud.ndim != 2 or not cloud.shape[0]:
+    if cloud.dtype not in (POINT, CONFIDENT_POINT) or cloud.ndim != 2 or not cloud.shape[0]:
         raise ValueError(f'an organised cloud is H×W of x, y, z, rgb, not {cloud.shape} of '
                          f'{cloud.dtype}')
     height, width = cloud.shape
     fields = [PointField(name=name, offset=4 * place, datatype=PointField.FLOAT32, count=1)
-              for place, name in enumerate(POINT.names or ())]
+              for place, name in enumerate(cloud.dtype.names or ())]
     message = PointCloud2(header=header, fields=fields, height=height, width=width,
-                          point_step=POINT.itemsize, row_step=POINT.itemsize * width,
+                          point_step=cloud.itemsize, row_step=cloud.itemsize * width,
                           is_bigendian=False, is_dense=False)
     if cloud.size:
         _fill(message, cloud)
