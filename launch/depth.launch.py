@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import ExecuteProcess, LogInfo
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
 
 from hybrid_depth_ros.nodes.shared.launch_arguments import (
     COMMON_ARGUMENTS,
-    CONFIG,
     Argument,
     check_name,
     depth_node,
@@ -17,35 +14,34 @@ from hybrid_depth_ros.nodes.shared.launch_arguments import (
     launch_description,
     package_node,
 )
-
-ROLL = YAW = '-1.5707963'  # from a body frame, x forward, to an optical one, z forward (REP 103)
+from hybrid_depth_ros.nodes.shared.launch_bag import find_images, play_bag
+from hybrid_depth_ros.nodes.shared.launch_rviz import (
+    ROOM_HEIGHT,
+    TO_OPTICAL,
+    body_frame_of,
+    body_transform,
+    rviz,
+    rviz_configuration,
+    static_transform,
+)
 
 ARGUMENTS = (
     Argument('camera', 'room', 'room (the virtual room), a device (its number or file), a video, '
              "a stream's URL, an image or a folder of images, or none: another driver publishes"),
     Argument('image', 'image', 'image topic to listen to with camera:=none or a bag'),
-    Argument('camera_info', 'camera_info', 'camera_info topic to listen to'),
-    Argument('image_transport', '', 'raw or compressed; empty: as in params_file',
+    Argument('camera_info', '', 'camera_info topic to listen to; empty: camera_info beside image'),
+    Argument('image_transport', '', 'raw or compressed; empty: as in params_file, or in the bag',
              choices=('', 'raw', 'compressed')),
     Argument('namespace', '', 'namespace of the nodes'),
-    Argument('viewer', 'rviz', 'rviz, web (a page in the browser) or none',
-             choices=('rviz', 'web', 'none')),
-    Argument('rviz_config', str(CONFIG / 'depth.rviz'), 'what RViz shows'),
-    Argument('optical_frame', 'camera_optical_frame', "the camera's frame_id, and RViz's fixed "
-             'frame'),
+    Argument('optical_frame', 'camera_optical_frame', "the camera's frame_id"),
     Argument('body_frame', '', 'publish the static transform from this frame (x forward, z up) '
              'to optical_frame; empty: none'),
-    Argument('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera'),
+    Argument('fixed_frame', '', "RViz's fixed frame, as odom; empty: body_frame, or one like it at "
+             'optical_frame'),
+    Argument('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera; its '
+             'depth is left out'),
     *COMMON_ARGUMENTS,
 )
-
-
-def installed(package: str) -> bool:
-    """Whether a ROS package is there."""
-    try:
-        return bool(get_package_share_directory(package))
-    except PackageNotFoundError:
-        return False
 
 
 def start(given: dict[str, Any]) -> list[Any]:
@@ -55,32 +51,43 @@ def start(given: dict[str, Any]) -> list[Any]:
     bag, own_camera = given['bag'], not given['bag'] and given['camera'] != 'none'
     given['use_sim_time'] |= bool(bag)
     image, namespace = 'image_raw' if own_camera else given['image'], given['namespace']
-    actions = [depth_node(given, namespace=namespace, remappings=depth_topics(given, image))]
+    topics = depth_topics(given, image)
+    if bag:
+        given['image_transport'] = find_images(given, image)
+    node = depth_node(given, namespace=namespace, remappings=topics, **(
+        {'action': LifecycleNode, 'name': 'depth_node'} if bag else {}))
+    actions: list[Any] = [*(play_bag(given, node) if bag else ()), node]
     if own_camera:
         actions.append(package_node(
             given, 'camera_node', {'source': given['camera'], 'frame_id': given['optical_frame']},
-            namespace=namespace, remappings=[('camera_info', given['camera_info'])]))
-    if bag:
-        actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, '--clock'],
-                                      output='screen'))
+            namespace=namespace, remappings=[('camera_info', dict(topics)['camera_info'])]))
     if given['body_frame']:
-        actions.append(package_node(
-            given, 'static_transform_publisher', package='tf2_ros', namespace=namespace,
-            arguments=['--frame-id', given['body_frame'], '--child-frame-id',
-                       given['optical_frame'], '--roll', ROLL, '--yaw', YAW]))
+        actions.append(static_transform(given, given['body_frame'], given['optical_frame'],
+                                        TO_OPTICAL, namespace=namespace))
     if given['viewer'] == 'web':
         actions.append(package_node(given, 'viewer_node', namespace=namespace, output='screen',
-                            remappings=[('image', image)]))
-    elif given['viewer'] == 'rviz' and not installed('rviz2'):
-        actions.append(LogInfo(msg='rviz2 is not installed: nothing is shown. Install it '
-                               '(apt install ros-$ROS_DISTRO-rviz2), or use viewer:=web'))
+                                    remappings=[('image', image)]))
     elif given['viewer'] == 'rviz':
-        actions.append(Node(
-            package='rviz2', executable='rviz2', namespace=namespace,
-            parameters=[{'use_sim_time': given['use_sim_time']}],
-            arguments=['-d', given['rviz_config'], '-f', given['optical_frame']],
-            remappings=[('/image_raw', image), ('/depth/image', 'depth/image'),
-                        ('/depth/points', 'depth/points')]))
+        actions += start_rviz(given, image, own_camera)
+    return actions
+
+
+def start_rviz(given: dict[str, Any], image: str, own_camera: bool) -> list[Any]:
+    """Describe RViz and, where nobody else has a frame with z up, the one that it shows all in."""
+    fixed_frame = given['fixed_frame'] or given['body_frame']
+    floor = 0.0
+    if not fixed_frame:  # at the camera, so the floor is below
+        in_room = own_camera and given['camera'] == 'room'
+        floor = -float(given['camera_height'] or (ROOM_HEIGHT if in_room else 0))
+    topics = {'/image_raw': image, '/image_raw/compressed': f'{image}/compressed', **{
+        f'/depth/{name}': f'depth/{name}' for name in ('image', 'points', 'anchors',
+                                                       'uncertainty')}}
+    actions = rviz(given, fixed_frame or body_frame_of(given['optical_frame']), topics,
+                   rviz_configuration(anchors=bool(given['anchors']), floor=floor,
+                                      compressed=given['image_transport'] == 'compressed'),
+                   namespace=given['namespace'])
+    if not fixed_frame and isinstance(actions[0], Node):
+        actions.append(body_transform(given, given['optical_frame'], namespace=given['namespace']))
     return actions
 
 

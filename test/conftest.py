@@ -81,6 +81,15 @@ def graph(request, tmp_path):
 
 
 @pytest.fixture
+def start(tmp_path):
+    """A function that runs a launch file with stand-ins for the nodes."""
+    from launch_runs import LaunchRuns
+    runs = LaunchRuns(tmp_path)
+    yield runs
+    runs.close()
+
+
+@pytest.fixture
 def disk(request, tmp_path):
     """A file system of its own, of as many megabytes as the test's parameter says."""
     from small_disk import SmallDisk

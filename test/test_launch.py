@@ -1,10 +1,8 @@
-"""Launch files, what their arguments say, and what RViz shows."""
+"""Launch files, and what their arguments say."""
 
 import ast
-import importlib.util
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,25 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from awkward_names import VALUES
+from launch_runs import RUN, needs_launch
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST_DDS_CHOICES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 LAUNCHERS = ('depth.launch.py', 'multi_camera.launch.py')
-RUN = '''
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-service = LaunchService()
-service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
-    PythonLaunchDescriptionSource(sys.argv[1]),
-    launch_arguments=[argument.split(':=', 1) for argument in sys.argv[2:]])]))
-sys.exit(service.run())
-'''
-needs_launch = pytest.mark.skipif(importlib.util.find_spec('launch_ros') is None,
-                                  reason='needs launch_ros')
 
 
 def arguments(path, table):
@@ -52,29 +37,6 @@ def test_the_page_lists_every_argument(title, path, table):
     section = (ROOT / 'docs' / 'launch.md').read_text().split(f'\n{title}:\n', 1)[1]
     listed = section.lstrip('\n').split('\n\n')[0]
     assert re.findall(r'^\| `(\w+)` \| (.*) \|$', listed, re.MULTILINE) == arguments(path, table)
-
-
-def test_rviz_shows_what_the_node_publishes():
-    from hybrid_depth_ros.nodes import camera
-    from hybrid_depth_ros.nodes.depth import camera_stream
-    config = yaml.safe_load((ROOT / 'config' / 'depth.rviz').read_text())['Visualization Manager']
-    shown = {display['Topic']['Value']: display for display in config['Displays']
-             if 'Topic' in display}
-    published = {'/depth/image': 'Image', '/depth/points': 'PointCloud2', '/image_raw': 'Image'}
-    assert {topic: display['Class'].removeprefix('rviz_default_plugins/')
-            for topic, display in shown.items()} == published
-    code = ''.join(Path(module.__file__).read_text() for module in (camera, camera_stream))
-    for topic, display in shown.items():
-        assert f"'{topic[1:]}'" in code
-        # ours are reliable; another camera's pictures may come best effort, which hears both
-        wanted = 'Best Effort' if topic == '/image_raw' else 'Reliable'
-        assert display['Topic']['Reliability Policy'] == wanted
-        assert display['Topic']['Durability Policy'] == 'Volatile'
-        assert display['Enabled']
-    assert config['Global Options']['Fixed Frame'] == next(
-        setting.default for setting in camera.SETTINGS if setting.name == 'frame_id')
-    assert shown['/depth/points']['Color Transformer'] == 'RGB8'
-    assert any(display['Class'].endswith('/Axes') for display in config['Displays'])
 
 
 class Launched:
@@ -115,11 +77,10 @@ class Launched:
 
 @needs_launch
 def test_camera_and_node_come_up_and_end(workspace, tmp_path):
-    launched = Launched(workspace, 'depth.launch.py', tmp_path / 'log', 'body_frame:=',
+    launched = Launched(workspace, 'depth.launch.py', tmp_path / 'log', 'viewer:=none',
                         'log_level:=info')
     try:
         launched.wait_for('listening to /image_raw')
-        launched.wait_for('rviz2 is not installed')
         assert set(launched.nodes()) == {'camera_node', 'depth_node'}
         for pid in launched.nodes().values():  # others that launch starts need it as well
             assert b'data/fastdds.xml' in Path(f'/proc/{pid}/environ').read_bytes()
@@ -137,7 +98,7 @@ def test_camera_and_node_come_up_and_end(workspace, tmp_path):
 
 @needs_launch
 def test_four_cameras_on_one_node(workspace, tmp_path):
-    launched = Launched(workspace, 'multi_camera.launch.py', tmp_path / 'log')
+    launched = Launched(workspace, 'multi_camera.launch.py', tmp_path / 'log', 'viewer:=none')
     try:
         launched.wait_for('listening to /front/image_raw, /rear/image_raw, /left/image_raw, '
                           '/right/image_raw')
@@ -146,98 +107,33 @@ def test_four_cameras_on_one_node(workspace, tmp_path):
     assert 'Traceback' not in launched.log.read_text()
 
 
-KEEP = """#!/bin/sh
-# keeps what it was started with; launch removes files of parameters
-place="$OUT/$(basename "$0")"
-printf '%s\\0' "$@" > "$place.arguments"
-for word; do
-  if [ -f "$word" ]; then cp "$word" "$place.$(basename "$word").kept"; fi
-done
-exec sleep 60
-"""
-
-
-def values_of(place, name):
-    """Parameters of a node and where `image` and `camera_info` are, by what launch started it with.
-    """
-    rclpy = pytest.importorskip('rclpy')
-    words = (place / f'{name}.arguments').read_text().split('\0')[:-1]
-    words = [str(next(iter(place.glob(f'{name}.{Path(word).name}.kept')), word))
-             if before == '--params-file' else word for before, word in zip(['', *words], words)]
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    try:
-        node = rclpy.create_node(name, context=context, cli_args=words,
-                                 automatically_declare_parameters_from_overrides=True)
-        found = {key: parameter.value for key, parameter in node._parameters.items()}
-        topics = [node.resolve_topic_name(topic) for topic in ('image', 'camera_info')]
-        node.destroy_node()
-    finally:
-        rclpy.shutdown(context=context)
-    return found, topics
-
-
-@pytest.fixture
-def start(tmp_path):
-    """A function that runs a launch file; instead of nodes, what keeps what they are started with.
-    """
-    prefix, started = tmp_path / 'prefix', []
-    for folder in ('config', 'launch'):
-        shutil.copytree(ROOT / folder, prefix / 'share/hybrid_depth_ros' / folder)
-    index = prefix / 'share/ament_index/resource_index/packages'
-    index.mkdir(parents=True)
-    (index / 'hybrid_depth_ros').touch()
-    (prefix / 'lib/hybrid_depth_ros').mkdir(parents=True)
-    for name in ('camera_node', 'depth_node', 'viewer_node'):
-        (prefix / 'lib/hybrid_depth_ros' / name).write_text(KEEP)
-        (prefix / 'lib/hybrid_depth_ros' / name).chmod(0o755)
-
-    def run(name, *given):
-        with (tmp_path / 'log').open('w') as log:
-            started.append(subprocess.Popen(
-                [sys.executable, '-c', RUN, str(prefix / 'share/hybrid_depth_ros/launch' / name),
-                 *given], cwd=tmp_path, stdout=log, stderr=log, env={
-                     **os.environ, 'OUT': str(tmp_path),
-                     'AMENT_PREFIX_PATH': f'{prefix}:{os.environ.get("AMENT_PREFIX_PATH", "")}',
-                     'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}'}))
-        return started[-1]
-    yield run
-    for process in started:
-        process.terminate()
-        process.wait(20)
-
-
 @needs_launch
 @pytest.mark.parametrize('value', VALUES)
 def test_each_value_arrives_as_it_was_given(value, start, tmp_path):
     """launch#508: launch reads texts as YAML, and so does ROS."""
-    start('depth.launch.py', 'viewer:=none', 'camera_info:=no', *(
+    process = start('depth.launch.py', 'viewer:=none', 'camera_info:=no', *(
         f'{name}:={value}' for name in ('camera', 'weights', 'device', 'optical_frame')))
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob('*.arguments'))) < 2 and time.monotonic() < deadline:
-        if 'Caught exception' in (said := (tmp_path / 'log').read_text()):
-            assert f'{value} would not arrive as a text: write ./{value}' in said
-            return
-        time.sleep(0.1)
-    time.sleep(0.3)
-    camera, _ = values_of(tmp_path, 'camera_node')
+    try:
+        camera, _ = start.values('camera_node')
+    except AssertionError:
+        assert process.poll() is not None
+        assert f'{value} would not arrive as a text: write ./{value}' in start.log
+        return
     assert (camera['source'], camera['frame_id']) == (value, value)
-    depth, topics = values_of(tmp_path, 'depth_node')
+    depth, topics = start.values('depth_node')
     assert (depth['weights'], depth['device']) == (value, value)
-    assert topics == ['/image_raw', '/no']
+    assert topics == {'image': '/image_raw', 'camera_info': '/no'}
 
 
 @needs_launch
 @pytest.mark.parametrize(('name', 'given'), [
-    ('depth.launch.py', 'image:=0123'), ('depth.launch.py', 'camera_info:='),
+    ('depth.launch.py', 'image:=0123'), ('depth.launch.py', 'camera_info:=a//b'),
     ('depth.launch.py', 'scan:=a b'), ('depth.launch.py', 'namespace:=-x'),
     ('multi_camera.launch.py', 'cameras:=front,'), ('multi_camera.launch.py', 'image:=a#b')])
-def test_what_is_no_name_is_told_before_anything_starts(name, given, start, tmp_path):
+def test_what_is_no_name_is_told_before_anything_starts(name, given, start):
     """A node that can't start would be started again and again."""
-    process = start(name, 'camera:=none', 'sources:=none', given)
-    assert process.wait(60) != 0
-    assert 'a name has letters, digits, _ and /' in (tmp_path / 'log').read_text()
-    assert not list(tmp_path.glob('*.arguments'))
+    assert 'a name has letters, digits, _ and /' in start.refusal(
+        name, 'camera:=none', 'sources:=none', given)
 
 
 @needs_launch
@@ -247,34 +143,48 @@ def test_what_is_no_name_is_told_before_anything_starts(name, given, start, tmp_
                                                   ['scan', 'range/left']),
     ('anchor_poses', "['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90']", ['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90']),
     ('anchor_poses', '0 0 -0.1 0 0 0; 0.1 0 0 0 0 90', ['0 0 -0.1 0 0 0', '0.1 0 0 0 0 90'])])
-def test_lists_in_brackets_or_without(name, given, arrives, start, tmp_path):
+def test_lists_in_brackets_or_without(name, given, arrives, start):
     start('depth.launch.py', 'viewer:=none', 'camera:=none', f'{name}:={given}')
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob('*.arguments')) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.3)
-    assert values_of(tmp_path, 'depth_node')[0][name] == arrives
+    assert start.values('depth_node')[0][name] == arrives
 
 
 @needs_launch
 @pytest.mark.parametrize(('given', 'said'), [
     ('anchors:=lidar', "anchors has the source 'lidar'; it must be one of scan, points"),
     ('anchors:=[scan', "anchors is '[scan', which is no list in YAML"),
-    ('anchor_poses:=0 0 1', "a pose is '0 0 1'; it must be six numbers")])
-def test_what_are_no_anchors_is_told_before_anything_starts(given, said, start, tmp_path):
-    process = start('depth.launch.py', 'viewer:=none', 'camera:=none', given)
-    assert process.wait(60) != 0
-    assert said in (tmp_path / 'log').read_text()
-    assert not list(tmp_path.glob('*.arguments'))
+    ('anchor_poses:=0 0 1', "a pose is '0 0 1'; it must be six numbers"),
+    ('image:=/cam/image/compressed', 'give image:=/cam/image image_transport:=compressed'),
+    ('params_file:=mine.yaml', "params_file is 'mine.yaml': No such file or directory; name a "
+     'file, or one of depth.yaml, nav2_obstacles.yaml'),
+    ('params_file:=.', "params_file is '.': Is a directory"),
+    ('params_file:=prefix/share/hybrid_depth_ros/config/depth.rviz', 'has no ros__parameters'),
+    ('rviz_config:=mine.rviz', "rviz_config is 'mine.rviz': No such file or directory; name a "
+     'file, or one of depth.rviz'),
+    ('bag:=/nonexistent', "bag is '/nonexistent': there is no such file or folder"),
+    ('bag:=prefix', "bag is 'prefix', a folder without metadata.yaml"),
+    ('bag:=log', '`ros2 bag` is not installed')])
+def test_what_will_not_do_is_told_before_anything_starts(given, said, start):
+    assert said in start.refusal('depth.launch.py', 'viewer:=none', 'camera:=none', given)
 
 
 @needs_launch
 @pytest.mark.parametrize('given', [
     'viewer:=hologram', 'image_transport:=theora', 'use_sim_time:=maybe', 'log_level:=loud'])
-def test_what_is_none_of_the_choices_is_told_before_anything_starts(given, start, tmp_path):
-    process = start('depth.launch.py', 'viewer:=none', 'camera:=none', given)
-    assert process.wait(60) != 0
+def test_what_is_none_of_the_choices_is_told_before_anything_starts(given, start):
     name, value = given.split(':=')
     said = f'Argument "{name}" provided value "{value}" is not valid. Valid options are: ['
-    assert said in (tmp_path / 'log').read_text()
-    assert not list(tmp_path.glob('*.arguments'))
+    assert said in start.refusal('depth.launch.py', 'viewer:=none', 'camera:=none', given)
+
+
+@needs_launch
+@pytest.mark.parametrize('name', ['config/nav2_obstacles.yaml', 'nav2_obstacles.yaml'])
+def test_parameters_of_the_package_are_found_from_anywhere(name, start):
+    start('depth.launch.py', 'viewer:=none', 'camera:=none', f'params_file:={name}')
+    assert start.values('depth_node')[0]['cloud_stride'] == 4
+
+
+@needs_launch
+def test_camera_info_is_looked_for_beside_the_image(start):
+    start('depth.launch.py', 'viewer:=none', 'camera:=none', 'image:=/camera/color/image_raw')
+    assert start.values('depth_node')[1] == {
+        'image': '/camera/color/image_raw', 'camera_info': '/camera/color/camera_info'}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple  # noqa: UP035
 
 import yaml
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
@@ -50,7 +50,11 @@ COMMON_ARGUMENTS = (  # of every launch file
              'empty: as in params_file'),
     Argument('weights', '', 'registered name or file of the weights; empty: as in params_file'),
     Argument('device', '', 'auto, cpu, cuda or cuda:N; empty: as in params_file'),
-    Argument('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes'),
+    Argument('params_file', str(CONFIG / 'depth.yaml'), 'parameters of the nodes: a file, or the '
+             "name of one in this package's config, as nav2_obstacles.yaml"),
+    Argument('viewer', 'rviz', 'rviz, web (a page in the browser) or none',
+             choices=('rviz', 'web', 'none')),
+    Argument('rviz_config', '', "what RViz shows; empty: this package's displays"),
     Argument('use_sim_time', 'false', 'follow /clock; true with a bag',
              choices=('true', 'false', 'True', 'False')),
     Argument('log_level', 'info', 'debug, info, warn, error or fatal',
@@ -88,6 +92,38 @@ def depth_parameters(given: Values) -> dict[str, Any]:
     return parameters
 
 
+def installed(package: str) -> bool:
+    """Whether a ROS package is there."""
+    try:
+        return bool(get_package_share_directory(package))
+    except PackageNotFoundError:
+        return False
+
+
+def find_file(argument: str, name: str) -> str:
+    """Return the file that an argument names, or this package's own of that name.
+
+    Raises:
+        RuntimeError: Where there is none, or it is no YAML: each node would die of it, again and
+            again.
+    """
+    path = expand_user(name)
+    own = CONFIG / name.removeprefix('config/')
+    if not path.is_file() and name and own.is_file():
+        path = own
+    try:
+        for _ in yaml.parse(path.read_text(), yaml.SafeLoader):
+            pass
+    except OSError as error:
+        raise RuntimeError(f'{argument} is {name!r}: {error.strerror}; name a file, or one of '
+                           + ', '.join(sorted(file.name for file in CONFIG.iterdir()
+                                              if file.suffix == Path(own).suffix))) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise RuntimeError(f'{argument} is {name!r}, which is no YAML: '
+                           + ' '.join(str(error).split())) from None
+    return str(path)
+
+
 def parse_number(given: Values, name: str, expected: str = 'a number') -> float:
     """Return the value of an argument.
 
@@ -111,6 +147,12 @@ def check_name(argument: str, name: str) -> None:
                            'part of it begins with a digit or is empty')
 
 
+def camera_info_topic(given: Values, image: str) -> str:
+    """Return the camera_info topic: as it was given, or beside the images, as drivers have it."""
+    return given['camera_info'] or f'{image.rpartition("/")[0]}/camera_info'.removeprefix(
+        '' if image.startswith('/') else '/')
+
+
 def depth_topics(given: Values, image: str) -> list[tuple[str, str]]:
     """Return remappings of one of the depth node's cameras, from its own names to the topics.
 
@@ -121,11 +163,15 @@ def depth_topics(given: Values, image: str) -> list[tuple[str, str]]:
     Raises:
         RuntimeError: For what is no name of a topic.
     """
-    for name, topic in (('image', image), *((name, given[name]) for name in (
-            'camera_info', 'scan', 'points', 'range', 'odometry'))):
+    camera_info = camera_info_topic(given, image)
+    for name, topic in (('image', image), ('camera_info', camera_info), *(
+            (name, given[name]) for name in ('scan', 'points', 'range', 'odometry'))):
         check_name(name, topic)
+    if image.endswith('/compressed'):
+        raise RuntimeError(f'image is {image!r}: give image:={image.removesuffix("/compressed")} '
+                           'image_transport:=compressed')
     return [('image', image), ('image/compressed', f'{image}/compressed'),
-            ('camera_info', given['camera_info']),
+            ('camera_info', camera_info),
             *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')),
             ('anchors/motion', given['odometry'])]
 
@@ -161,8 +207,14 @@ def launch_description(arguments: Iterable[Argument], start: Callable[[dict[str,
     def perform(context: Any) -> list[Any]:
         given = {argument.name: LaunchConfiguration(argument.name).perform(context)
                  for argument in arguments}
-        given.update({name: str(expand_user(given[name])) for name in ('params_file', 'rviz_config',
-                                                                    'bag') if given.get(name)})
+        given['params_file'] = find_file('params_file', given['params_file'])
+        if 'ros__parameters:' not in Path(given['params_file']).read_text():
+            raise RuntimeError(f'params_file is {given["params_file"]!r}, which has no '
+                               'ros__parameters: see docs/parameters.md for its form')
+        if given['rviz_config']:
+            given['rviz_config'] = find_file('rviz_config', given['rviz_config'])
+        if given.get('bag'):
+            given['bag'] = str(expand_user(given['bag']))
         return start({**given, 'use_sim_time': given['use_sim_time'].lower() == 'true'})
     return LaunchDescription([
         *(DeclareLaunchArgument(argument.name, default_value=argument.default,
@@ -174,7 +226,7 @@ def launch_description(arguments: Iterable[Argument], start: Callable[[dict[str,
 
 
 def package_node(given: Values, executable: str, parameters: Mapping[str, Any] | None = None,
-                 package: str = PACKAGE, **options: Any) -> Node:
+                 package: str = PACKAGE, action: type[Node] = Node, **options: Any) -> Node:
     """Describe a node with the parameters of params_file, and these on top.
 
     Args:
@@ -182,12 +234,13 @@ def package_node(given: Values, executable: str, parameters: Mapping[str, Any] |
         executable: Its name.
         parameters: By name.
         package: That holds the executable.
-        options: Of launch_ros' Node.
+        action: Of launch_ros; LifecycleNode needs a `name`.
+        options: Of the action.
     """
     own = {name: text_parameter(value) for name, value in (parameters or {}).items()}
-    return Node(package=package, executable=executable,
-                parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
-                ros_arguments=['--log-level', given['log_level']], **options)
+    return action(package=package, executable=executable,
+                  parameters=[given['params_file'], {'use_sim_time': given['use_sim_time'], **own}],
+                  ros_arguments=['--log-level', given['log_level']], **options)
 
 
 def depth_node(given: Values, parameters: Mapping[str, Any] | None = None, **options: Any) -> Node:
