@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, ROW = 1060, 430, 46
+WIDTH, HEIGHT, ROW = 1060, 520, 46
 # what is drawn: name → (column's middle, row); nodes first
 NODES = {'camera_node': (95, 3), 'robot sensors, TF': (95, 6.6), 'depth_node': (490, 3.5),
          'rviz2': (955, 1), 'viewer_node': (955, 3), 'nav2, RTAB-Map': (955, 5),
@@ -12,7 +12,8 @@ TOPICS = {'image_raw': (290, 1.6), 'camera_info': (290, 2.6), 'depth_ground_trut
           'anchors/scan': (290, 4.6), 'anchors/points': (290, 5.6), 'anchors/range': (290, 6.6),
           'depth/image': (710, 1.2), 'depth/camera_info': (710, 2.2), 'depth/points': (710, 3.2),
           'depth/anchors': (710, 4.2), 'depth/uncertainty': (710, 5.2),
-          'depth/relative': (710, 6.2), '/diagnostics': (710, 7.2)}
+          'depth/relative': (710, 6.2), 'depth/obstacles': (710, 7.2), 'depth/scan': (710, 8.2),
+          '/diagnostics': (710, 9.2)}
 ARROWS = (
     ('camera_node', 'image_raw'), ('camera_node', 'camera_info'),
     ('camera_node', 'depth_ground_truth'), ('robot sensors, TF', 'anchors/scan'),
@@ -22,7 +23,8 @@ ARROWS = (
     ('depth_node', 'depth/image'), ('depth_node', 'depth/camera_info'),
     ('depth_node', 'depth/points'), ('depth_node', 'depth/anchors'),
     ('depth_node', 'depth/uncertainty'), ('depth_node', 'depth/relative'),
-    ('depth_node', '/diagnostics'),
+    ('depth_node', 'depth/obstacles'), ('depth_node', 'depth/scan'), ('depth_node', '/diagnostics'),
+    ('depth/obstacles', 'nav2, RTAB-Map'), ('depth/scan', 'nav2, RTAB-Map'),
     ('depth/image', 'rviz2'), ('depth/points', 'rviz2'), ('depth/image', 'viewer_node'),
     ('depth/points', 'viewer_node'), ('depth/anchors', 'viewer_node'),
     ('depth/points', 'nav2, RTAB-Map'), ('depth/image', 'nav2, RTAB-Map'),

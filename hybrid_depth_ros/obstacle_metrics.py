@@ -13,10 +13,11 @@ from hybrid_depth_ros.obstacles import (
     FloorPlane,
     ObstacleSettings,
     Scan,
+    find_obstacles,
     fit_floor,
-    level_points,
     obstacle_cells,
     obstacle_scan,
+    scan_angles,
 )
 
 WITHIN = (1.0, 2.0, 3.0)  # metres
@@ -62,13 +63,12 @@ class ObstacleScores:
         plane, _ = fit_floor(predicted, intrinsics, height, down)
         self.images += 1
         self.without_floor += plane is None
-        true_points = level_points(truth, intrinsics, level)
-        points = level_points(predicted, intrinsics, plane or level)
-        self._add_scans(obstacle_scan(points, self._settings),
-                        obstacle_scan(true_points, self._settings))
-        self._add_cells(obstacle_cells(points, self._settings, CELL),
-                        obstacle_cells(true_points, self._settings, CELL),
-                        obstacle_scan(points, self._settings))
+        angles = scan_angles(intrinsics, level, self._settings)
+        true_obstacles = find_obstacles(truth, intrinsics, level, self._settings)
+        obstacles = find_obstacles(predicted, intrinsics, plane or level, self._settings)
+        scan = obstacle_scan(obstacles, angles)
+        self._add_scans(scan, obstacle_scan(true_obstacles, angles))
+        self._add_cells(obstacle_cells(obstacles, CELL), obstacle_cells(true_obstacles, CELL), scan)
 
     def _add_scans(self, predicted: Scan, truth: Scan) -> None:
         near, true = predicted.ranges, truth.ranges

@@ -8,13 +8,15 @@ floor.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.floor import find_floor
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import POINT, pack_rgb, voxel_downsample
+from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 
 Floats = npt.NDArray[np.floating]
 
@@ -26,7 +28,9 @@ FIT_ROUNDS, FIT_TOLERANCE = 3, 0.06  # of the plane; log depth within which a ce
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
 SIGMAS = 2.0             # so many of them must a point be above the floor
+MAX_VOXELS = 2**28       # addresses, of which the points touch few
 KNOWN_SHARE = 0.5        # of a direction's pixels: with less known depth it is unknown
+REACH_SHARE = 0.95       # of range_max, up to which a direction must be seen to be free
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,6 @@ class ObstacleSettings:
         min_range: Metres along the floor.
         max_range: Metres along the floor.
         voxel_size: Metres, of the thinning; 0: none.
-        angles: Directions of the scan over the camera's field of view.
     """
 
     min_height: float = 0.05
@@ -66,7 +69,6 @@ class ObstacleSettings:
     min_range: float = 0.2
     max_range: float = 4.0
     voxel_size: float = 0.05
-    angles: int = 160
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_height < self.max_height:
@@ -75,11 +77,38 @@ class ObstacleSettings:
         if not 0 <= self.min_range < self.max_range:
             raise ValueError(f'obstacle ranges {self.min_range:g} to {self.max_range:g} m hold '
                              'nothing: make the upper one larger')
+        if self.voxel_size > 0 and np.prod(self.voxels, dtype=float) > MAX_VOXELS:
+            raise ValueError(f'obstacle voxels of {self.voxel_size:g} m are too small for '
+                             f'{self.max_range:g} m around: make them larger, or 0 for all points')
+
+    @property
+    def voxels(self) -> tuple[int, int, int]:
+        """How many there are along x, y and height."""
+        around, high = ((length / self.voxel_size) // 1 + 1
+                        for length in (2 * self.max_range, self.max_height))
+        return int(around), int(around), int(high)
+
+
+@dataclass(frozen=True)
+class ScanAngles:
+    """The directions of a scan, counted to the left of forward, and how far it sees.
+
+    Attributes:
+        first: Radians, of the first range.
+        increment: Radians from one to the next.
+        count: Of ranges.
+        range_max: Metres along the floor up to which the image shows what is free.
+    """
+
+    first: float
+    increment: float
+    count: int
+    range_max: float
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A planar scan in a level frame: x forward, y left, the origin under the camera.
+    """A planar scan in a level frame: x forward, y left, the origin in the camera.
 
     Attributes:
         ranges: N metres to the nearest obstacle; inf: free as far as is seen; NaN: unknown.
@@ -153,8 +182,8 @@ def fit_floor(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: fl
     for _ in range(FIT_ROUNDS):
         if kept.sum() < 3:
             return None, 'too little of the floor is seen'
-        weights = z[kept, None]  # of relative errors
-        plane = np.linalg.lstsq(rays[kept] * weights, np.ones(int(kept.sum())), rcond=None)[0]
+        weighted = rays[kept] * z[kept, None]  # of relative errors
+        plane = np.linalg.lstsq(weighted.T @ weighted, weighted.sum(0), rcond=None)[0]
         with np.errstate(invalid='ignore', divide='ignore'):
             kept = np.abs(np.log(rays @ plane * z)) < FIT_TOLERANCE
     length = float(np.linalg.norm(plane))
@@ -166,171 +195,211 @@ def fit_floor(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: fl
 
 
 @dataclass(frozen=True)
-class LevelPoints:
+class Obstacles:
     """Depth on a grid of pixels, as places above the floor; NaN where unknown.
 
     Attributes:
         x: h×w metres forward along the floor.
         y: h×w metres to the left.
         height: h×w metres above the floor.
+        ranges: h×w metres along the floor.
         depth: h×w metres.
-        rows: h, of the grid in the image.
-        columns: w, likewise.
-        intrinsics: Of the image.
+        chosen: bool h×w, those that count as obstacles.
+        rays: 3×h×w, forward, left and up of each pixel's ray at depth 1.
+        grid: The pixels.
         plane: The floor.
+        settings: What counts.
     """
 
     x: Floats
     y: Floats
     height: Floats
+    ranges: Floats
     depth: Floats
-    rows: npt.NDArray[np.intp]
-    columns: npt.NDArray[np.intp]
-    intrinsics: Intrinsics
+    chosen: npt.NDArray[np.bool_]
+    rays: Floats
+    grid: _Grid
     plane: FloorPlane
+    settings: ObstacleSettings
 
 
-def _level_axes(plane: FloorPlane) -> tuple[Floats, Floats]:
-    """Forward and left along the floor, unit vectors in the optical frame."""
+class _Grid(NamedTuple):
+    """Every n-th pixel of an image, and the slopes of its rays."""
+
+    rows: slice
+    columns: slice
+    x: npt.NDArray[np.float32]  # 1×w, of depth
+    y: npt.NDArray[np.float32]  # h×1
+
+    def rays(self, plane: FloorPlane) -> Floats:
+        """3×h×w: forward, left and up of each pixel's ray at depth 1."""
+        return np.stack([a * self.x + (b * self.y + c)
+                         for a, b, c in level_axes(plane).T.astype(np.float32)])
+
+
+@lru_cache(maxsize=8)
+def _grid(intrinsics: Intrinsics) -> _Grid:
+    step = max(1, round(intrinsics.width / GRID_WIDTH))
+    picked = slice(step // 2, None, step)
+    return _Grid(picked, picked, *(
+        ((np.arange(size)[picked] - centre) / focal).astype(np.float32).reshape(shape)
+        for size, centre, focal, shape in (
+            (intrinsics.width, intrinsics.cx, intrinsics.fx, (1, -1)),
+            (intrinsics.height, intrinsics.cy, intrinsics.fy, (-1, 1)))))
+
+
+def level_axes(plane: FloorPlane) -> npt.NDArray[np.float64]:
+    """Forward, left and up of a camera above a floor.
+
+    Returns:
+        3×3, unit vectors in columns, in the optical frame.
+    """
     axis = np.array([0.0, 0.0, 1.0])
     forward = axis - plane.up * plane.up[2]
     if np.linalg.norm(forward) < 0.1:  # it looks straight down: the image's top is forward
         axis = np.array([0.0, -1.0, 0.0])
         forward = axis - plane.up * (plane.up @ axis)
     forward /= np.linalg.norm(forward)
-    return forward, np.cross(plane.up, forward)
+    return np.stack((forward, np.cross(plane.up, forward), plane.up), axis=1)
 
 
-def level_points(depth: npt.NDArray[np.float32], intrinsics: Intrinsics,
-                 plane: FloorPlane) -> LevelPoints:
-    """Depth as places above the floor.
+def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane: FloorPlane,
+                   settings: ObstacleSettings) -> Obstacles:
+    """What stands above the floor.
+
+    A point is an obstacle if it stands above the floor by SIGMAS standard deviations of a floor
+    point's height at its range, and by ``min_height``.
 
     Args:
         depth: H×W metres, NaN where unknown or too uncertain.
         intrinsics: Of the image.
         plane: The floor.
+        settings: What counts.
+
+    Raises:
+        ValueError: The intrinsics are for another size.
     """
-    step = max(1, round(depth.shape[1] / GRID_WIDTH))
-    rows, columns = (np.arange(step // 2, size, step) for size in depth.shape)
-    x = ((columns - intrinsics.cx) / intrinsics.fx).astype(np.float32)[None]
-    y = ((rows - intrinsics.cy) / intrinsics.fy).astype(np.float32)[:, None]
-    z = depth[rows[:, None], columns]
-    z = np.where(np.isfinite(z) & (z > 0), z, np.float32(np.nan))
-    forward, left = _level_axes(plane)
-
-    def along(axis: Floats) -> Floats:
-        a, b, c = axis.astype(np.float32)
-        return (a * x + b * y + c) * z
-    return LevelPoints(along(forward), along(left),
-                       along(plane.up) + np.float32(plane.height), z, rows, columns, intrinsics,
-                       plane)
-
-
-def _is_obstacle(points: LevelPoints,
-                 settings: ObstacleSettings) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Which points are obstacles, and how far all are along the floor."""
-    ranges = np.hypot(points.x, points.y)
-    sigma = np.hypot(np.float32(HEIGHT_ERROR * points.plane.height),
-                     np.float32(ANGLE_ERROR) * ranges)
+    if depth.shape != (intrinsics.height, intrinsics.width):
+        raise ValueError(f'depth is {depth.shape[1]}×{depth.shape[0]}, the intrinsics are for '
+                         f'{intrinsics.width}×{intrinsics.height}')
+    grid = _grid(intrinsics)
+    z = depth[grid.rows, grid.columns]
+    z = np.where((z > 0) & (z < np.inf), z, np.float32(np.nan))
+    rays = grid.rays(plane)
+    x, y, height = rays * z
+    height += np.float32(plane.height)
+    ranges = np.hypot(x, y)
+    sigma = np.hypot(np.float32(HEIGHT_ERROR * plane.height), np.float32(ANGLE_ERROR) * ranges)
     least = np.maximum(np.float32(settings.min_height), np.float32(SIGMAS) * sigma)
-    return ((points.height > least) & (points.height < settings.max_height)
-            & (ranges >= settings.min_range) & (ranges <= settings.max_range)), ranges
+    chosen = ((height > least) & (height < settings.max_height)
+              & (ranges >= settings.min_range) & (ranges <= settings.max_range))
+    return Obstacles(x, y, height, ranges, z, chosen, rays, grid, plane, settings)
 
 
-def obstacle_cloud(points: LevelPoints, settings: ObstacleSettings,
-                   rgb: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.void]:
+def obstacle_cloud(obstacles: Obstacles, rgb: npt.NDArray[np.uint8] | None = None
+                   ) -> npt.NDArray[np.void]:
     """Points that stand above the floor, thinned by voxels.
 
     Args:
-        points: Of :func:`level_points`.
-        settings: What counts.
+        obstacles: Of :func:`find_obstacles`.
         rgb: H×W×3, the image; without it the points are black.
 
     Returns:
         1×N of dtype ``point_cloud.POINT``, in the optical frame.
     """
-    chosen, _ = _is_obstacle(points, settings)
-    v, u = np.nonzero(chosen)
-    intrinsics = points.intrinsics
+    grid, settings = obstacles.grid, obstacles.settings
+    pixels = np.flatnonzero(obstacles.chosen)
+    if settings.voxel_size > 0:  # one of the points in each, no mean of several surfaces
+        places = (obstacles.x + np.float32(settings.max_range),
+                  obstacles.y + np.float32(settings.max_range), obstacles.height)
+        index = tuple((place.ravel()[pixels] / np.float32(settings.voxel_size)).astype(np.int32)
+                      for place in places)
+        last = np.empty(settings.voxels, np.int32)
+        last[index] = pixels
+        pixels = pixels[last[index] == pixels]
+    v, u = np.divmod(pixels, obstacles.depth.shape[1])
+    z = obstacles.depth[v, u]
     cloud = np.zeros((1, v.size), POINT)
-    z = points.depth[v, u]
-    rows, columns = points.rows[v], points.columns[u]
-    cloud['x'] = (columns - intrinsics.cx) / intrinsics.fx * z
-    cloud['y'] = (rows - intrinsics.cy) / intrinsics.fy * z
-    cloud['z'] = z
+    cloud['x'], cloud['y'], cloud['z'] = grid.x[0, u] * z, grid.y[v, 0] * z, z
     if rgb is not None:
-        cloud['rgb'] = pack_rgb(rgb[rows, columns])
-    return voxel_downsample(cloud, settings.voxel_size) if settings.voxel_size > 0 else cloud
+        cloud['rgb'] = pack_rgb(rgb[grid.rows, grid.columns][v, u])
+    return cloud
 
 
-def obstacle_cells(points: LevelPoints, settings: ObstacleSettings,
-                   size: float) -> npt.NDArray[np.bool_]:
+def obstacle_cells(obstacles: Obstacles, size: float) -> npt.NDArray[np.bool_]:
     """Cells of the floor plane that hold an obstacle, as in a costmap.
 
     Args:
-        points: Of :func:`level_points`.
-        settings: What counts.
+        obstacles: Of :func:`find_obstacles`.
         size: Metres, of a cell.
 
     Returns:
         bool n×2n: rows go forward from the camera, columns to the left from max_range at the right.
     """
-    chosen, _ = _is_obstacle(points, settings)
-    count = int(np.ceil(settings.max_range / size))
+    farthest = obstacles.settings.max_range
+    count = int(np.ceil(farthest / size))
     cells = np.zeros((count, 2 * count), bool)
-    rows = np.floor(points.x[chosen] / size).astype(int)
-    columns = np.floor((points.y[chosen] + settings.max_range) / size).astype(int)
+    rows = np.floor(obstacles.x[obstacles.chosen] / size).astype(int)
+    columns = np.floor((obstacles.y[obstacles.chosen] + farthest) / size).astype(int)
     inside = (rows >= 0) & (rows < count) & (columns >= 0) & (columns < 2 * count)
     cells[rows[inside], columns[inside]] = True
     return cells
 
 
-def obstacle_scan(points: LevelPoints, settings: ObstacleSettings) -> Scan:
+def scan_angles(intrinsics: Intrinsics, plane: FloorPlane, settings: ObstacleSettings
+                ) -> ScanAngles:
+    """The directions of a scan by this camera: they stay, while the floor's plane changes a little.
+
+    Args:
+        intrinsics: Of the image.
+        plane: The floor where the camera stands level.
+        settings: What counts.
+    """
+    grid = _grid(intrinsics)
+    direction, reach = _directions(grid.rays(plane), plane, settings)
+    seen = reach > settings.min_range
+    increment = 1.05 * grid.columns.step / intrinsics.fx  # a column, at least, in each direction
+    right, left = ((-direction[seen].min(), direction[seen].max()) if seen.any() else (0.0, 0.0))
+    below, above = (int(np.ceil(edge / increment)) for edge in (right, left))
+    middle = reach[:, np.abs(grid.x[0]).argmin()].max()
+    farthest = min(settings.max_range, max(np.floor(middle * 10) / 10, settings.min_range))
+    return ScanAngles(-below * increment, increment, below + above + 1, float(farthest))
+
+
+def obstacle_scan(obstacles: Obstacles, angles: ScanAngles) -> Scan:
     """The nearest obstacle in each direction.
 
     Args:
-        points: Of :func:`level_points`.
-        settings: What counts.
+        obstacles: Of :func:`find_obstacles`.
+        angles: Of :func:`scan_angles`.
     """
-    chosen, ranges = _is_obstacle(points, settings)
-    intrinsics = points.intrinsics
-    left_edge = np.arctan((intrinsics.cx + 0.5) / intrinsics.fx)
-    right_edge = np.arctan((intrinsics.width - 0.5 - intrinsics.cx) / intrinsics.fx)
-    increment = float(left_edge + right_edge) / settings.angles
-    angle_min = -float(right_edge) + increment / 2
-
-    def direction(y: Floats, x: Floats) -> npt.NDArray[np.intp]:
-        return np.floor((np.arctan2(y, x) + right_edge) / increment).astype(np.intp)
-    nearest = np.full(settings.angles, np.inf, np.float32)
-    bins = direction(points.y[chosen], points.x[chosen])
-    inside = (bins >= 0) & (bins < settings.angles)
-    np.minimum.at(nearest, bins[inside], ranges[chosen][inside])
-    # A direction is a column of the image, about: how much of its depth is known?
-    columns = direction(-(points.columns - intrinsics.cx) / intrinsics.fx,
-                        np.ones(points.columns.size)).clip(0, settings.angles - 1)
-    concerned = _may_show_obstacles(points, settings)
-    known = np.bincount(columns, (np.isfinite(points.depth) & concerned).sum(0), settings.angles)
-    total = np.bincount(columns, concerned.sum(0), settings.angles)
-    filled = np.flatnonzero(total)
-    if not filled.size:
-        return Scan(np.full(settings.angles, np.nan, np.float32), angle_min, increment)
-    share = np.interp(np.arange(settings.angles), filled, known[filled] / total[filled])
-    unknown = np.isinf(nearest) & (share < KNOWN_SHARE)
-    return Scan(np.where(unknown, np.float32(np.nan), nearest), angle_min, increment)
+    direction, reach = _directions(obstacles.rays, obstacles.plane, obstacles.settings)
+    index = np.rint((direction - np.float32(angles.first))
+                    / np.float32(angles.increment)).astype(np.intp)
+    inside = (index >= 0) & (index < angles.count) & (reach > 0)
+    hits = inside & obstacles.chosen
+    nearest = np.full(angles.count, np.inf, np.float32)
+    np.minimum.at(nearest, index[hits], obstacles.ranges[hits])
+    total, known = (np.bincount(index[pixels], minlength=angles.count) for pixels in (
+        inside, inside & np.isfinite(obstacles.depth)))
+    # a direction whose highest ray ends on the floor before range_max is not seen up to there
+    through = np.bincount(index[inside & (reach >= REACH_SHARE * angles.range_max)],
+                          minlength=angles.count)
+    free = (known >= KNOWN_SHARE * total) & (through > 0)
+    return Scan(np.where(np.isinf(nearest) & ~free, np.float32(np.nan), nearest), angles.first,
+                angles.increment)
 
 
-def _may_show_obstacles(points: LevelPoints,
-                        settings: ObstacleSettings) -> npt.NDArray[np.bool_]:
-    """Pixels whose rays pass below the height of obstacles somewhere within the range."""
-    intrinsics, plane = points.intrinsics, points.plane
-    x = ((points.columns - intrinsics.cx) / intrinsics.fx)[None]
-    y = ((points.rows - intrinsics.cy) / intrinsics.fy)[:, None]
-
-    def along(axis: Floats) -> Floats:
-        total: Floats = axis[0] * x + axis[1] * y + axis[2]
-        return total
-    forward, left = _level_axes(plane)
-    slope = along(plane.up) / np.maximum(np.hypot(along(forward), along(left)), 1e-6)
-    room = settings.max_height - plane.height
-    return np.asarray(slope < max(room / max(settings.min_range, 1e-3),
-                                  room / settings.max_range))
+def _directions(rays: Floats, plane: FloorPlane, settings: ObstacleSettings
+                ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Of each pixel's ray: radians to the left of forward, and metres up to which it shows
+    obstacles; 0 where it passes above all of them.
+    """
+    forward, left, up = rays
+    slope = up / np.maximum(np.hypot(forward, left), np.float32(1e-6))
+    room = settings.max_height - plane.height  # from the camera up to what is passed under
+    above = slope >= max(room / max(settings.min_range, 1e-3), room / settings.max_range)
+    with np.errstate(divide='ignore'):
+        floor = np.where(slope < 0, np.float32(-plane.height) / slope, np.float32(np.inf))
+    reach = np.where(above, np.float32(0), np.minimum(floor, np.float32(settings.max_range)))
+    return np.arctan2(left, forward), reach

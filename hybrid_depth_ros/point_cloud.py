@@ -25,7 +25,7 @@ SNAP_REACH = 7  # pixels of that grid within which a jump's two sides lie
 NEAR_SIDE = 0.25  # place between far (0) and near (1) from which a pixel is of the near side
 UNSURE = 0.15  # below that, over so much of the way neither side is sure
 # Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
-NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.75, 0.4, 0.05
+NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.6, 0.4, 0.05
 
 
 def pack_rgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
@@ -73,11 +73,11 @@ def depth_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[
 def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.float32]:
     """Depth whose outlines are steps: a pixel on a jump takes the depth of one of its sides.
 
-    A pixel on a jump (:func:`depth_edges`) lies between the nearest and the farthest depth around
-    it. Depth follows the image there (:func:`hybrid_depth_ros.upsampling.upsample`), so its place
-    between them, in log depth, says which side it belongs to. It takes the depth of the nearest
-    pixel that shows this side: the extreme itself may be of another part of a slanted surface. The
-    near side is favoured: an obstacle may grow by a pixel, and must not be lost. Just behind it,
+    A pixel on a jump (:func:`depth_edges`) lies between a near and a far surface. Their depths are
+    those of the nearest pixels that show them: the extremes around it may be of other parts of
+    slanted surfaces. Depth follows the image (:func:`hybrid_depth_ros.upsampling.upsample`), so the
+    pixel's place between both, in log depth, says which side it belongs to. The near side is
+    favoured: an obstacle may grow by a pixel, and must not be lost. Just behind it,
     where neither side is sure, depth becomes unknown.
 
     Args:
@@ -96,14 +96,16 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
         near = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
         far = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
         place = (far - log) / (far - near)  # 0: far, 1: near
-        sides = (near, far, *(_nearest(seen & known, log, extreme) for seen, extreme in (
+        sides = [_nearest(seen & known, log, extreme) for seen, extreme in (
             (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE), near),
-            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far))))
+            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far))]
         snapped = depth.copy()
         pixels = np.flatnonzero(grid.enlarge(edges))
-        near, far, near_side, far_side = (grid.enlarge(side).ravel()[pixels] for side in sides)
+        near, far = (grid.enlarge(side).ravel()[pixels] for side in sides)
+        jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
+        pixels, near, far = pixels[jump], near[jump], far[jump]
         place = (far - np.log(snapped.ravel()[pixels])) / (far - near)
-        values = np.exp(np.where(place > NEAR_SIDE, near_side, far_side))
+        values = np.exp(np.where(place > NEAR_SIDE, near, far))
         values[~((place > NEAR_SIDE) | (place < NEAR_SIDE - UNSURE))] = np.nan
         snapped.ravel()[pixels] = values
     return snapped

@@ -10,10 +10,11 @@ from hybrid_depth_ros.obstacles import (
     FloorPlane,
     FloorTracker,
     ObstacleSettings,
+    find_obstacles,
     fit_floor,
-    level_points,
     obstacle_cloud,
     obstacle_scan,
+    scan_angles,
 )
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
@@ -46,8 +47,9 @@ def scene(boxes=(), far=6.0, ramp=0.0):
 
 
 def scan_of(depth, plane=None, settings=SETTINGS):
-    plane = plane or FloorPlane.from_gravity(HEIGHT, DOWN)
-    return obstacle_scan(level_points(depth, CAMERA, plane), settings)
+    level = FloorPlane.from_gravity(HEIGHT, DOWN)
+    return obstacle_scan(find_obstacles(depth, CAMERA, plane or level, settings),
+                         scan_angles(CAMERA, level, settings))
 
 
 def range_at(scan, degrees):
@@ -61,7 +63,10 @@ def test_the_nearest_obstacle_by_direction():
     assert range_at(scan, left) == pytest.approx(np.hypot(0.8, 2.5), abs=0.05)
     assert np.isinf(range_at(scan, -20))  # y is to the left, and there is nothing to the right
     assert scan.angles[0] < 0 < scan.angles[-1]
-    assert np.rad2deg(scan.angles[-1] - scan.angles[0]) == pytest.approx(63.3, abs=1)
+    assert np.rad2deg(scan.angles[-1] - scan.angles[0]) == pytest.approx(67, abs=3)
+    # the corners below look farther to the side, and not far ahead
+    assert np.isnan(scan.ranges[[0, -1]]).all()
+    assert not np.isnan(scan.ranges[np.abs(scan.angles) < np.deg2rad(31)]).any()
 
 
 def test_a_small_thing_counts_near_and_not_far():
@@ -90,6 +95,33 @@ def test_unknown_is_not_free():
     assert np.isnan(scan_of(np.full((480, 640), np.nan, np.float32)).ranges).all()
 
 
+def test_a_steep_camera_tells_of_no_more_than_it_sees():
+    down = down_from_pitch(45)
+    level = FloorPlane.from_gravity(HEIGHT, down)
+    angles = scan_angles(CAMERA, level, SETTINGS)
+    farthest = HEIGHT / np.tan(np.deg2rad(45) - np.arctan(240 / CAMERA.fy))
+    assert angles.range_max == pytest.approx(farthest, abs=0.1) and farthest < 1.8
+    assert np.rad2deg(angles.first) < -50  # the corners below
+    rays = find_obstacles(np.full((480, 640), 0.1, np.float32), CAMERA, level, SETTINGS)
+    fall = rays.height - HEIGHT
+    floor = np.kron(HEIGHT / -fall * 0.1, np.ones((4, 4))).astype(np.float32)
+    scan = obstacle_scan(find_obstacles(floor, CAMERA, level, SETTINGS), angles)
+    assert np.isinf(range_at(scan, 0)) and np.isnan(range_at(scan, 45))
+    assert scan_angles(CAMERA, FloorPlane.from_gravity(HEIGHT, DOWN), SETTINGS).range_max == 4
+
+
+def test_each_column_of_an_image_has_a_direction():
+    for fov in (40, 63.3, 120):
+        camera = Intrinsics.from_horizontal_fov(640, 480, fov)
+        down = [0, 1, 0]
+        level = FloorPlane.from_gravity(HEIGHT, down)
+        angles = scan_angles(camera, level, SETTINGS)
+        wall = np.full((480, 640), 1.5, np.float32)
+        scan = obstacle_scan(find_obstacles(wall, camera, level, SETTINGS), angles)
+        inside = np.abs(scan.angles) < np.deg2rad(fov / 2 - 2)
+        assert np.isfinite(scan.ranges[inside]).all()  # no gap to drive through
+
+
 def test_a_network_that_is_wrong_in_scale_has_a_floor_all_the_same():
     for scale in (0.8, 1.3):
         depth = scale * scene([(2.0, 0.2, -0.2, 0.5)])
@@ -105,7 +137,8 @@ def test_a_network_that_is_wrong_in_scale_has_a_floor_all_the_same():
 def test_a_ramp_is_floor(ramp):
     depth = scene(ramp=ramp, far=30)
     plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
-    assert np.isinf(scan_of(depth, plane).ranges).all()
+    scan = scan_of(depth, plane)
+    assert np.isinf(scan.ranges[np.abs(scan.angles) < np.deg2rad(31)]).all()
     level = scan_of(depth).ranges
     assert np.isfinite(level).any() == (ramp > 0)  # by gravity alone it would be a wall
 
@@ -114,14 +147,18 @@ def test_the_cloud_holds_what_stands_there_and_no_floor():
     depth = scene([(1.5, 0.2, -0.2, 0.5)])
     rgb = np.zeros((480, 640, 3), np.uint8)
     rgb[..., 1] = 200
-    points = level_points(depth, CAMERA, FloorPlane.from_gravity(HEIGHT, DOWN))
-    whole = obstacle_cloud(points, ObstacleSettings(voxel_size=0), rgb)[0]
+    plane = FloorPlane.from_gravity(HEIGHT, DOWN)
+    whole = obstacle_cloud(find_obstacles(depth, CAMERA, plane, ObstacleSettings(voxel_size=0)),
+                           rgb)[0]
     up = -DOWN
     heights = HEIGHT + up[0] * whole['x'] + up[1] * whole['y'] + up[2] * whole['z']
     assert whole.size > 500 and heights.min() > 0.05 and heights.max() < 0.51
     assert (np.abs(whole['x']) < 0.21).all() and (whole['rgb'] == 200 << 8).all()
-    thinned = obstacle_cloud(points, SETTINGS, rgb)[0]
+    thinned = obstacle_cloud(find_obstacles(depth, CAMERA, plane, SETTINGS), rgb)[0]
     assert 20 < thinned.size < whole.size / 3
+    assert np.isin(thinned, whole).all()  # no means of several surfaces
+    cells = np.unique(np.floor(np.stack([thinned['x'], thinned['z']]) / 0.05), axis=1)
+    assert cells.shape[1] > 8
 
 
 def test_the_floor_is_held_for_some_time_and_not_for_ever():
@@ -136,6 +173,12 @@ def test_the_floor_is_held_for_some_time_and_not_for_ever():
     tracker.update(scene(), CAMERA, HEIGHT, DOWN, 10.0)
     smoothed = tracker.update(1.2 * scene(), CAMERA, HEIGHT, DOWN, 10.1)
     assert HEIGHT * 1.01 < smoothed.height < HEIGHT * 1.1
+
+
+def test_voxels_too_small_for_the_range_are_named():
+    assert ObstacleSettings(voxel_size=0.01).voxels == (801, 801, 181)
+    with pytest.raises(ValueError, match=r'voxels of 0.001 m are too small for 4 m'):
+        ObstacleSettings(voxel_size=0.001)
 
 
 @pytest.mark.parametrize('wrong', [{'min_height': 2.0}, {'min_range': 5.0}, {'max_range': 0.1}])

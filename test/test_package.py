@@ -12,7 +12,12 @@ import pytest
 import yaml
 
 from hybrid_depth_ros.nodes import camera, evaluator
-from hybrid_depth_ros.nodes.depth import anchor_topics, camera_stream, compressed_images
+from hybrid_depth_ros.nodes.depth import (
+    anchor_topics,
+    camera_stream,
+    compressed_images,
+    obstacle_topics,
+)
 from hybrid_depth_ros.nodes.depth import node as depth
 from hybrid_depth_ros.nodes.viewer import node as viewer
 
@@ -110,12 +115,13 @@ def test_the_page_lists_every_topic():
         'depth/image': 'Image', 'depth/relative': 'Image', 'depth/camera_info': 'CameraInfo',
         'depth/points': 'PointCloud2', 'depth/image/compressedDepth': 'CompressedImage',
         'depth/image_color/compressed': 'CompressedImage',
+        'depth/obstacles': 'PointCloud2', 'depth/scan': 'LaserScan',
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         'depth/anchors': 'PointCloud2', 'depth/uncertainty': 'Image',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
         'scan': 'LaserScan', 'anchors/motion': 'Odometry', 'odom': 'Odometry'}
     code = ''.join(Path(module.__file__).read_text()
-                   for module in (depth, camera_stream, anchor_topics,
+                   for module in (depth, camera_stream, anchor_topics, obstacle_topics,
                                   compressed_images, camera))
     for topic, kind in listed.items():
         assert kind in code

@@ -130,7 +130,7 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     finally:
         rclpy.shutdown(context=context)
     # by tf2_ros, which may not be here
-    done['depth_node'] |= {('subscribe', '/tf'), ('subscribe', '/tf_static')}
+    done['depth_node'] |= {('publish', '/tf'), ('subscribe', '/tf'), ('subscribe', '/tf_static')}
     done['camera_node'].add(('publish', '/tf_static'))
     policy = allowed(ROOT / 'config' / 'sros2_policy.xml')
     assert set(policy) == set(done)

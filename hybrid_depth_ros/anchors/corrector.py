@@ -322,7 +322,9 @@ class AnchorCorrector:
                 f'camera_info is of {intrinsics.width}×{intrinsics.height} pixels, depth of '
                 f'{shape[1]}×{shape[0]}: anchors have no place in it')
         if source.kind == 'floor':
-            height, down = self._height_and_down(image, settings)
+            height, down = camera_above_floor(
+                image.frame, settings,
+                lambda: self._pose(image, settings.floor_frame, image.stamp))
 
             def floor(depth: Depth) -> Anchors:
                 found = find_floor(depth, intrinsics, height, down)
@@ -396,20 +398,30 @@ class AnchorCorrector:
             raise LookupError(f'no pose of {frame} is known: give one')
         return self._lookup(image.frame, image.stamp, frame, stamp)
 
-    def _height_and_down(self, image: ImageInfo, settings: AnchorSettings
-                         ) -> tuple[float, npt.NDArray[np.floating]]:
-        """The camera's height in metres, and gravity's unit vector in the optical frame."""
-        if settings.camera_height > 0:
-            return (settings.camera_height,
-                    down_from_pitch(settings.camera_pitch, settings.camera_roll))
-        pose = self._pose(image, settings.floor_frame, image.stamp)
-        down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up
-        height = float(down @ origin)
-        if not height > 0.01:
-            raise LookupError(f'{image.frame} is {height:.2f} m above {settings.floor_frame}: '
-                              'that is no camera above a floor; see floor_frame, or set '
-                              'camera_height')
-        return height, down
+
+def camera_above_floor(image_frame: str, settings: AnchorSettings, floor_pose: Callable[[], Pose]
+                       ) -> tuple[float, npt.NDArray[np.floating]]:
+    """The camera's height in metres, and gravity's unit vector in the optical frame.
+
+    Args:
+        image_frame: The optical frame's name.
+        settings: Which may give both.
+        floor_pose: Of ``floor_frame`` in the optical frame, 4×4, asked for where they don't.
+
+    Raises:
+        LookupError: A sentence, where neither tells.
+    """
+    if settings.camera_height > 0:
+        return (settings.camera_height,
+                down_from_pitch(settings.camera_pitch, settings.camera_roll))
+    pose = floor_pose()
+    down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up
+    height = float(down @ origin)
+    if not height > 0.01:
+        raise LookupError(f'{image_frame} is {height:.2f} m above {settings.floor_frame}: '
+                          'that is no camera above a floor; see floor_frame, or set '
+                          'camera_height')
+    return height, down
 
 
 def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Pose | None]:

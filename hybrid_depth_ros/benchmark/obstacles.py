@@ -1,6 +1,7 @@
 """Obstacles that a network shows: ``python -m hybrid_depth_ros.benchmark.obstacles``.
 
-Virtual rooms from cameras at several heights; alone, and with the floor as an anchor.
+Virtual rooms from cameras at several heights; alone, and with the floor as an anchor. What is
+published is compared with all points of the depth: nothing may be lost on the way to a costmap.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import anchored
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
@@ -21,12 +23,105 @@ from hybrid_depth_ros.benchmark.stages import FOV
 from hybrid_depth_ros.files import result_file
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacle_metrics import ObstacleScores
+from hybrid_depth_ros.obstacles import (
+    FloorPlane,
+    ObstacleSettings,
+    find_obstacles,
+    fit_floor,
+    level_axes,
+    obstacle_cloud,
+    obstacle_scan,
+    scan_angles,
+)
+from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 
 SIZE = (640, 480)
 PLACES = 4  # views of each room
+SETTINGS = ObstacleSettings(min_height=0.1, max_height=1.0)
+DIRECTIONS = 64          # over the camera's field of view, for all points and what is published
+NEAR, FREE = 2.0, 2.6    # metres: an obstacle is within, a free direction has none within
+MISSED, TOO_FAR = 2.5, 1.25  # metres within which one must be seen; factor of its distance
+EDGE_FILTER = 0.05       # the depth node's default
 MOUNTS = ((1.4, 11.0), (1.0, 8.0), (0.7, 8.0), (0.35, 3.0))  # metres high, degrees down
+
+
+class ProductScores:
+    """How the nearest obstacle in each direction is seen in each product of a depth image."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def add(self, depth: npt.NDArray[np.float32], truth: npt.NDArray[np.float32],
+            camera: Intrinsics, height: float, down: npt.ArrayLike) -> None:
+        """Add one image: depth and truth H×W metres, the camera's height, gravity."""
+        level = FloorPlane.from_gravity(height, down)
+        plane = fit_floor(depth, camera, height, down)[0] or level
+        obstacles = find_obstacles(depth, camera, plane, SETTINGS)
+        rgb = np.zeros((*depth.shape, 3), np.uint8)
+        scan = obstacle_scan(obstacles, scan_angles(camera, level, SETTINGS))
+        edges = np.linspace(-1, 1, DIRECTIONS + 1) * np.arctan(camera.width / 2 / camera.fx)
+        true = _nearest(organised_cloud(truth, rgb, camera), level, edges)
+        thinned, everything = obstacle_cloud(obstacles), (-np.inf, np.inf)
+        everything_seen = _nearest(organised_cloud(depth, rgb, camera), level, edges)
+        published = _nearest(organised_cloud(depth, rgb, camera, edge_filter=EDGE_FILTER), level,
+                             edges)
+        in_scan = _binned(scan.angles, scan.ranges, edges)
+        products = {  # ranges of voxels, and of the points that stand for them
+            'all points': (everything_seen, everything_seen),
+            'depth/points': (published, published),
+            'depth/obstacles': (
+                _nearest(thinned, level, edges, everything, SETTINGS.voxel_size),
+                _nearest(thinned, level, edges, everything)),
+            'depth/scan': (in_scan, in_scan)}
+        for name, (ranges, least) in products.items():
+            counts = self._counts.setdefault(name, dict.fromkeys(
+                ('near', 'too far', 'missed', 'free', 'false'), 0))
+            near, free = true < NEAR, true > FREE
+            for key, chosen in (('near', near), ('free', free),
+                                ('missed', near & (ranges > MISSED)),
+                                ('too far', near & (ranges > TOO_FAR * true)),
+                                ('false', free & (least < NEAR))):
+                counts[key] += int(chosen.sum())
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """Shares of the directions by product: over 25 % too far, not seen, false."""
+        return {name: {key: count[key] / max(count[whole], 1) for key, whole in (
+            ('too far', 'near'), ('missed', 'near'), ('false', 'free'))}
+            for name, count in self._counts.items()}
+
+
+def _nearest(cloud: npt.NDArray[np.void], level: FloorPlane, edges: npt.NDArray[np.float64],
+             heights: tuple[float, float] = (SETTINGS.min_height, SETTINGS.max_height),
+             width: float = 0.0) -> npt.NDArray[np.float64]:
+    """Range of the nearest point in each direction; a point stands for a voxel of this width."""
+    x, y, up = (axis[0] * cloud['x'] + axis[1] * cloud['y'] + axis[2] * cloud['z']
+                for axis in level_axes(level).T)
+    height = up + level.height
+    chosen = (height > heights[0]) & (height < heights[1])
+    angles, ranges = np.arctan2(y[chosen], x[chosen]), np.hypot(x[chosen], y[chosen])
+    half = width / 2 / np.maximum(ranges, 0.1)
+    return np.min([_binned(angles + side * half, ranges, edges)
+                   for side in ((-1, 0, 1) if width else (0,))], axis=0)
+
+
+def _binned(angles: npt.NDArray[np.floating], ranges: npt.NDArray[np.floating],
+            edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The least range between each two edges; inf where there is none."""
+    nearest = np.full(edges.size - 1, np.inf)
+    index = np.searchsorted(edges, angles) - 1
+    inside = (index >= 0) & (index < nearest.size) & np.isfinite(ranges)
+    np.minimum.at(nearest, index[inside], ranges[inside])
+    return nearest
+
+
+def product_table(report: Mapping[str, Mapping[str, float]]) -> str:
+    """Lines for people."""
+    lines = [f'{"nearest obstacle by direction":32}{"> 25 % too far":>15}{"not seen":>10}'
+             f'{"false":>8}']
+    return '\n'.join(lines + [f'{name:32}{row["too far"]:15.1%}{row["missed"]:10.1%}'
+                              f'{row["false"]:8.1%}' for name, row in report.items()])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for height, pitch in MOUNTS:
             down = down_from_pitch(pitch)
             scores = {'alone': ObstacleScores(), 'with floor': ObstacleScores()}
+            products = {name: ProductScores() for name in scores}
             for number, room in enumerate(rooms):
                 for place in range(PLACES):
                     walk = room.camera_pose(WALK_SECONDS / PLACES * place + number)
@@ -57,11 +153,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                     corrected = anchored(depth, floor.anchors).depth if not floor.reason else depth
                     for name, seen in (('alone', depth), ('with floor', corrected)):
                         scores[name].add(seen, truth, camera, height, down)
+                        products[name].add(seen, truth, camera, height, down)
             for name, score in scores.items():
-                print(f'camera {height:g} m high, {pitch:g}° down, {name}\n{score.table()}\n',
-                      flush=True)
+                published = products[name].report()
+                print(f'camera {height:g} m high, {pitch:g}° down, {name}\n{score.table()}\n'
+                      f'{product_table(published)}\n', flush=True)
                 reports.append({'height': height, 'pitch': pitch, 'depth': name,
-                                **score.report()})
+                                'products': published, **score.report()})
         if args.json:
             with result_file(args.json) as file:
                 file.write_text(json.dumps(reports, indent=1) + '\n')

@@ -25,6 +25,7 @@ from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.image_files import CameraSnapshot
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.depth.compressed_images import CompressedDepthImages
+from hybrid_depth_ros.nodes.depth.obstacle_topics import ObstacleTopics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
@@ -100,6 +101,7 @@ class CameraStream:
         self._relative_publisher = (self._publisher(Image, prefix + 'depth/relative')
                                     if settings.relative_depth else None)
         self._compressed = CompressedDepthImages(node, prefix, self._publisher)
+        self._obstacles = ObstacleTopics(node, prefix, self._publisher, transforms, self.warn)
         self._raw = settings.image_transport == 'raw'
         self._images = (
             AdaptiveSubscription(node, Image, prefix + 'image', self._take_image) if self._raw else
@@ -132,6 +134,7 @@ class CameraStream:
         self._last_image = time.monotonic()
         self._silence_logged: float | None = None  # since when it was silent
         self._anchors.reset()
+        self._obstacles.reset()
 
     # --- topics -----------------------------------------------------------------------
 
@@ -146,7 +149,8 @@ class CameraStream:
     def _depth_publishers(self) -> tuple[Publisher | None, ...]:
         """Those of what is made of depth."""
         return (self._depth_publisher, self._cloud_publisher, self._relative_publisher,
-                self._uncertainty_publisher, *self._compressed.publishers)
+                self._uncertainty_publisher, *self._compressed.publishers,
+                *self._obstacles.publishers)
 
     @staticmethod
     def _has_subscribers(*publishers: Publisher | None) -> bool:
@@ -308,6 +312,8 @@ class CameraStream:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         if depth is not None:
             self._compressed.publish(depth, frame.header, settings)
+        if depth is not None and frame.intrinsics:
+            self._obstacles.publish(frame.header, depth, frame.rgb, frame.intrinsics, settings)
         self._published += 1
         self._skip_reason = ''
         self._check_header(frame.header)
@@ -399,6 +405,8 @@ class CameraStream:
         level, text = self._anchors.health()
         if text:
             return level, text
+        if self._obstacles.problem:
+            return DiagnosticStatus.WARN, self._obstacles.problem
         if settings.latency_warning and latency_p95 > settings.latency_warning:
             return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
                                            f'latency_warning {settings.latency_warning:g} s')

@@ -51,8 +51,8 @@ def resident_megabytes() -> float:
 
 class DepthNode(RefusalMessages, LifecycleNode):
     """Subscribes ``image`` (or ``image/compressed``) and ``camera_info``; publishes
-    ``depth/image``, ``depth/camera_info``, ``depth/points``, ``depth/uncertainty`` and
-    ``/diagnostics``.
+    ``depth/image``, ``depth/camera_info``, ``depth/points``, ``depth/obstacles``, ``depth/scan``,
+    ``depth/uncertainty`` and ``/diagnostics``.
 
     A managed node (design.ros2.org/articles/node_lifecycle.html): configure loads the weights
     and warms up, activate listens, deactivate ends the frame at hand, cleanup frees the memory.

@@ -11,6 +11,7 @@ from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings
 from hybrid_depth_ros.compressed_depth import FORMATS
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.shared.parameters import parameter, settings_of
+from hybrid_depth_ros.obstacles import ObstacleSettings
 from hybrid_depth_ros.poses import read_pose
 from hybrid_depth_ros.predictor import FITS, PredictionOptions
 from hybrid_depth_ros.runtimes.hardware import (
@@ -123,16 +124,33 @@ class DepthSettings:
         'odom', 'TF frame that stays while the robot moves between an anchor and an image; empty: '
         'none', changeable=True)
     floor_frame: str = parameter(
-        'base_footprint', 'TF frame on the floor, for the anchor floor', changeable=True)
+        'base_footprint', 'TF frame on the floor, for obstacles and the anchor floor',
+        changeable=True)
     camera_height: float = parameter(
-        0.0, 'of the camera above the floor, for the anchor floor; 0: by TF', range=(0.0, 100.0),
-        unit='m', changeable=True)
+        0.0, 'of the camera above the floor, for obstacles and the anchor floor; 0: by TF',
+        range=(0.0, 100.0), unit='m', changeable=True)
     camera_pitch: float = parameter(
         0.0, 'how far the camera looks down, with camera_height', range=(-90.0, 90.0),
         unit='degrees', changeable=True)
     camera_roll: float = parameter(
         0.0, 'how far it is turned clockwise, as seen from behind, with camera_height',
         range=(-180.0, 180.0), unit='degrees', changeable=True)
+    min_obstacle_height: float = parameter(
+        0.05, 'above the floor: lower things are no obstacles', range=(0.0, 10.0), unit='m',
+        changeable=True)
+    max_obstacle_height: float = parameter(
+        1.8, 'above the floor: the robot passes under higher things', range=(0.0, 10.0), unit='m',
+        changeable=True)
+    obstacle_min_range: float = parameter(
+        0.2, 'nearest obstacle, along the floor', range=(0.0, 100.0), unit='m', changeable=True)
+    obstacle_max_range: float = parameter(
+        4.0, 'farthest obstacle, along the floor', range=(0.0, 100.0), unit='m', changeable=True)
+    obstacle_voxel_size: float = parameter(
+        0.05, 'one point of depth/obstacles for each cube of this side; 0: all points',
+        range=(0.0, 10.0), unit='m', changeable=True)
+    scan_frame: str = parameter(
+        '', "level frame of depth/scan, which the node sends on /tf; empty: the image's frame_id "
+        'with _level behind it', changeable=True)
     latency_warning: float = parameter(
         0.5, 'latency that /diagnostics warns about; 0: none', range=(0.0, 3600.0), unit='s',
         changeable=True)
@@ -151,6 +169,13 @@ class DepthSettings:
             self.anchor_age, self.anchor_time_constant, self.temporal_smoothing,
             self.camera_height, self.camera_pitch, self.camera_roll, self.floor_frame,
             self.fixed_frame)
+
+    @property
+    def obstacles(self) -> ObstacleSettings:
+        """Those that say what counts as an obstacle; ValueError where nothing could."""
+        return ObstacleSettings(
+            self.min_obstacle_height, self.max_obstacle_height, self.obstacle_min_range,
+            self.obstacle_max_range, self.obstacle_voxel_size)
 
     @property
     def gives_metres(self) -> bool:
@@ -232,7 +257,7 @@ def check_anchors(settings: DepthSettings
 
 
 def check_ranges(settings: DepthSettings) -> None:
-    """Check that some point could be both far and near enough.
+    """Check that some point, and some obstacle, could be both far and near enough.
 
     Raises:
         ValueError: Where none could.
@@ -241,3 +266,4 @@ def check_ranges(settings: DepthSettings) -> None:
     if 0 < far <= near:
         raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '
                          'or 0 for no limit')
+    _ = settings.obstacles

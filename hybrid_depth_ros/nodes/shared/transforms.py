@@ -31,14 +31,47 @@ def publish_static_transform(node: Node, parent: str, child: str, pose: Pose) ->
         tf2_ros = import_module('tf2_ros')
     except ImportError:
         return None
+    broadcaster = tf2_ros.StaticTransformBroadcaster(node)
+    broadcaster.sendTransform(_transform(node.get_clock().now().to_msg(), parent, child, pose))
+    return broadcaster
+
+
+def _transform(stamp: Any, parent: str, child: str, pose: Pose) -> Any:
     from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
     transform = TransformStamped(child_frame_id=child)
-    transform.header.stamp, transform.header.frame_id = node.get_clock().now().to_msg(), parent
+    transform.header.stamp, transform.header.frame_id = stamp, parent
     transform.transform.translation = Vector3(**dict(zip('xyz', pose[:3, 3].tolist())))
     transform.transform.rotation = Quaternion(**dict(zip('xyzw', quaternion_from_pose(pose))))
-    broadcaster = tf2_ros.StaticTransformBroadcaster(node)
-    broadcaster.sendTransform(transform)
-    return broadcaster
+    return transform
+
+
+class TransformBroadcaster:
+    """Sends poses of frames on /tf; its topic appears with the first one."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._broadcaster: Any = None
+
+    def send(self, stamp: Any, parent: str, child: str, pose: Pose) -> str:
+        """Send the pose of a frame in its parent.
+
+        Args:
+            stamp: builtin_interfaces/Time, of the message in the frame.
+            parent: Its frame.
+            child: The other frame.
+            pose: 4×4, of `child` in `parent`.
+
+        Returns:
+            A sentence where it can't be sent; empty otherwise.
+        """
+        if self._broadcaster is None:
+            try:
+                self._broadcaster = import_module('tf2_ros').TransformBroadcaster(self._node)
+            except ImportError as error:
+                return (f'the transform from {parent} to {child} is not sent: tf2_ros is not '
+                        f'installed ({error}); apt install ros-$ROS_DISTRO-tf2-ros')
+        self._broadcaster.sendTransform(_transform(stamp, parent, child, pose))
+        return ''
 
 
 class TransformLookup:
