@@ -121,7 +121,7 @@ def test_each_value_arrives_as_it_was_given(value, start, tmp_path):
         return
     assert (camera['source'], camera['frame_id']) == (value, value)
     depth, topics = start.values('depth_node')
-    assert (depth['weights'], depth['device']) == (value, value)
+    assert {depth[name] for name in ('weights', 'device', 'optical_frame')} == {value}
     assert topics == {'image': '/image_raw', 'camera_info': '/no'}
 
 

@@ -316,7 +316,7 @@ class CameraStream:
             self._obstacles.publish(frame.header, depth, frame.rgb, frame.intrinsics, settings)
         self._published += 1
         self._skip_reason = ''
-        self._check_header(frame.header)
+        self._check_header(frame.header, settings.optical_frame)
         if (take := self._snapshot) and depth is not None:
             self._snapshot = None
             take(CameraSnapshot(frame.rgb, depth, frame.intrinsics, cloud))
@@ -358,13 +358,13 @@ class CameraStream:
             self.warn('camera_info', f'{problem}. horizontal_fov counts instead')
         return self._intrinsics, None
 
-    def _check_header(self, header: Header) -> None:
+    def _check_header(self, header: Header, optical_frame: str) -> None:
         """Note what is wrong with a frame's header, or how long the frame took."""
         now = self._node.get_clock().now().nanoseconds
         clock = stamp_warning(header, now)
         if not clock:
             self._latencies.append((now - stamp_of(header)) / 1e9)
-        self._header_problem = clock or frame_id_warning(header)
+        self._header_problem = clock or frame_id_warning(header, optical_frame)
         if self._header_problem:
             self.warn('clock' if clock else 'frame', self._header_problem, every=60)
 

@@ -68,6 +68,9 @@ class DepthSettings:
     image_transport: str = parameter(
         'raw', 'listen to image (raw) or image/compressed (compressed)',
         choices=('raw', 'compressed'))
+    optical_frame: str = parameter(
+        '', 'frame_id that images should have: the node warns where it is another, which TF may '
+        'not know; empty: any', changeable=True)
     depth_encoding: str = parameter(
         '32FC1', 'depth/image in metres (32FC1, NaN: unknown) or millimetres (16UC1, 0: unknown)',
         choices=('32FC1', '16UC1'), changeable=True)

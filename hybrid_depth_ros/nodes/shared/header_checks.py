@@ -36,11 +36,19 @@ def stamp_warning(header: Any, now: int) -> str:
             'play the recording with --clock and set use_sim_time')
 
 
-def frame_id_warning(header: Any) -> str:
-    """Say why RViz and tf2 will not find the frame of a std_msgs/Header; empty where they can."""
+def frame_id_warning(header: Any, optical_frame: str = '') -> str:
+    """Say why RViz and tf2 will not find the frame of a std_msgs/Header; empty where they can.
+
+    Args:
+        header: std_msgs/Header.
+        optical_frame: The frame that transforms are published for; empty: any.
+    """
     if not header.frame_id:
         return ("frame_id is empty, RViz drops the cloud: set it in the camera's driver")
     if header.frame_id.startswith('/'):
         return (f'frame_id {header.frame_id[:100]!r} begins with /, tf2 refuses it: leave the / '
                 "out in the camera's driver")
+    if optical_frame and header.frame_id != optical_frame:
+        return (f'images have the frame_id {header.frame_id[:100]!r}, not {optical_frame!r}, so no '
+                f'transform may lead there: give the launch optical_frame:={header.frame_id[:100]}')
     return ''

@@ -52,7 +52,10 @@ def test_every_transition(graph):
     assert not graph.change_state('activate')
     assert graph.change_state('configure') and graph.change_state('activate')
     graph.ready()
+    assert graph.set_parameter('optical_frame', 'lens').successful
     assert graph.answer('depth/image', rgb_to_image(CHART, graph.header()))
+    graph.diagnosis(lambda status: status.level == DiagnosticStatus.WARN
+                    and "not 'lens'" in status.message)
     assert graph.change_state('shutdown')
     assert graph.state() == 'finalized'
 

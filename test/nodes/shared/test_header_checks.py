@@ -25,10 +25,13 @@ def test_a_foreign_clock_is_named(stamp, now, said):
 
 
 @pytest.mark.parametrize(('frame_id', 'said'), [
-    ('camera', ''), ('', 'is empty, RViz drops'), ('/camera', 'begins with /')])
+    ('camera', ''), ('', 'is empty, RViz drops'), ('/camera', 'begins with /'),
+    ('left', "frame_id 'left', not 'camera', so no transform may lead there: give the launch "
+     'optical_frame:=left')])
 def test_a_frame_that_nobody_finds(frame_id, said):
     """RViz drops messages whose frame_id is empty or begins with a slash."""
     pytest.importorskip('rclpy')
     from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning
-    assert said in frame_id_warning(header(1, frame_id))
-    assert bool(frame_id_warning(header(1, frame_id))) == bool(said)
+    assert said in frame_id_warning(header(1, frame_id), 'camera')
+    assert bool(frame_id_warning(header(1, frame_id), 'camera')) == bool(said)
+    assert bool(frame_id_warning(header(1, frame_id))) == bool(said and frame_id != 'left')
