@@ -54,9 +54,9 @@ def start(given: dict[str, Any]) -> list[Any]:
     topics = depth_topics(given, image)
     if bag:
         given['image_transport'] = find_images(given, image)
-    node = depth_node(
-        given, {'optical_frame': given['optical_frame']}, namespace=namespace, remappings=topics, **(
-            {'action': LifecycleNode, 'name': 'depth_node'} if bag else {}))
+    managed: dict[str, Any] = {'action': LifecycleNode, 'name': 'depth_node'} if bag else {}
+    node = depth_node(given, {'optical_frame': given['optical_frame']}, namespace=namespace,
+                      remappings=topics, **managed)
     actions: list[Any] = [*(play_bag(given, node) if bag else ()), node]
     if own_camera:
         actions.append(package_node(
