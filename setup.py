@@ -31,7 +31,7 @@ EXTRAS = {
     'docs': ['sphinx>=8', 'myst-parser>=4', 'furo'],
     'test': ['pytest', 'pytest-xdist', 'hypothesis', 'openvino>=2025.1', 'onnxruntime', 'onnx',
              'matplotlib', 'transformers>=4.56', 'huggingface_hub', 'pillow',
-             'viser>=1.1.1', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
+             'viser>=1.1.1', 'timm>=1.0.10', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg', 'sphinx>=8', 'myst-parser>=4', 'furo'],
 }
 

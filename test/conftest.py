@@ -18,8 +18,12 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 run, worker = (os.environ.get(f'PYTEST_XDIST_{name}') for name in ('TESTRUNUID', 'WORKER'))
 os.environ['ROS_DOMAIN_ID'] = str(
     1 + (random.Random(run).randrange(100) + int((worker or 'gw0')[2:])) % 100)
-# Before torch is: threads that wait don't keep the nodes beside them from running.
+# Before torch is: threads that wait don't keep the nodes beside them from running, and the
+# processes that share the tests don't have more threads than there are cores.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if worker:
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(
+        1, len(os.sched_getaffinity(0)) // int(os.environ['PYTEST_XDIST_WORKER_COUNT']))))
 # On the CPU, also where a GPU is: the tests compare arithmetic to the last bit, and have several
 # processes train at once, which NCCL refuses on one GPU. CUDA_VISIBLE_DEVICES=0 runs them there.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')

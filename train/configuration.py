@@ -5,7 +5,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,9 @@ class TrainingConfig:
 
 
 DEFAULTS = TrainingConfig().to_keys()
-CHOICES = {'encoder': tuple(ENCODERS), 'optimiser': ('adamw', 'sgd'),
-           'precision': ('fp32', 'bf16', 'fp16', 'fp64')}
+CHOICES: Mapping[str, Collection[str]] = {
+    'encoder': ENCODERS, 'optimiser': ('adamw', 'sgd'),
+    'precision': ('fp32', 'bf16', 'fp16', 'fp64')}
 VALIDATION_OPTION = '--set validation=[[A,B]], or [] for none'
 
 

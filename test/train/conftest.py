@@ -5,8 +5,10 @@ import cv2
 import numpy as np
 import pytest
 from rgbd_files import COUNT, NYU, plane_depth, write_bgr, write_pgm
+from tiny_encoder import TINY
 
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.network import ENCODERS
 from hybrid_depth_ros.virtual_room import Room
 from train.datasets import nyu_raw
 
@@ -27,9 +29,15 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path):
+def tiny(monkeypatch):
+    """``encoder: tiny`` may be trained."""
+    monkeypatch.setitem(ENCODERS, 'tiny', TINY)
+
+
+@pytest.fixture
+def config(tiny, tmp_path):
     path = tmp_path / 'config.yaml'
-    path.write_text('epochs: 2\nepoch_images: 4\nbatch: 2\nvalidation: [[0, 1]]\n'
+    path.write_text('encoder: tiny\nepochs: 2\nepoch_images: 4\nbatch: 2\nvalidation: [[0, 1]]\n'
                     'validate_every: 1\nema: 0.9\nlog_l1: 1.0\nprecision: fp32\n')
     return path
 

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
+import tiny_encoder
 import torch
 
 from hybrid_depth_ros.weights import load_network
@@ -44,7 +46,7 @@ def test_a_run_resumes_exactly_and_ships_weights(tree, config, tmp_path, capsys)
     assert log.count('validation RMSE') == 2
 
     best = tmp_path / 'whole' / 'best.safetensors'
-    assert load_network(str(best)).encoder_name == 'efficientnet_lite0'
+    assert load_network(str(best)).encoder_name == 'tiny'
     evaluate.main(['--weights', str(best), '--data', str(tree), '--ranges', '[[0, 1]]',
                    '--json', str(tmp_path / 'out.json')])
     assert '"delta1"' in (tmp_path / 'out.json').read_text()
@@ -70,17 +72,17 @@ def test_a_folder_that_tensorboard_cannot_write_is_named(tmp_path):
     assert not out.exists()
 
 
-def test_two_processes_are_one(tree, tmp_path):
+def test_two_processes_are_one(tree, tiny, tmp_path):
     """torchrun with two gloo processes: the weights of one process at the same global batch."""
     config = tmp_path / 'config.yaml'
-    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 4\noptimiser: sgd\nlr: 1.0e-3\n'
-                      'dropout: 0.3\ndrop_path: 0.3\nmix: 0.5\nlog_l1: 1.0\n'
+    config.write_text('encoder: tiny\nepochs: 1\nepoch_images: 8\nbatch: 4\noptimiser: sgd\n'
+                      'lr: 1.0e-3\ndropout: 0.3\ndrop_path: 0.3\nmix: 0.5\nlog_l1: 1.0\n'
                       'log_gradient: 0.5\nhead_bias: 2.5\nprecision: fp64\n'
                       'validation: [[0, 1]]\nworkers: 0\n')
     common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
     two = subprocess.Popen(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-         '-m', 'train.nyu', *common, str(tmp_path / 'two')], stdout=subprocess.PIPE,
+         tiny_encoder.__file__, *common, str(tmp_path / 'two')], stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     nyu.main([*common, str(tmp_path / 'one')])
     said, _ = two.communicate(timeout=300)
@@ -108,14 +110,20 @@ def test_a_training_validates_on_more_sets_by_height(tree, config, tmp_path, cap
                   '--validate', 'nowhere'])
 
 
-def tiny_run(tree, out, **more):
-    config = TrainingConfig(**{'epochs': 1, 'batch': 2, 'workers': 0, **more})
+@pytest.fixture
+def short_run(tree, tiny, tmp_path):
+    """A function that trains for a few steps into ``out``; its last.pt."""
+    return partial(run_shortly, tree, tmp_path / 'out')
+
+
+def run_shortly(tree, out, **more):
+    config = TrainingConfig(**{'encoder': 'tiny', 'epochs': 1, 'batch': 2, 'workers': 0, **more})
     nyu.train(config, [SyncTree(tree)], out, from_scratch=True,
               checkpoint_every=nyu.CheckpointInterval(1, 'steps'))
     return torch.load(out / 'last.pt', weights_only=True)
 
 
-def test_a_loss_that_is_no_number(tree, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number(tree, short_run, tmp_path, monkeypatch):
     loss_of, calls = nyu.total_loss, []
 
     def third_is_nan(*arguments):
@@ -123,7 +131,7 @@ def test_a_loss_that_is_no_number(tree, tmp_path, monkeypatch):
         return loss_of(*arguments) * (np.nan if len(calls) == 3 else 1)
     monkeypatch.setattr(nyu, 'total_loss', third_is_nan)
     with pytest.raises(FloatingPointError, match=r'loss is nan.*step 2.*bad_batch\.pt.*last\.pt'):
-        tiny_run(tree, tmp_path / 'out')
+        short_run()
     assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 2
     batch = torch.load(tmp_path / 'out' / 'bad_batch.pt', weights_only=True)
     assert batch['step'] == 2
@@ -133,7 +141,7 @@ def test_a_loss_that_is_no_number(tree, tmp_path, monkeypatch):
     assert np.array_equal(batch['rgb'][1], samples[5].sample.rgb)
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tree, tmp_path, monkeypatch):
+def test_weights_that_are_no_numbers_are_not_saved(short_run, tmp_path, monkeypatch):
     update, calls = nyu.backward_and_step, []
 
     def second_breaks(config, network, *arguments):
@@ -143,11 +151,11 @@ def test_weights_that_are_no_numbers_are_not_saved(tree, tmp_path, monkeypatch):
             torch.nn.init.constant_(network.head.bias, np.nan)
     monkeypatch.setattr(nyu, 'backward_and_step', second_breaks)
     with pytest.raises(FloatingPointError, match=r'weights are no number at step 1'):
-        tiny_run(tree, tmp_path / 'out')
+        short_run()
     assert torch.load(tmp_path / 'out' / 'last.pt', weights_only=True)['step'] == 1
 
 
-def test_training_outlives_a_full_disk(tree, tmp_path, monkeypatch, capsys):
+def test_training_outlives_a_full_disk(short_run, monkeypatch, capsys):
     save, calls = checkpoint.save_checkpoint, []
 
     def second_fails(path, state):
@@ -156,19 +164,19 @@ def test_training_outlives_a_full_disk(tree, tmp_path, monkeypatch, capsys):
             raise OSError(28, 'No space left on device', str(path))
         save(path, state)
     monkeypatch.setattr(checkpoint, 'save_checkpoint', second_fails)
-    assert tiny_run(tree, tmp_path / 'out', epoch_images=6)['step'] == 3
+    assert short_run(epoch_images=6)['step'] == 3
     assert 'No space left' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('options', [
     {'precision': 'fp16', 'epoch_images': 2}, {'optimiser': 'sgd', 'lr': 1e-3, 'epoch_images': 4}])
-def test_other_arithmetic(tree, tmp_path, options):
-    state = tiny_run(tree, tmp_path / 'out', **options)
+def test_other_arithmetic(short_run, options):
+    state = short_run(**options)
     assert state['step'] == options['epoch_images'] / 2
     assert ('scale' in state['scaler']) == ('precision' in options)
 
 
-def test_broken_pairs_are_named_counted_and_left_out(tree, tmp_path, capsys):
+def test_broken_pairs_are_named_counted_and_left_out(tree, tiny, tmp_path, capsys):
     def cut(name):
         (tree / name).write_bytes((tree / name).read_bytes()[:-2000])
     cut('rgb_00002.jpg')
@@ -178,7 +186,7 @@ def test_broken_pairs_are_named_counted_and_left_out(tree, tmp_path, capsys):
     (tree / 'sync_depth_00006.png').unlink()
     cut('rgb_00000.jpg')  # of the validation
     config = tmp_path / 'config.yaml'
-    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 2\nvalidation: [[0, 1]]\n'
+    config.write_text('encoder: tiny\nepochs: 1\nepoch_images: 8\nbatch: 2\nvalidation: [[0, 1]]\n'
                       'precision: fp32\n')
     common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
     nyu.main([*common, str(tmp_path / 'out')])
@@ -193,7 +201,7 @@ def test_broken_pairs_are_named_counted_and_left_out(tree, tmp_path, capsys):
         nyu.main([*common, str(tmp_path / 'strict'), '--strict'])
     for file in tree.glob('rgb_*.jpg'):
         file.write_bytes(b'')
-    config.write_text('epochs: 1\nepoch_images: 8\nbatch: 2\nprecision: fp32\n')
+    config.write_text('encoder: tiny\nepochs: 1\nepoch_images: 8\nbatch: 2\nprecision: fp32\n')
     with pytest.raises(SystemExit, match='not one pair') as stopped:
         nyu.main([*common, str(tmp_path / 'nothing')])
     assert 'Traceback' not in str(stopped.value)

@@ -5,9 +5,9 @@ import re
 from train import throughput
 
 
-def test_throughput_prints_its_table(tmp_path, capsys):
+def test_throughput_prints_its_table(tiny, tmp_path, capsys):
     config = tmp_path / 'config.yaml'
-    config.write_text('encoder: efficientnet_lite0\nbatch: 1\nprecision: bf16\n')
+    config.write_text('encoder: tiny\nbatch: 1\nprecision: bf16\n')
     throughput.main(['--config', str(config), '--rounds', '1'])
     rates = re.findall(r'^(loader|step|plain).* (\d+\.\d) +\d+ ', capsys.readouterr().out, re.M)
     assert [name for name, _ in rates] == ['loader', 'step', 'step', 'plain']
