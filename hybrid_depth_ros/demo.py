@@ -64,6 +64,7 @@ TOPICS = {
     '/depth/camera_info': CameraInfo,
     '/depth/points': PointCloud2,
 }
+SHOWN_TOPICS = {'/depth/uncertainty': Image}  # where there is any; not recorded
 # With anchors: what they are taken from; beside it stands depth as the network gave it.
 ANCHOR_TOPICS: dict[str, dict[str, type]] = {'scan': {'/scan': LaserScan}, 'motion': {}}
 ANCHOR_ARGUMENTS = {
@@ -102,7 +103,7 @@ class Recorder(Node):
         self.errors, self.alone_errors = DepthErrors(), DepthErrors()
         self.diagnostics: dict[str, str] = {}
         self.shown: Frame = {}
-        for topic, kind in topics.items():
+        for topic, kind in (topics | SHOWN_TOPICS).items():
             self.create_subscription(kind, topic, functools.partial(self._take, topic),
                                      QoSProfile(depth=20), raw=True)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._take_diagnostics, 10)
@@ -151,7 +152,8 @@ class Recorder(Node):
             self.recorded += 1
             stamp = self.get_clock().now().nanoseconds
             for topic, data in frame.items():
-                self._bag.write(self._connections[topic], stamp, data)
+                if topic in self._connections:
+                    self._bag.write(self._connections[topic], stamp, data)
 
     def _depth(self, frame: Frame, topic: str) -> npt.NDArray[np.float32] | None:
         """float32 H×W metres, or None where the frame has none of this topic."""
@@ -174,7 +176,8 @@ class Recorder(Node):
             anchored = self._depth(self.shown, '/depth/image')
         save_image(saved[0], side_by_side(
             image_to_rgb(deserialize_message(self.shown['/image_raw'], Image)), depth,
-            self._depth(self.shown, '/depth_ground_truth'), anchored))
+            self._depth(self.shown, '/depth_ground_truth'), anchored,
+            self._depth(self.shown, '/depth/uncertainty')))
         if '/depth/points' in self.shown:
             cloud = deserialize_message(self.shown['/depth/points'], PointCloud2)
             saved.append(out / 'cloud.ply')

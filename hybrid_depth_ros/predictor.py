@@ -66,6 +66,12 @@ class Prediction:
         with np.errstate(invalid='ignore', divide='ignore'):
             return np.clip(1 - self.sigma / self.depth, 0, 1).astype(np.float32, copy=False)
 
+    def multiply(self, factor: float) -> None:
+        """Scale depth and sigma in place."""
+        for metres in (self.depth, self.sigma):
+            if metres is not None and factor != 1:
+                metres *= np.float32(factor)
+
     def padded(self, border: Border) -> Prediction:
         """Of the whole image, where this one is of its scene: NaN in the border."""
         return replace(self, depth=border.pad(self.depth),

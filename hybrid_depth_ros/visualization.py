@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 BAR_WIDTH, MARGIN = 14, 8  # pixels at an image height of 480
+FULL_COLOUR_SHARE = 0.5  # of depth: a standard deviation from there on is white
 FULL_COLOUR_RESIDUAL = 0.3  # of log depth: from there on red or blue has no green left
 
 
@@ -27,6 +28,22 @@ def colour_depth(depth: npt.NDArray[np.floating], near: float,
     known = np.isfinite(depth)
     levels = (255 * (1 - np.where(known, share, 1))).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.where(known[..., None], colours, np.uint8(0)).astype(np.uint8, copy=False)
+
+
+def colour_uncertainty(sigma: npt.NDArray[np.floating],
+                       depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """How sure depth is → RGB uint8 H×W×3: dark is sure, bright is not, black unknown.
+
+    Args:
+        sigma: H×W metres, one standard deviation of depth.
+        depth: H×W metres.
+    """
+    with np.errstate(invalid='ignore', divide='ignore'):
+        share = np.clip(sigma / depth / FULL_COLOUR_SHARE, 0, 1)
+    known = np.isfinite(share)
+    levels = (20 + 235 * np.where(known, share, 0)).astype(np.uint8)  # unknown alone is black
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
     return np.where(known[..., None], colours, np.uint8(0)).astype(np.uint8, copy=False)
 
 
@@ -54,19 +71,24 @@ def scale_bar(height: int, near: float, far: float) -> npt.NDArray[np.uint8]:
 
 def side_by_side(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.floating],
                  truth: npt.NDArray[np.floating] | None = None,
-                 anchored: npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.uint8]:
-    """RGB | depth (| anchored depth) (| true depth) | scale in metres, RGB uint8.
+                 anchored: npt.NDArray[np.floating] | None = None,
+                 sigma: npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.uint8]:
+    """RGB | depth (| anchored depth) (| uncertainty) (| true depth) | scale in metres, RGB uint8.
 
     Args:
         rgb: uint8 H×W×3.
         depth: H×W metres; this and the others are drawn on one common scale.
         truth: H×W metres.
         anchored: H×W metres, depth after correction by anchors.
+        sigma: H×W metres, one standard deviation of `anchored`, or else of `depth`.
     """
     near, far = depth_range(*(d for d in (depth, truth, anchored) if d is not None))
     panels = [('camera', rgb), ('depth from the network', colour_depth(depth, near, far))]
     if anchored is not None:
         panels.append(('anchored', colour_depth(anchored, near, far)))
+    if sigma is not None:
+        panels.append((f'uncertainty: white is {FULL_COLOUR_SHARE:.0%} or more', colour_uncertainty(
+            sigma, depth if anchored is None else anchored)))
     if truth is not None:
         panels.append(('true depth', colour_depth(truth, near, far)))
     drawn: list[npt.NDArray[np.uint8]] = []

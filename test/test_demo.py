@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -60,6 +61,33 @@ def test_what_the_demo_leaves(tmp_path):
     assert summary['frames'] > 3
     # the default weights see the room
     assert summary['metrics']['rel'] < 0.35
+
+
+def test_uncertainty_is_shown_and_not_recorded():
+    """A recording with it would hold two depth topics beside the truth."""
+    pytest.importorskip('rclpy')
+    from rclpy.serialization import serialize_message
+    from std_msgs.msg import Header
+
+    from hybrid_depth_ros import demo
+    from hybrid_depth_ros.nodes.shared.messages import depth_to_image, rgb_to_image
+    depth = np.full((48, 64), 2.0, np.float32)
+    frame = {'/image_raw': rgb_to_image(np.zeros((48, 64, 3), np.uint8), Header()),
+             **{topic: depth_to_image(metres, Header(), '32FC1') for topic, metres in (
+                 ('/depth/image', depth), ('/depth/uncertainty', depth / 4))}}
+    written, recorder = [], demo.Recorder.__new__(demo.Recorder)
+    recorder._bag = SimpleNamespace(write=lambda topic, *_: written.append(topic))
+    recorder._connections = {topic: topic for topic in TOPICS}
+    recorder._alone, recorder._last_recorded, recorder.recorded = '', None, 0
+    recorder.errors = recorder.alone_errors = None
+    recorder.get_clock = lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=0))
+    recorder._keep({topic: serialize_message(message) for topic, message in frame.items()})
+    assert written == ['/image_raw', '/depth/image']
+    saved = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, 'save_image', saved.__setitem__)
+        recorder.save_shown(Path())
+    assert saved[Path('picture.png')].shape[1] > 3 * 64  # camera, depth, uncertainty, scale
 
 
 def test_a_folder_of_pictures(tmp_path):

@@ -60,7 +60,7 @@ def test_nothing_runs_what_it_is_given():
 
 
 def allowed(path):
-    """{node: {('publish' | 'subscribe' | 'reply', full name), …}} of a policy."""
+    """{node: {('publish' | 'subscribe' | 'reply' | 'request', full name), …}} of a policy."""
     policy = ElementTree.parse(path).getroot()
     assert (policy.tag, policy.get('version')) == ('policy', '0.2.0')
     nodes = {}
@@ -81,13 +81,13 @@ def allowed(path):
 
 
 def used(node):
-    """What a node does in the graph, as :func:`allowed`; no node here asks for a service."""
+    """What a node does in the graph, as :func:`allowed`."""
     who = node.get_name(), node.get_namespace()
-    assert not node.get_client_names_and_types_by_node(*who)
     return {(what, name) for what, names in (
         ('publish', node.get_publisher_names_and_types_by_node),
         ('subscribe', node.get_subscriber_names_and_types_by_node),
-        ('reply', node.get_service_names_and_types_by_node)) for name, _ in names(*who)}
+        ('reply', node.get_service_names_and_types_by_node),
+        ('request', node.get_client_names_and_types_by_node)) for name, _ in names(*who)}
 
 
 def test_the_policy_allows_what_the_nodes_do_and_no_more():
@@ -125,7 +125,7 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
                 anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
         run(ViewerNode, lambda node: [topic.set_wanted(True) for topic in (
-            *node._topics, node._anchors, node._info)], port=0)
+            *node._topics, node._anchors, node._info, node._sigma)], port=0)
         run(EvaluatorNode, lambda node: [packed.update() for _, packed in node._inputs])
     finally:
         rclpy.shutdown(context=context)

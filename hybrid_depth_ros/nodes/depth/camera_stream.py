@@ -21,11 +21,13 @@ from hybrid_depth_ros.border import NO_BORDER, Border, BorderTracker
 from hybrid_depth_ros.calibration import CalibrationHistory, is_rectified_topic
 from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
+from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.image_files import CameraSnapshot
 from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.depth.compressed_images import CompressedDepthImages
 from hybrid_depth_ros.nodes.depth.obstacle_topics import ObstacleTopics
+from hybrid_depth_ros.nodes.depth.scale_calibration import ScaleCalibration
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.header_checks import frame_id_warning, stamp_warning
 from hybrid_depth_ros.nodes.shared.messages import (
@@ -83,15 +85,16 @@ class CameraStream:
     Args:
         node: The depth node.
         name: The camera's; empty: a single camera without a namespace.
-        settings: The node's.
+        current_settings: Returns the node's of that moment.
         arrived: Guards the mailboxes, and wakes the network's thread.
         transforms: Poses of sensors, for anchors.
     """
 
-    def __init__(self, node: Node, name: str, settings: DepthSettings,
+    def __init__(self, node: Node, name: str, current_settings: Callable[[], DepthSettings],
                  arrived: threading.Condition, transforms: TransformLookup) -> None:
         self._node, self.name, self._arrived = node, name, arrived
         self._active = False
+        settings = current_settings()
         prefix = f'{name}/' if name else ''
         self._depth_publisher = self._publisher(Image, prefix + 'depth/image')
         self._info_publisher = self._publisher(CameraInfo, prefix + 'depth/camera_info')
@@ -111,6 +114,9 @@ class CameraStream:
         self._camera_infos = AdaptiveSubscription(
             node, CameraInfo, prefix + 'camera_info', self._take_camera_info, depth=10)
         self.topic = self._images.topic
+        self.scale = ScaleCalibration(
+            node, name, self.topic, expand_user(settings.scale_file), current_settings,
+            self._update_subscriptions)
         self._calibrations = CalibrationHistory(live=True)
         self._last_warnings: dict[str, float] = {}
         self._anchors = AnchorTopics(node, prefix, settings, transforms, self.warn)
@@ -152,6 +158,11 @@ class CameraStream:
                 self._uncertainty_publisher, *self._compressed.publishers,
                 *self._obstacles.publishers)
 
+    @property
+    def _must_see(self) -> bool:
+        """Whether an image is wanted though nobody listens."""
+        return self._snapshot is not None or self.scale.waiting
+
     @staticmethod
     def _has_subscribers(*publishers: Publisher | None) -> bool:
         return any(publisher and publisher.get_subscription_count() for publisher in publishers)
@@ -172,7 +183,7 @@ class CameraStream:
         self._update_subscriptions()
 
     def _update_subscriptions(self, *_: Any) -> None:
-        wanted = self._active and (self._snapshot is not None or self._has_subscribers(
+        wanted = self._active and (self._must_see or self._has_subscribers(
             self._info_publisher, *self._depth_publishers))
         if wanted and not self._images.subscription:
             self._last_image = time.monotonic()
@@ -213,7 +224,7 @@ class CameraStream:
         intrinsics, rectification = self._camera_of(message.header, rgb, settings)
         if intrinsics and self._has_subscribers(self._info_publisher):
             self._info_publisher.publish(camera_info_message(intrinsics, message.header))
-        if self._snapshot is None and not self._has_subscribers(*self._depth_publishers):
+        if not self._must_see and not self._has_subscribers(*self._depth_publishers):
             return None
         if rectification:
             rgb = rectification.apply(rgb)
@@ -271,9 +282,10 @@ class CameraStream:
             float32 H×W, the standard deviation of `depth` in metres; None where `sigma` is.
         """
         if sigma is None:
-            self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
-                      'stays silent, max_uncertainty and cloud_confidence do nothing; see '
-                      'docs/training.md', every=3600)
+            if settings.max_uncertainty or settings.cloud_confidence:  # a listener may do without
+                self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
+                          'stays silent, max_uncertainty and cloud_confidence do nothing; see '
+                          'docs/training.md', every=3600)
             return None
         with np.errstate(invalid='ignore', divide='ignore'):
             share = sigma / before
@@ -407,6 +419,8 @@ class CameraStream:
             return level, text
         if self._obstacles.problem:
             return DiagnosticStatus.WARN, self._obstacles.problem
+        if self.scale.problem:
+            return DiagnosticStatus.WARN, self.scale.problem
         if settings.latency_warning and latency_p95 > settings.latency_warning:
             return DiagnosticStatus.WARN, (f'latency p95 is {latency_p95:.3f} s, more than '
                                            f'latency_warning {settings.latency_warning:g} s')
@@ -429,6 +443,7 @@ class CameraStream:
             'published': str(self._published),
             'dropped': str(self._dropped),
             **self._anchors.values(),
+            **self.scale.values(),
         }
         return DiagnosticStatus(
             level=level, message=message,

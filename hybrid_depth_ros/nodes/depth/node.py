@@ -95,7 +95,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         self._transforms = TransformLookup(self)
         self._transforms.fixed_frame = self._settings.fixed_frame
         self._cameras = [
-            CameraStream(self, name, self._settings, self._arrived, self._transforms)
+            CameraStream(self, name, lambda: self._settings, self._arrived, self._transforms)
             for name in self._settings.cameras]
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # a group of its own: while it waits for frames, the others must go on
@@ -281,7 +281,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         if len(frames) <= size:
             predictions, size = self._predict(network, frames, settings)
         if predictions:
-            self._publish(network.predictor, frames, predictions, settings)
+            self._publish(network, frames, predictions, settings)
         elif len(frames) > 1:
             for first in range(0, len(frames), size):
                 self._process(frames[first:first + size], settings)
@@ -315,13 +315,17 @@ class DepthNode(RefusalMessages, LifecycleNode):
                 'from here on; more are tried again each minute')
         return None, smaller
 
-    def _publish(self, predictor: DepthEstimator, frames: Frames, predictions: list[Prediction],
+    def _publish(self, network: RunningNetwork, frames: Frames, predictions: list[Prediction],
                  settings: DepthSettings) -> None:
         """Make depths agree with anchors and send them; their clouds in the other thread."""
-        depths = [prediction.depth for prediction in predictions]
-        for (_, frame), depth in zip(frames, depths):
+        predictor = network.predictor
+        for (camera, frame), prediction in zip(frames, predictions):
             if frame.rectification:
-                depth[frame.rectification.unseen] = np.nan
+                prediction.depth[frame.rectification.unseen] = np.nan
+            if prediction.metric:
+                prediction.multiply(camera.scale.apply(
+                    prediction.depth, network.settings.weights, frame.intrinsics))
+        depths = [prediction.depth for prediction in predictions]
         if predictor.relative:
             for (camera, frame), depth in zip(frames, depths):
                 camera.publish_relative(frame, depth)

@@ -154,6 +154,13 @@ class DepthSettings:
     scan_frame: str = parameter(
         '', "level frame of depth/scan, which the node sends on /tf; empty: the image's frame_id "
         'with _level behind it', changeable=True)
+    measured_distance: float = parameter(
+        0.0, 'in a straight line from the lens to what measured_pixel shows, for ~/calibrate_scale',
+        range=(0.0, 100.0), unit='m', changeable=True)
+    measured_pixel: str = parameter(
+        '', "column and row in depth/image, as '320 240'; empty: the middle", changeable=True)
+    scale_file: str = parameter(
+        '~/.ros/depth_scale.yaml', 'keeps what ~/calibrate_scale found for each camera')
     latency_warning: float = parameter(
         0.5, 'latency that /diagnostics warns about; 0: none', range=(0.0, 3600.0), unit='s',
         changeable=True)

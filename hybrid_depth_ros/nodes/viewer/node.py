@@ -3,14 +3,18 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.errors import reason
@@ -40,11 +44,14 @@ class ViewerSettings:
     port: int = parameter(8080, 'port of the page; 0: any free one', range=(0, 65535))
     rate: float = parameter(5.0, 'updates of the page at most', range=(0.5, 60.0), unit='Hz')
     max_points: int = parameter(40_000, 'points of a cloud shown at most', range=(100, 2_000_000))
+    depth_node: str = parameter(
+        'depth_node', 'name of the depth node whose scale a click on depth calibrates')
 
 
 SETTINGS = settings_of(ViewerSettings)
 RATE_SPAN = 10.0  # seconds that rates are counted over
 MAX_ANCHORS = 2000  # drawn on an image
+SIGMA_AGE = 1_000_000_000  # ns that uncertainty may be older or younger than depth
 ANCHOR_AGE = 1.0  # seconds after which they are drawn no longer
 MAX_WARNING_LENGTH = 500  # characters about one trouble: what an encoding says may be a megabyte
 
@@ -117,7 +124,8 @@ class _ViewedTopic:
 
 
 class ViewerNode(RefusalMessages, Node):
-    """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL, with ``depth/anchors``.
+    """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL, with ``depth/anchors`` and
+    ``depth/uncertainty`` where there are any. A click on depth calibrates its scale.
 
     Listens only while the page is open somewhere.
 
@@ -135,13 +143,20 @@ class ViewerNode(RefusalMessages, Node):
         super().__init__('viewer_node', **options)
         settings = declare_parameters(self, ViewerSettings)
         self._max_points = settings.max_points
-        self.page = Page(settings.host, settings.port)
+        self._set_parameters = self.create_client(
+            SetParameters, f'{settings.depth_node}/set_parameters')
+        self._calibrate_scale = self.create_client(
+            Trigger, f'{settings.depth_node}/calibrate_scale')
+        self._depth_size = 0, 0  # columns, rows
+        self.page = Page(settings.host, settings.port, self._calibrate)
         self._topics = self._image, self._depth, self._cloud = [
             _ViewedTopic(self, kind, name) for kind, name in (
                 (Image, 'image'), (Image, 'depth/image'), (PointCloud2, 'depth/points'))]
         # shown where there are any
         self._anchors, self._info = (_ViewedTopic(self, kind, name) for kind, name in (
             (PointCloud2, 'depth/anchors'), (CameraInfo, 'depth/camera_info')))
+        self._sigma = _ViewedTopic(self, Image, 'depth/uncertainty')
+        self._sigma_stamp, self._sigma_values = 0, np.zeros((0, 0), np.float32)
         self._anchors_since, self._matrix = 0.0, np.eye(3)
         self._anchor_pixels: tuple[Any, Any, Any] | None = None  # u, v, colours
         self._latencies: deque[float] = deque(maxlen=15)
@@ -159,7 +174,7 @@ class ViewerNode(RefusalMessages, Node):
 
     def _refresh(self) -> None:
         watched = self.page.is_open
-        for topic in (*self._topics, self._anchors, self._info):
+        for topic in (*self._topics, self._anchors, self._info, self._sigma):
             topic.set_wanted(watched)
         if watched:
             self._show_newest()
@@ -168,7 +183,8 @@ class ViewerNode(RefusalMessages, Node):
         self._problem = ''
         shows: tuple[tuple[_ViewedTopic, Callable[[Any], None]], ...] = (
             (self._anchors, self._keep_anchors), (self._image, self._show_image),
-            (self._depth, self._show_depth), (self._cloud, self._show_cloud))
+            (self._sigma, self._keep_sigma), (self._depth, self._show_depth),
+            (self._cloud, self._show_cloud))
         for topic, show in shows:
             try:
                 if message := topic.newest():
@@ -194,10 +210,41 @@ class ViewerNode(RefusalMessages, Node):
             rgb = draw_anchors(rgb, *self._anchor_pixels)
         self.page.show_image(rgb)
 
+    def _keep_sigma(self, sigma: Image) -> None:
+        self._sigma_stamp, self._sigma_values = stamp_of(sigma.header), image_to_depth(sigma)
+
     def _show_depth(self, depth: Image) -> None:
-        self.page.show_depth(image_to_depth(depth))
+        metres, sigma = image_to_depth(depth), self._sigma_values
+        self._depth_size = metres.shape[1], metres.shape[0]
+        # of the same frame or one beside it: what is shown is the newest that has come
+        matches = sigma.shape == metres.shape and abs(
+            stamp_of(depth.header) - self._sigma_stamp) < SIGMA_AGE
+        self.page.show_depth(metres, sigma if matches else None)
         self._latencies.append(
             (self.get_clock().now().nanoseconds - stamp_of(depth.header)) / 1e9)
+
+    def _calibrate(self, u: float, v: float, metres: float) -> 'Future[str]':
+        """Have the depth node calibrate its scale; the future's text says what came of it."""
+        answer: Future[str] = Future()
+        columns, rows = self._depth_size
+        if not columns or not self._calibrate_scale.service_is_ready():
+            answer.set_result(f'no depth node is at {self._calibrate_scale.srv_name}: set the '
+                              "viewer's parameter depth_node to its name")
+            return answer
+        pixel = f'{u * (columns - 1):.0f} {v * (rows - 1):.0f}'
+
+        def measure(done: Any) -> None:
+            refused = [result.reason for result in done.result().results if not result.successful]
+            if refused:
+                answer.set_result(refused[0])
+                return
+            self._calibrate_scale.call_async(Trigger.Request()).add_done_callback(
+                lambda done: answer.set_result(done.result().message))
+        self._set_parameters.call_async(SetParameters.Request(parameters=[
+            Parameter(name, value=value).to_parameter_msg() for name, value in (
+                ('measured_distance', metres), ('measured_pixel', pixel))])
+        ).add_done_callback(measure)
+        return answer
 
     def _show_cloud(self, cloud: PointCloud2) -> None:
         self.page.show_cloud(*cloud_points(cloud, self._max_points))

@@ -1,29 +1,39 @@
 """The page in the browser: image, depth and point cloud; takes arrays, knows no ROS."""
 
+import asyncio
 import errno
 import html
 import ipaddress
 import socket
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.visualization import colour_depth, depth_range, scale_bar
+from hybrid_depth_ros.visualization import (
+    FULL_COLOUR_SHARE,
+    colour_depth,
+    colour_uncertainty,
+    depth_range,
+    scale_bar,
+)
 
 Scalar = TypeVar('Scalar', bound=np.generic)
+Calibrate = Callable[[float, float, float], 'Future[str]']
 
 IMAGE_WIDTH = 640  # pixels sent at most; the panel shows fewer
 VALUES_WIDTH = 200  # columns of metres under the cursor, sent at most
 PANEL_WIDTH = 400  # pixels of the page
 _HOSTS = 'set the parameter host to 127.0.0.1, 0.0.0.0 or an address of this machine'
 
-# Runs in the page: writes the metres under the cursor (window.depthCursor) below the image.
+# Run in the page: one writes the metres under the cursor (window.depthCursor) below the image, the
+# other asks for the true distance of what was clicked on.
 _SHOW_VALUE = '''
 const box = document.getElementById('depth'), label = document.getElementById('metres');
 const [columns, rows] = box.dataset.size.split(','), at = window.depthCursor;
@@ -32,14 +42,28 @@ const x = at ? Math.floor((at[0] - frame.left) / frame.width * columns) : -1;
 const y = at ? Math.floor((at[1] - frame.top) / frame.height * rows) : -1;
 label.textContent = '–';
 if (x >= 0 && x < columns && y >= 0 && y < rows) {
-  const bytes = atob(box.dataset.millimetres), i = 2 * (y * columns + x);
-  const value = bytes.charCodeAt(i) + 256 * bytes.charCodeAt(i + 1);
-  label.textContent = value ? (value / 1000).toFixed(2) + ' m' : 'unknown';
+  const i = 2 * (y * columns + x), metres = data => {
+    const bytes = atob(data);
+    return (bytes.charCodeAt(i) + 256 * bytes.charCodeAt(i + 1)) / 1000;
+  };
+  const value = metres(box.dataset.millimetres), sigma = metres(box.dataset.sigma);
+  label.textContent = (value ? value.toFixed(2) + ' m' : 'unknown')
+    + (value && sigma ? ' ± ' + sigma.toFixed(2) + ' m' : '');
 }'''
+_ASK_DISTANCE = '''
+const frame = document.getElementById('depth').getBoundingClientRect();
+const u = (event.clientX - frame.left) / frame.width;
+const v = (event.clientY - frame.top) / frame.height;
+const metres = prompt('How far is this from the lens, in metres, by tape? '
+  + 'Depth of this camera is multiplied to agree, from here on and at the next start.');
+if (metres) fetch('calibrate_scale?' + new URLSearchParams({u, v, metres}),
+  {headers: {'X-Requested-With': 'hybrid_depth_ros'}}).then(answer => answer.text()).then(alert);
+'''
 _DEPTH_HTML = '''
 <div style="padding: 0 10px 8px; display: flex">
 <div id="depth" data-size="{columns},{rows}" data-millimetres="{millimetres}"
  style="flex: {image_width}; min-width: 0; cursor: crosshair"
+ data-sigma="{sigma}" onclick="{ask}"
  onpointermove="window.depthCursor = [event.clientX, event.clientY]; {show}"
  onpointerleave="window.depthCursor = null; {show}">
 <img src="data:image/jpeg;base64,{image}" onload="{show}" decoding="sync"
@@ -48,6 +72,13 @@ _DEPTH_HTML = '''
 <img src="data:image/jpeg;base64,{bar}" decoding="sync" alt="scale in metres"
  style="display: block; flex: {bar_width}; min-width: 0;
  aspect-ratio: {bar_width} / {height}"></div>'''
+_UNCERTAINTY_HTML = '''
+<div style="padding: 0 10px 8px; font-size: 13px">
+<img id="uncertainty" src="data:image/jpeg;base64,{image}" decoding="sync"
+ style="display: block; width: 100%">
+standard deviation of depth: dark is sure, white is {white} or more</div>'''
+CALIBRATE_PATH = '/calibrate_scale?'
+CALIBRATION_TIMEOUT = 15.0  # seconds that the page waits for the depth node's answer
 
 
 class Page:
@@ -58,13 +89,15 @@ class Page:
     Args:
         host: Address that it is served at.
         port: 0 takes any free one.
+        calibrate: Takes what a click on depth says: column and row, as shares of the image, and the
+            measured distance in metres. Returns a future of what the page answers.
 
     Raises:
         OSError: Where viser is not installed, the port is taken, or the address is not this
             machine's.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, calibrate: Calibrate | None = None) -> None:
         try:
             import rich
             import viser
@@ -81,7 +114,8 @@ class Page:
         rich.get_console().quiet = True  # viser prints frames around its URL
         websockets_server: Any = websockets.asyncio.server  # viser has no option for this
         serve = websockets_server.serve
-        websockets_server.serve = partial(_serve_own_page, serve, is_loopback(host))
+        websockets_server.serve = partial(
+            _serve_own_page, serve, is_loopback(host), calibrate)
         try:
             self._server = Server(host, port, label='hybrid_depth_ros', verbose=False)
         finally:
@@ -100,6 +134,8 @@ class Page:
         self._text = gui.add_html('', order=0)
         self._image: Any = None
         self._depth = gui.add_html('', order=2)
+        self._ask = html.escape(_ASK_DISTANCE) if calibrate else ''
+        self._uncertainty = gui.add_html('', order=4)
         # its own element: the value stays while the next image is on its way
         gui.add_html('<div style="padding: 0 10px 8px; font-size: 16px">depth under the cursor: '
                      '<output id="metres">–</output></div>', order=3)
@@ -126,18 +162,30 @@ class Page:
             self._image = self._server.gui.add_image(rgb, format='jpeg', order=1)
         self._image.image = rgb
 
-    def show_depth(self, depth: npt.NDArray[np.float32]) -> None:
-        """Show depth, float32 H×W metres, NaN where unknown, in colours on its own scale."""
+    def show_depth(self, depth: npt.NDArray[np.float32],
+                   sigma: npt.NDArray[np.float32] | None = None) -> None:
+        """Show depth in colours on its own scale, and how sure it is below.
+
+        Args:
+            depth: float32 H×W metres, NaN where unknown.
+            sigma: float32 H×W metres, one standard deviation of it; None: not known.
+        """
         near, far = depth_range(depth)
         depth = _decimate(depth, IMAGE_WIDTH)
+        if sigma is not None:
+            sigma = _decimate(sigma, IMAGE_WIDTH)
+        shown = '' if sigma is None else _UNCERTAINTY_HTML.format(
+            image=_jpeg(colour_uncertainty(sigma, depth)), white=f'{FULL_COLOUR_SHARE:.0%}')
+        if self._uncertainty.content != shown:
+            self._uncertainty.content = shown
         values = _decimate(depth, VALUES_WIDTH)
-        millimetres = np.rint(1000 * np.clip(np.nan_to_num(values), 0, 65.535)).astype('<u2')
         bar = scale_bar(300, near, far)
         height, width = depth.shape
         # a flex box as high as the image: both shares are in pixels of one height
         self._depth.content = _DEPTH_HTML.format(
             show=html.escape(_SHOW_VALUE), columns=values.shape[1], rows=values.shape[0],
-            millimetres=b64encode(millimetres.tobytes()).decode(),
+            millimetres=_millimetres(values), ask=self._ask,
+            sigma='' if sigma is None else _millimetres(_decimate(sigma, VALUES_WIDTH)),
             image=_jpeg(colour_depth(depth, near, far)), bar=_jpeg(bar), height=height,
             image_width=width, bar_width=round(bar.shape[1] * height / bar.shape[0]))
 
@@ -159,8 +207,9 @@ class Page:
         self._server.stop()
 
 
-def _serve_own_page(serve: Callable[..., Any], loopback: bool, handler: Any, *address: Any,
-                    process_request: Callable[..., Any], **options: Any) -> Any:
+def _serve_own_page(serve: Callable[..., Any], loopback: bool, calibrate: Calibrate | None,
+                    handler: Any, *address: Any, process_request: Callable[..., Any],
+                    **options: Any) -> Any:
     """websockets' serve, for our own page alone: viser would answer that of any website.
 
     A browser names the website in Origin. A website whose name is made to mean this machine is
@@ -172,8 +221,31 @@ def _serve_own_page(serve: Callable[..., Any], loopback: bool, handler: Any, *ad
         if (origin and urlsplit(origin).netloc != host) or (
                 loopback and not is_loopback(urlsplit(f'//{host}').hostname)):
             return connection.respond(403, 'refused: another website asks\n')
+        if calibrate and request.path.startswith(CALIBRATE_PATH):
+            # a website can't send this header to another without asking first
+            if 'X-Requested-With' not in request.headers:
+                return connection.respond(403, 'refused: click on depth in the page\n')
+            return _answer_calibration(calibrate, connection, request.path)
         return process_request(connection, request)
     return serve(handler, *address, process_request=check, **options)
+
+
+async def _answer_calibration(calibrate: Calibrate, connection: Any, path: str) -> Any:
+    """The response to a request of the page with u, v and metres."""
+    query = parse_qs(urlsplit(path).query)
+    try:
+        u, v, metres = (float(query[name][0].replace(',', '.')) for name in ('u', 'v', 'metres'))
+        if not (0 <= u <= 1 and 0 <= v <= 1 and 0 < metres < np.inf):
+            raise ValueError
+    except (KeyError, ValueError):
+        return connection.respond(400, 'the distance must be a number of metres above 0, as 1.53\n')
+    try:
+        answer = await asyncio.wait_for(asyncio.wrap_future(calibrate(u, v, metres)),
+                                        CALIBRATION_TIMEOUT)
+    except asyncio.TimeoutError:
+        answer = (f'the depth node did not answer within {CALIBRATION_TIMEOUT:g} s: see whether it '
+                  'runs')
+    return connection.respond(200, answer + '\n')
 
 
 def _port_taken(host: str, port: int) -> OSError:
@@ -207,6 +279,12 @@ def _decimate(pixels: npt.NDArray[Scalar], width: int) -> npt.NDArray[Scalar]:
     """Take every n-th pixel, so that `width` is not exceeded: metres are never mixed."""
     step = -(-pixels.shape[1] // width)
     return pixels[::step, ::step]
+
+
+def _millimetres(metres: npt.NDArray[np.float32]) -> str:
+    """Metres as little-endian uint16 millimetres in base64, 0 where unknown."""
+    known = np.clip(np.nan_to_num(metres, posinf=0), 0, 65.535)
+    return b64encode(np.rint(1000 * known).astype('<u2').tobytes()).decode()
 
 
 def _jpeg(rgb: npt.NDArray[np.uint8]) -> str:

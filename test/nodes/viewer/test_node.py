@@ -10,10 +10,14 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 viser = pytest.importorskip('viser', reason='the viewer needs the extra `viewer` (viser)')
 from builtin_interfaces.msg import Time
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from viewer_graph import CAMERA, DEPTH, HEIGHT, WIDTH, Graph, look, wait_for
 
 from hybrid_depth_ros.nodes.shared.messages import (
@@ -199,3 +203,44 @@ def test_opening_it_up_is_warned_about(capfd):
     graph = Graph(QoSProfile(depth=1), host='0.0.0.0')
     graph.close()
     assert 'anybody who reaches port' in capfd.readouterr().err
+
+
+def test_a_click_reaches_the_depth_node(graph):
+    told = []
+
+    def take(request, response):
+        told.extend((entry.name, Parameter.from_parameter_msg(entry).value)
+                    for entry in request.parameters)
+        response.results = [SetParametersResult(successful=True) for _ in request.parameters]
+        return response
+
+    def calibrate(request, response):
+        response.message = 'multiplied by 0.9'
+        return response
+    graph.viewer._depth_size = WIDTH, HEIGHT
+    assert 'set the viewer' in graph.viewer._calibrate(0.5, 0.5, 1.53).result(1)
+    node = rclpy.create_node('depth_node', context=graph.context, start_parameter_services=False)
+    node.create_service(SetParameters, 'depth_node/set_parameters', take)
+    node.create_service(Trigger, 'depth_node/calibrate_scale', calibrate)
+    graph.executor.add_node(node)
+    assert wait_for(lambda: graph.viewer._calibrate_scale.service_is_ready()
+                    and graph.viewer._set_parameters.service_is_ready())
+    time.sleep(0.5)  # the service must know its client too
+    assert graph.viewer._calibrate(0.5, 1.0, 1.53).result(20) == 'multiplied by 0.9'
+    assert told == [('measured_distance', 1.53), ('measured_pixel', f'{WIDTH / 2 - 0.5:.0f} 47')]
+    graph.executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_uncertainty_is_shown_with_the_depth_that_it_is_of(graph):
+    shown = []
+    graph.page.show_depth = lambda depth, sigma=None: shown.append(sigma)
+
+    def header(seconds):
+        return Header(stamp=Time(sec=seconds), frame_id='camera')
+    sigma = (0.2 * DEPTH).astype(np.float32)
+    graph.viewer._keep_sigma(depth_to_image(sigma, header(5), '32FC1'))
+    for seconds, depth in ((5, DEPTH), (7, DEPTH), (5, DEPTH[1:])):
+        graph.viewer._show_depth(depth_to_image(depth, header(seconds), '32FC1'))
+    np.testing.assert_array_equal(shown[0], sigma)
+    assert shown[1:] == [None, None]

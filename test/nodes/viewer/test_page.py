@@ -3,7 +3,9 @@
 import base64
 import re
 import socket
+import urllib.error
 import urllib.request
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -32,11 +34,54 @@ def test_page_is_sent_what_it_shows(page):
             packed = int.from_bytes(frame[8:16], 'little')
             received += zstandard.decompress(frame[16:16 + packed]) + frame[16 + packed:]
     assert b'a &lt;b&gt; &amp; c' in received
+    assert b'id="uncertainty"' not in received
     values = re.search(b'data-size="64,48" data-millimetres="([^"]+)"', received)
     millimetres = np.frombuffer(base64.b64decode(values[1]), '<u2').reshape(HEIGHT, WIDTH)
     np.testing.assert_array_equal(millimetres, np.rint(DEPTH * 1000))
     assert np.float16([[0, 0, 1], [1, 0, 2]]).tobytes() in received
     assert wait_for(lambda: not page.is_open)
+
+
+def test_uncertainty_is_shown_beside_depth_where_there_is_any(page):
+    sigma = (0.1 * DEPTH).astype(np.float32)
+    sigma[0] = np.nan
+    page.show_depth(DEPTH, sigma)
+    assert 'id="uncertainty"' in page._uncertainty.content
+    assert 'white is 50% or more' in page._uncertainty.content
+    packed = re.search('data-sigma="([^"]+)"', page._depth.content)[1]
+    millimetres = np.frombuffer(base64.b64decode(packed), '<u2').reshape(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(millimetres, np.rint(1000 * np.nan_to_num(sigma)))
+    page.show_depth(DEPTH)
+    assert page._uncertainty.content == '' and 'data-sigma=""' in page._depth.content
+
+
+@pytest.mark.parametrize(('query', 'headers', 'status', 'said'), [
+    ('u=0.25&v=0.5&metres=1,53', {'X-Requested-With': 'x'}, 200, 'kept (0.25, 0.5, 1.53)'),
+    ('u=0.25&v=0.5&metres=wide', {'X-Requested-With': 'x'}, 400, 'must be a number of metres'),
+    ('u=0.25&v=0.5&metres=-1', {'X-Requested-With': 'x'}, 400, 'must be a number of metres'),
+    ('u=7&v=0.5&metres=1', {'X-Requested-With': 'x'}, 400, 'must be'),
+    ('metres=1', {'X-Requested-With': 'x'}, 400, 'must be'),
+    ('u=0.25&v=0.5&metres=1', {}, 403, 'refused'),
+    ('u=0.25&v=0.5&metres=1', {'X-Requested-With': 'x', 'Origin': 'http://evil.example'}, 403,
+     'refused')])
+def test_a_click_s_distance_is_asked_for_by_our_own_page_alone(query, headers, status, said):
+    def calibrate(*click):
+        done = Future()
+        done.set_result(f'kept {click}')
+        return done
+    page = Page('127.0.0.1', 0, calibrate)
+    try:
+        page.show_depth(DEPTH)
+        assert 'calibrate_scale' in page._depth.content
+        request = urllib.request.Request(f'{page.url}/calibrate_scale?{query}', headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                got = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            got = error.code, error.read().decode()
+        assert got[0] == status and said in got[1]
+    finally:
+        page.close()
 
 
 def test_no_page_asks_for_a_tunnel_to_the_internet(page):
