@@ -3,6 +3,7 @@
 Frames are optical frames (REP 103): x right, y down, z forward, metres.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -271,11 +272,12 @@ def voxel_downsample(cloud: npt.NDArray[Any], size: float) -> npt.NDArray[Any]:
     return voxels
 
 
-def cloud_to_array(message: Any) -> npt.NDArray[Any]:
+def cloud_to_array(message: Any, others: Sequence[str] = ()) -> npt.NDArray[Any]:
     """sensor_msgs/PointCloud2 → its points as they lie in its data, checked: a view.
 
     Args:
         message: Anything with the fields of sensor_msgs/PointCloud2.
+        others: Names of fields that are taken too, where the cloud has them.
 
     Returns:
         A structured array H×W of x, y, z and, where there is one, rgb as uint32 (0x00RRGGBB);
@@ -289,16 +291,22 @@ def cloud_to_array(message: Any) -> npt.NDArray[Any]:
     if missing := [axis for axis in 'xyz' if axis not in fields]:
         raise ValueError(f'the cloud has no field {", ".join(missing)}, only '
                          f'{", ".join(map(str, fields)) or "none"}; x, y and z are needed')
-    names = [name for name in (*'xyz', 'rgb') if name in fields]
+    names = [name for name in (*'xyz', 'rgb', *others) if name in fields]
     kinds = {name: 'u4' if name == 'rgb' else POINT_FIELD_TYPES.get(fields[name].datatype, '')
              for name in names}
     height, width, step = message.height, message.width, message.point_step
+    size = memoryview(message.data).nbytes
+    if not height and width and size == width * step:
+        height = 1  # some drivers leave it out
+    if size and not (height and width):
+        raise ValueError(f'the cloud tells of {height} rows of {width} points, and holds {size} '
+                         'bytes: have its driver fill height and width')
     # NumPy's own check wraps around near 2³¹, and then it reads what is not the message's
     if odd := [name for name, kind in kinds.items()
                if not kind or fields[name].offset + int(kind[1]) > step]:
         raise ValueError(f'the cloud has points of {step} bytes, which end before their fields '
                          f'{", ".join(odd)}, or PointField does not know their datatypes')
-    row_step, size = message.row_step or width * step, memoryview(message.data).nbytes
+    row_step = message.row_step or width * step
     if row_step < width * step or size < height * row_step:
         raise ValueError(f'the cloud is truncated: it tells of {height} rows of {width} points of '
                          f'{step} bytes in {row_step}, and holds {size} bytes')

@@ -3,7 +3,6 @@
 It neither knows nor needs ROS: messages are taken by their fields, poses from whoever knows them.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,30 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
-from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
+from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
-from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
+from hybrid_depth_ros.anchors.sensors import (
+    limited_by_prior,
+    looks_beside,
+    project,
+    range_anchors,
+)
 from hybrid_depth_ros.anchors.smoothing import TemporalState
+from hybrid_depth_ros.anchors.source import AnchorSource, Depth, source_kind
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.poses import Pose, interpolate_poses, pose_from_quaternion
+from hybrid_depth_ros.poses import PlacedPose, Pose, deskewed
 from hybrid_depth_ros.stamps import stamp_of
 
-KINDS = ('scan', 'points', 'range', 'floor', 'motion')
 IMPLAUSIBLE_RATIO = 60  # between measured and predicted depth: no network is so wrong
 # between depths by motion and by the network: networks see rooms too large rather than too small,
 # so much less they give only where odometry's steps are too long
 MAX_MOTION_RATIO = 1.5
 MOTION_FRAMES = 10  # over which that ratio is averaged
-MAX_EXTRAPOLATION = 0.1  # seconds after the last odometry
-QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
 
-Depth = npt.NDArray[np.float32]
 # (frame and stamp of the image, frame and stamp of the measurement) → pose of the second in the
 # first; names and ns.
-PoseLookup = Callable[[str, int, str, int], Pose]
+PoseLookup = Callable[[str, int, str, int], PlacedPose]
 # from predicted depth to anchors: what an ultrasound hears, and where the floor is, depends on it
 Measurement = Callable[[Depth], Anchors]
 
@@ -89,109 +91,6 @@ class CorrectedDepth:
     anchors: Anchors
     completion: Anchored
     scale_shift: ScaleShift | None = None
-
-
-def source_kind(name: str) -> str:
-    """``scan``, ``points``, ``range``, ``floor`` or ``motion`` of a source's name, ``scan/rear``.
-
-    Raises:
-        ValueError: it is another one.
-    """
-    kind, _, rest = name.partition('/')
-    if kind not in KINDS or (kind in ('floor', 'motion') and rest) or name.endswith('/'):
-        raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
-                         'of several of a kind with a name behind it: scan/rear')
-    return kind
-
-
-class AnchorSource:
-    """One sensor, or the floor, and what came of it in the last frame.
-
-    Attributes:
-        name: ``scan`` or ``scan/rear``.
-        kind: ``scan``.
-        pose: 4×4 in the optical frame, or None: it is looked up.
-        received: messages so far.
-        used: anchors that agreed with the correction.
-        rejected: usable ones that did not.
-        trouble: why it isn't used; empty where it is.
-        note: why it needn't be.
-    """
-
-    def __init__(self, name: str, pose: Pose | None) -> None:
-        self.name, self.kind, self.pose = name, source_kind(name), pose
-        self._messages: deque[Any] = deque(maxlen=QUEUE_LENGTH)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all messages and figures."""
-        self._messages.clear()
-        self.received = 0
-        self.extrinsics = ExtrinsicsCheck()
-        self.motion: MotionAnchors | None = None
-        self.motion_intrinsics: Intrinsics | None = None
-        self.motion_ratio = 0.0  # natural logarithm, of the last frames
-        self.start_frame()
-
-    def start_frame(self) -> None:
-        """Forget what came of it in the last frame."""
-        self.used = self.rejected = 0
-        self.trouble = self.note = ''
-
-    def take(self, message: Any) -> None:
-        """Keep a message."""
-        self.received += 1
-        self._messages.append(message)
-
-    def nearest(self, stamp: int, age: float) -> Any:
-        """The message whose stamp is nearest.
-
-        Args:
-            stamp: ns.
-            age: seconds that it may be away.
-
-        Raises:
-            LookupError: there is none.
-        """
-        messages = tuple(self._messages)  # others may come meanwhile
-        if not messages:
-            raise LookupError('nothing came')
-        message = min(messages, key=lambda m: abs(stamp_of(m.header) - stamp))
-        away = abs(stamp_of(message.header) - stamp) / 1e9
-        if away > age:
-            raise LookupError(f'the nearest one is {away:.3g} s away from the image: see whether '
-                              'it still comes, whether the clocks agree, or allow more age')
-        return message
-
-    def pose_at(self, stamp: int) -> tuple[Pose, str]:
-        """Odometry's pose at a stamp (ns), between two messages, and the frame that it is of.
-
-        Raises:
-            LookupError: it isn't known for this moment.
-            ValueError: a message holds no pose.
-        """
-        messages = list(self._messages)  # others may come meanwhile
-        messages.sort(key=lambda m: stamp_of(m.header))
-        stamps = [stamp_of(message.header) for message in messages]
-        away = max(stamps[0] - stamp, stamp - stamps[-1]) / 1e9
-        if away > MAX_EXTRAPOLATION:
-            raise LookupError(f'odometry is known from {stamps[0] / 1e9:.3f} to '
-                              f'{stamps[-1] / 1e9:.3f} s, the image is of {stamp / 1e9:.3f} s: see '
-                              'whether it still comes, and whether the clocks agree')
-        if len(messages) == 1:
-            return _odometry_pose(messages[0]), messages[0].child_frame_id
-        after = int(np.clip(np.searchsorted(stamps, stamp), 1, len(stamps) - 1))
-        first, second = (_odometry_pose(message) for message in messages[after - 1:after + 1])
-        share = (stamp - stamps[after - 1]) / max(1, stamps[after] - stamps[after - 1])
-        return interpolate_poses(first, second, share), messages[after].child_frame_id
-
-    def finish_frame(self, depth: Depth, anchors: Anchors, used: npt.NDArray[np.bool_],
-                     usable: npt.NDArray[np.bool_]) -> None:
-        """Count this frame's anchors, and see whether they lie where its pose says."""
-        self.used = int(np.count_nonzero(used))
-        self.rejected = int(np.count_nonzero(usable)) - self.used
-        if self.kind in ('scan', 'points'):
-            self.extrinsics.add(depth, anchors)
 
 
 class AnchorCorrector:
@@ -251,6 +150,8 @@ class AnchorCorrector:
                 self.last = self._state = None
                 raise
         parts = self._anchors(measurements, depth)
+        if all(self.sources[name].kind == 'range' for name, part in parts.items() if len(part)):
+            parts = {name: limited_by_prior(part, depth) for name, part in parts.items()}
         anchors = Anchors.joined(parts.values())
         completion = complete_depth(
             depth, anchors, self._state, stamp=image.stamp / 1e9,
@@ -324,7 +225,7 @@ class AnchorCorrector:
         if source.kind == 'floor':
             height, down = camera_above_floor(
                 image.frame, settings,
-                lambda: self._pose(image, settings.floor_frame, image.stamp))
+                lambda: self._pose(source, image, settings.floor_frame, image.stamp))
 
             def floor(depth: Depth) -> Anchors:
                 found = find_floor(depth, intrinsics, height, down)
@@ -334,14 +235,38 @@ class AnchorCorrector:
         if source.kind == 'motion':
             return self._motion(source, image, intrinsics, settings)
         message = source.nearest(image.stamp, settings.age)
-        pose = source.pose
-        if pose is None:
-            pose = self._pose(image, message.header.frame_id, stamp_of(message.header))
+        stamp = stamp_of(message.header)
+        pose = self._sensor_pose(source, image, message.header.frame_id, stamp)
         if source.kind == 'range':
+            source.warn(field_of_view(message)[1])
+            if trouble := looks_beside(message, pose, intrinsics):
+                raise ValueError(trouble)
             return lambda depth: _plausible(range_anchors(message, pose, depth, intrinsics), depth)
-        points = scan_points(message) if source.kind == 'scan' else cloud_points(message)
+        points, seconds, silent, warning = (read_scan if source.kind == 'scan' else read_cloud
+                                            )(message)
+        source.warn(warning)
+        if seconds is not None:
+            points = deskewed(points, seconds, lambda after: self._sensor_pose(
+                source, image, message.header.frame_id, stamp + round(1e9 * after)))
         anchors = project(points, pose, intrinsics)
-        return lambda depth: _plausible(anchors, depth)
+        if trouble := looks_elsewhere(anchors, points, silent, pose, intrinsics):
+            raise ValueError(trouble)
+
+        def measurement(depth: Depth) -> Anchors:
+            source.orientation.add(depth, points, pose, intrinsics)
+            if source.orientation.trouble:
+                raise ValueError(source.orientation.trouble)
+            return _plausible(anchors, depth)
+        return measurement
+
+    def _sensor_pose(self, source: AnchorSource, image: ImageInfo, frame: str, stamp: int) -> Pose:
+        """The pose of a sensor at its stamp (ns), in the image's frame at the image's stamp."""
+        if source.pose is None:
+            return self._pose(source, image, frame, stamp)
+        try:  # how the camera moved meanwhile
+            return self._pose(source, image, image.frame, stamp) @ source.pose
+        except LookupError:
+            return source.pose
 
     def _motion(self, source: AnchorSource, image: ImageInfo, intrinsics: Intrinsics,
                 settings: AnchorSettings) -> Measurement:
@@ -352,11 +277,11 @@ class AnchorCorrector:
             if source.pose is not None:
                 pose = pose @ np.linalg.inv(source.pose)
             elif frame.lstrip('/') != image.frame.lstrip('/'):
-                pose = pose @ np.linalg.inv(self._pose(image, frame, image.stamp))
+                pose = pose @ np.linalg.inv(self._pose(source, image, frame, image.stamp))
         else:
             if not settings.fixed_frame:
                 raise LookupError('fixed_frame is empty: name a frame that stays, or send odometry')
-            pose = np.linalg.inv(self._pose(image, settings.fixed_frame, image.stamp))
+            pose = np.linalg.inv(self._pose(source, image, settings.fixed_frame, image.stamp))
         if source.motion is None or source.motion_intrinsics != intrinsics:
             source.motion, source.motion_intrinsics = MotionAnchors(intrinsics), intrinsics
         tracker = source.motion
@@ -386,17 +311,20 @@ class AnchorCorrector:
         found = {}
         for name, measurement in measurements.items():
             source = self.sources[name]
-            source.trouble = source.note = ''
+            source.trouble = ''
             try:
                 found[name] = measurement(depth)
             except (LookupError, ValueError) as error:
                 source.trouble = _sentence(error)
         return found
 
-    def _pose(self, image: ImageInfo, frame: str, stamp: int) -> Pose:
+    def _pose(self, source: AnchorSource, image: ImageInfo, frame: str, stamp: int) -> Pose:
         if self._lookup is None:
             raise LookupError(f'no pose of {frame} is known: give one')
-        return self._lookup(image.frame, image.stamp, frame, stamp)
+        pose, note, warning = self._lookup(image.frame, image.stamp, frame, stamp)
+        source.note = note or source.note
+        source.warn(warning)
+        return pose
 
 
 def camera_above_floor(image_frame: str, settings: AnchorSettings, floor_pose: Callable[[], Pose]
@@ -438,13 +366,6 @@ def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Po
         by_name = dict(zip(sensors, poses))
         return [by_name.get(name) for name in names]
     return list(poses)
-
-
-def _odometry_pose(message: Any) -> Pose:
-    pose = message.pose.pose
-    return pose_from_quaternion(
-        (pose.position.x, pose.position.y, pose.position.z),
-        (pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w))
 
 
 def _sentence(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.poses import Pose, pose_from_quaternion
+from hybrid_depth_ros.poses import Pose, pose_from_quaternion, pose_over_time
 from hybrid_depth_ros.stamps import stamp_of
 
 
@@ -113,31 +113,21 @@ class FrameTree:
             return pose
         return np.linalg.inv(to_meeting(ours)) @ to_meeting(theirs)
 
-    def pose_over_time(self, frame: str, stamp: int, other: str, other_stamp: int, fixed: str
-                       ) -> Pose:
-        """The pose of `other` as it was at one moment, in `frame` at another moment.
-
-        Without a fixed frame, or its poses for these moments, nothing is taken to have moved.
-
-        Args:
-            frame: a frame's name.
-            stamp: its moment, ns.
-            other: another's name.
-            other_stamp: its moment, ns.
-            fixed: a frame that does not move; empty: there is none.
+    def newest(self, frame: str, other: str) -> int:
+        """The stamp (ns) up to which :meth:`pose` of these is known; 0: always.
 
         Raises:
             LookupError: as :meth:`pose`.
         """
-        if stamp != other_stamp and fixed:
-            try:
-                return self.pose(frame, fixed, stamp) @ self.pose(fixed, other, other_stamp)
-            except LookupError:
-                pass
-        try:
-            return self.pose(frame, other, stamp)
-        except LookupError:
-            return self.pose(frame, other)
+        self.pose(frame, other)
+        ours, theirs = (self._chain(name.lstrip('/')) for name in (frame, other))
+        links = [self._links[name] for name in {*ours} ^ {*theirs} if name in self._links]
+        return min((link.transforms[-1].stamp for link in links if not link.static), default=0)
+
+    def pose_over_time(self, frame: str, stamp: int, other: str, other_stamp: int, fixed: str
+                       ) -> Pose:
+        """As of :func:`~hybrid_depth_ros.poses.pose_over_time`: 4×4 float64."""
+        return pose_over_time(self, frame, stamp, other, other_stamp, fixed).pose
 
 
 def _slerp(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], share: float

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import Anchors
-from hybrid_depth_ros.anchors.corrector import KINDS, AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.source import KINDS
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.poses import Pose
+from hybrid_depth_ros.poses import PlacedPose, Pose, pose_over_time
 from hybrid_depth_ros.recordings.frame_tree import FrameTree
 from hybrid_depth_ros.recordings.recording import Recording
 
@@ -34,6 +35,7 @@ class RecordedAnchors:
 
     Attributes:
         troubles: how many frames went without a source, and why the last one did.
+        warnings: likewise, what should be looked at where it was used.
 
     Raises:
         OSError: a topic isn't there or holds something else.
@@ -66,6 +68,7 @@ class RecordedAnchors:
                 self._frame = recording.message(topic, raw).header.frame_id
                 break
         self.troubles: dict[str, tuple[int, str]] = {}
+        self.warnings: dict[str, tuple[int, str]] = {}
 
     def _read(self, topic: str, raw: bytes) -> Any:
         """The message, or None where it is damaged."""
@@ -75,8 +78,8 @@ class RecordedAnchors:
             self._damaged.append(str(error))
             return None
 
-    def _pose(self, frame: str, stamp: int, other: str, other_stamp: int) -> Pose:
-        return self._frames.pose_over_time(frame, stamp, other, other_stamp, self._fixed_frame)
+    def _pose(self, frame: str, stamp: int, other: str, other_stamp: int) -> PlacedPose:
+        return pose_over_time(self._frames, frame, stamp, other, other_stamp, self._fixed_frame)
 
     def correct(self, depth: npt.NDArray[np.float32], stamp: int, recorded: int,
                 intrinsics: Intrinsics | None, relative: bool = False,
@@ -127,14 +130,17 @@ class RecordedAnchors:
 
     def _count_troubles(self) -> None:
         for name, source in self._corrector.sources.items():
-            if source.trouble:
-                count, _ = self.troubles.get(name, (0, ''))
-                self.troubles[name] = count + 1, source.trouble
+            for told, text in ((self.troubles, source.trouble), (self.warnings, source.warning)):
+                if text:
+                    told[name] = told.get(name, (0, ''))[0] + 1, text
 
     def said(self) -> list[str]:
-        """A sentence for each source that some frames went without, and for damaged messages."""
+        """A sentence for each source that some frames went without or that should be looked at, and
+        for damaged messages."""
         return [*(f'{count} frames without anchors of {name}: {trouble}'
                   for name, (count, trouble) in self.troubles.items()),
+                *(f'{count} frames with anchors of {name}: {warning}'
+                  for name, (count, warning) in self.warnings.items()),
                 *([f'{len(self._damaged)} messages that anchors need are left out; the first: '
                    f'{self._damaged[0]}'] if self._damaged else [])]
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sensor_messages import cloud, scan, sonar
 
-from hybrid_depth_ros.anchors.sensors import cloud_points, project, range_anchors, scan_points
+from hybrid_depth_ros.anchors import Anchors
+from hybrid_depth_ros.anchors.sensors import (
+    cloud_points,
+    limited_by_prior,
+    looks_beside,
+    project,
+    range_anchors,
+    scan_points,
+)
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 from hybrid_depth_ros.poses import pose_from_angles
@@ -44,7 +52,8 @@ def test_a_cloud_becomes_points():
     np.testing.assert_array_equal(cloud_points(cloud(records)), [[1, 4], [5, 8], [9, 12]])
     big = np.array([(1.5, 2, 3)], [('z', '>f8'), ('x', '>f4'), ('y', '>f4')])
     np.testing.assert_array_equal(cloud_points(cloud(big, is_bigendian=True)), [[2], [3], [1.5]])
-    padded = cloud(np.zeros((2, 3), POINT), row_step=64, data=bytes(128))  # rows of 48, and a gap
+    padded = cloud(np.ones((2, 3), POINT), row_step=64,  # rows of 48, and a gap
+                   data=bytes([0, 0, 128, 63] * 32))
     assert cloud_points(padded).shape == (3, 6)
     assert cloud_points(cloud(np.zeros(0, POINT))).shape == (3, 0)
     records['z'] = 2500
@@ -123,3 +132,54 @@ def test_a_range_without_limits_is_named(limit):
     with pytest.raises(ValueError, match=r'nan.*driver'):
         range_anchors(sonar(**{limit: NAN}), np.linalg.inv(OPTICAL),
                       np.full((480, 640), 3, np.float32), CAMERA)
+
+
+@pytest.mark.parametrize('degrees', [30, 60])
+def test_a_floor_that_sends_no_echo_is_not_pushed_away(degrees):
+    """An ultrasound 0.3 m above a floor hears the wall behind it, 3 m ahead."""
+    below = np.maximum((np.arange(480) - CAMERA.cy) / CAMERA.fy, 1e-6)[:, None]
+    depth = np.tile(np.minimum(0.3 / below, 3).astype(np.float32), (1, 640))
+    forward = np.linalg.inv(OPTICAL)
+    message = sonar(field_of_view=np.deg2rad(degrees), range=3.0)
+    heard = range_anchors(message, forward, depth, CAMERA)
+    assert depth[int(heard.v[0]), int(heard.u[0])] == pytest.approx(3, rel=0.05)
+    message.range = float(np.hypot(0.3, 0.3 / np.tan(np.deg2rad(degrees / 2))))  # it does echo
+    heard = range_anchors(message, forward, depth, CAMERA)
+    assert depth[int(heard.v[0]), int(heard.u[0])] == pytest.approx(heard.depth[0], rel=0.4)
+
+
+def test_few_ranges_move_depth_as_far_as_networks_are_wrong():
+    depth = np.full((480, 640), 1, np.float32)
+
+    def limited(*metres, sigma=0.1):
+        anchors = Anchors(np.arange(len(metres)) * 9.0, np.zeros(len(metres)), np.array(metres),
+                          sigma * np.array(metres))
+        return limited_by_prior(anchors, depth).depth
+    assert limited(1.1)[0] == pytest.approx(1.1, rel=0.01)
+    assert 1.2 < limited(1.5)[0] < 1.3 and limited(2.9)[0] < 1.3 and limited(0.2)[0] > 0.7
+    assert limited(1.5, sigma=0.03)[0] > limited(1.5)[0]  # infrared is surer
+    assert min(limited(*[1.5] * 8)) > 1.42  # and many that agree
+    assert limited(1.5, 0.5, 3.0)[0] == pytest.approx(limited(1.5)[0])  # not many that do not
+    blind = Anchors([5], [5], [2])
+    assert limited_by_prior(blind, np.full_like(depth, NAN)).depth[0] == 2
+
+
+def test_of_many_points_the_nearest_in_each_place_are_kept():
+    rng = np.random.default_rng(0)
+    points = np.stack((rng.uniform(-2, 2, 100_000), rng.uniform(-1.5, 1.5, 100_000),
+                       rng.uniform(3, 6, 100_000)))
+    points[2, ::10] = 1  # a thing that is near
+    few, all_of_them = (project(points[:, ::step], np.eye(4), CAMERA) for step in (10, 1))
+    assert len(few) <= 10_000 and 15_000 < len(all_of_them) <= 20_100
+    near = all_of_them.depth == 1
+    assert near.sum() > 0.6 * (few.depth == 1).sum()
+    assert all_of_them.depth[~near].mean() < points[2, points[2] > 1].mean() - 0.3
+
+
+def test_a_range_beside_the_image_is_told_of():
+    forward, left = np.linalg.inv(OPTICAL), np.linalg.inv(OPTICAL) @ pose_from_angles(
+        0, 0, 0, 0, 0, np.pi / 2)
+    for kind in (0, 1):
+        assert not looks_beside(sonar(radiation_type=kind), forward, CAMERA)
+        assert 'beside the image' in looks_beside(sonar(radiation_type=kind), left, CAMERA)
+        assert not looks_beside(sonar(radiation_type=kind, range=INF), left, CAMERA)

@@ -47,7 +47,7 @@ class AnchorTopics:
                  transforms: TransformLookup, warn: Callable[[str, str], None]) -> None:
         names, poses = check_anchors(settings)
         self._transforms, self._warn = transforms, warn
-        self._corrector = AnchorCorrector(names, poses, transforms.pose)
+        self._corrector = AnchorCorrector(names, poses, transforms.pose_over_time)
         self.subscriptions = {
             name: AdaptiveSubscription(
                 node, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}',
@@ -97,13 +97,16 @@ class AnchorTopics:
             raise LookupError(f'{error.args[0]}{f" ({told})" if told else ""}') from error
         self._seconds = time.perf_counter() - start
         for name, source in self._corrector.sources.items():
-            self._good[name] = 0 if source.trouble else self._good.get(name, 0) + 1
+            told = source.trouble or source.warning
+            self._good[name] = 0 if told else self._good.get(name, 0) + 1
+            key = f'{name}, used' if source.warning and not source.trouble else name
             if self._good[name] >= RECOVERY_FRAMES:
-                self._logged.discard(name)
-            elif source.trouble and name not in self._logged:
-                self._logged.add(name)
-                self._warn(f'anchors/{name}', f'anchors/{name}: {self._problem(source)}. Depth '
-                           'goes on without')
+                self._logged -= {name, f'{name}, used'}
+            elif told and key not in self._logged:
+                self._logged.add(key)
+                self._warn(f'anchors/{name}', f'anchors/{name}: ' + (
+                    f'{self._problem(source)}. Depth goes on without' if source.trouble else
+                    source.warning[:MAX_PROBLEM_LENGTH]))
         return depth
 
     def cloud(self, intrinsics: Intrinsics | None) -> npt.NDArray[np.void] | None:
@@ -139,6 +142,9 @@ class AnchorTopics:
                 if source.trouble]
         if told:
             return DiagnosticStatus.WARN, '; '.join(told) + '. Depth goes on without'
+        if warned := [f'anchors/{name}: {source.warning}' for name, source in sources.items()
+                      if source.warning]:
+            return DiagnosticStatus.WARN, '; '.join(warned)[:MAX_PROBLEM_LENGTH]
         for name, (right, down) in self._corrector.misaligned().items():
             return DiagnosticStatus.WARN, (
                 f'anchors/{name}: they fit the image better '
@@ -155,7 +161,7 @@ class AnchorTopics:
         values = {}
         for name, source in self._corrector.sources.items():
             rate = (source.received - before.get(name, 0)) / max(now - then, 1e-3)
-            said = source.trouble or source.note
+            said = source.trouble or source.warning or source.note
             values[f'anchors/{name}'] = (
                 f'{source.used} used, {source.rejected} rejected'
                 + (f', {rate:.1f} Hz' if name in self.subscriptions else '')

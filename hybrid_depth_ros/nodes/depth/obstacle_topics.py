@@ -78,7 +78,7 @@ class ObstacleTopics:
         stamp, frame, what = stamp_of(header), header.frame_id, settings.obstacles
         try:
             height, down = camera_above_floor(frame, settings.anchoring, lambda: (
-                self._transforms.pose(frame, stamp, settings.floor_frame, stamp)))
+                self._transforms.pose_over_time(frame, stamp, settings.floor_frame, stamp).pose))
         except LookupError as error:
             self.problem = ('depth/obstacles and depth/scan wait: the height of the camera above '
                             f'the floor is unknown, set camera_height and camera_pitch ({error})')

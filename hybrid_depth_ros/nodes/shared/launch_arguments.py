@@ -13,7 +13,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hybrid_depth_ros.anchors.corrector import source_kind
+from hybrid_depth_ros.anchors.source import source_kind
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.nodes.shared.run_node import fast_dds_environment
 from hybrid_depth_ros.poses import read_pose

@@ -1,18 +1,20 @@
 """Poses by TF, where tf2_ros is installed: it is not among PyPI's wheels."""
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
-from hybrid_depth_ros.poses import pose_from_quaternion, quaternion_from_pose
-
-Pose = npt.NDArray[np.floating]  # 4×4
+from hybrid_depth_ros.poses import (
+    PlacedPose,
+    Pose,
+    pose_from_quaternion,
+    pose_over_time,
+    quaternion_from_pose,
+)
+from hybrid_depth_ros.stamps import stamp_of
 
 
 def publish_static_transform(node: Node, parent: str, child: str, pose: Pose) -> Any:
@@ -99,11 +101,8 @@ class TransformLookup:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=10))
         self._listener = tf2_ros.TransformListener(self._buffer, self._node, spin_thread=False)
 
-    def pose(self, frame: str, stamp: int, other: str, other_stamp: int) -> Pose:
+    def pose_over_time(self, frame: str, stamp: int, other: str, other_stamp: int) -> PlacedPose:
         """Look up where a sensor was when it measured, seen from the camera at its image.
-
-        Where fixed_frame doesn't tell, both are taken to stand still; where the newest transform
-        is older than the image, that one is taken.
 
         Args:
             frame: The camera's optical frame.
@@ -112,7 +111,8 @@ class TransformLookup:
             other_stamp: Of the measurement, ns.
 
         Returns:
-            4×4: `other` as it was at `other_stamp`, in `frame` at `stamp`.
+            `other` as it was at `other_stamp`, in `frame` at `stamp`, by way of ``fixed_frame``,
+            see :func:`~hybrid_depth_ros.poses.pose_over_time`.
 
         Raises:
             LookupError: A sentence, where no transform leads there.
@@ -124,28 +124,36 @@ class TransformLookup:
         if not frame or not other:
             raise LookupError(f'the frames {frame!r} and {other!r} are not both named: have the '
                               'drivers fill frame_id, or set anchor_poses')
-        kinds = self._node.get_clock().clock_type
-        then, now = (Time(nanoseconds=max(0, ns), clock_type=kinds) for ns in (other_stamp, stamp))
-        attempts: list[Callable[[], Any]] = [
-            lambda: self._buffer.lookup_transform(frame, other, now),
-                    lambda: self._buffer.lookup_transform(frame, other, Time(clock_type=kinds))]
-        if self.fixed_frame and other == self.fixed_frame:
-            del attempts[1]  # where the camera was is asked for, and it moves
-        if self.fixed_frame and stamp != other_stamp:
-            attempts.insert(0, lambda: self._buffer.lookup_transform_full(
-                frame, now, other, then, self.fixed_frame))
-        reason: Exception | None = None
-        for attempt in attempts:
-            try:
-                transform = attempt().transform
-            except Exception as error:  # tf2's own are of several kinds
-                reason = error
-                continue
-            t, q = transform.translation, transform.rotation
-            try:
-                return pose_from_quaternion((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
-            except ValueError as error:
-                raise LookupError(f'{other} in {frame}: {error}') from error
-        raise LookupError(f'no transform leads from {other} to {frame} '
-                          f'({" ".join(str(reason).split())}): see `ros2 run tf2_tools '
-                          'view_frames`, or set anchor_poses') from reason
+        return pose_over_time(self, frame, stamp, other, other_stamp, self.fixed_frame)
+
+    def pose(self, frame: str, other: str, stamp: int | None = None) -> Pose:
+        """Look up the pose of `other` in `frame`, 4×4, at a stamp (ns) or the newest.
+
+        Raises:
+            LookupError: A sentence, where no transform leads there.
+        """
+        return self._transform(frame, other, stamp)[0]
+
+    def newest(self, frame: str, other: str) -> int:
+        """Return the stamp (ns) up to which that pose is known; 0: always.
+
+        Raises:
+            LookupError: It never is.
+        """
+        return self._transform(frame, other, None)[1]
+
+    def _transform(self, frame: str, other: str, stamp: int | None) -> tuple[Pose, int]:
+        moment = Time(nanoseconds=max(0, stamp or 0),
+                      clock_type=self._node.get_clock().clock_type)  # 0: the newest
+        try:
+            found = self._buffer.lookup_transform(frame, other, moment)
+        except Exception as error:  # tf2's own are of several kinds
+            raise LookupError(f'no transform leads from {other} to {frame} '
+                              f'({" ".join(str(error).split())}): see `ros2 run tf2_tools '
+                              'view_frames`, or set anchor_poses') from error
+        t, q = found.transform.translation, found.transform.rotation
+        try:
+            pose = pose_from_quaternion((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+        except ValueError as error:
+            raise LookupError(f'{other} in {frame}: {error}') from error
+        return pose, stamp_of(found.header)
