@@ -5,6 +5,7 @@ A message here is anything with the fields of sensor_msgs/CameraInfo; needs no R
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ MAX_CALIBRATIONS = 300  # kept of a live camera: ten seconds of zooming
 MAX_COEFFICIENTS = 10_000  # distortion coefficients in them, all together
 MAX_CACHED_MODELS = 4  # the maps of a rectification are large
 MAX_MODEL_NAME = 100  # characters of a distortion model's name that are kept
+MAX_FRAME_NAME = 100  # characters of a frame_id that are shown
+# times the image's size for which K may have been left, and how near its centre must be to that
+OTHER_SIZES, CENTRE_TOLERANCE = (1, 3/2, 2, 3, 4, 6), 0.12
+LEAST_CENTRE = 0.6  # times the middle of the image
+# distortion models by their numbers of coefficients, where the message names none
+MODELS_BY_COUNT = {5: 'plumb_bob', 8: 'rational_polynomial', 12: 'rational_polynomial',
+                   14: 'rational_polynomial'}
+MAX_FOCAL_RATIO = 1.5  # between fx and fy
 IMAGE_TRANSPORTS = ('compressed', 'compressedDepth')  # image_transport's suffixes of a topic
 
 
@@ -47,6 +56,20 @@ def is_rectified_topic(topic: str) -> bool:
     """
     names = [name for name in topic.split('/') if name not in IMAGE_TRANSPORTS]
     return bool({'rect', 'rectified'} & set(names[-1].split('_'))) if names else False
+
+
+def other_camera(image_frame: str, info_frame: str) -> str:
+    """Say that a camera_info is of another camera than an image; empty where it can be its own.
+
+    ``camera_link``, ``camera_optical_frame`` and ``/camera`` are one camera, an empty name is any.
+    """
+    image, info = (re.sub('(_optical)?(_frame|_link)?$', '', frame.rpartition('/')[2])
+                   for frame in (image_frame, info_frame))
+    if not image or not info or image.startswith(info) or info.startswith(image):
+        return ''
+    return (f'camera_info is of the frame {info_frame[:MAX_FRAME_NAME]!r}, the images are of '
+            f'{image_frame[:MAX_FRAME_NAME]!r}: if it is another camera, remap camera_info; else '
+            'have the drivers name one frame')
 
 
 class RegionOfInterest(NamedTuple):
@@ -116,8 +139,51 @@ def intrinsics_from_camera_info(info: CameraInfoMessage | Calibration, width: in
         raise ValueError(f'it is for {size[0]}×{size[1]}, the image is {width}×{height}: have the '
                          "driver publish this resolution's calibration, or calibrate it")
     roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
-    return Intrinsics(*size, fx / across, fy / down, (cx - roi.x_offset) / across,
-                      (cy - roi.y_offset) / down).resized(width, height)
+    times = _times_too_large(info, cx, cy)
+    return Intrinsics(*size, fx / times / across, fy / times / down,
+                      (cx / times - roi.x_offset) / across,
+                      (cy / times - roi.y_offset) / down).resized(width, height)
+
+
+def _times_too_large(info: CameraInfoMessage | Calibration, cx: float, cy: float) -> float:
+    """How many times as large images are that K is for as width and height say; mostly 1.
+
+    A driver that resizes images may leave K behind: its centre is in a corner then, or beyond.
+    """
+    if not (info.width and info.height and np.isfinite([cx, cy]).all()):
+        return 1.0
+    across, down = (cx + 0.5) / (info.width / 2), (cy + 0.5) / (info.height / 2)
+    times = min(OTHER_SIZES, key=lambda size: abs(across / size - 1))
+    near = max(abs(across / times - 1), abs(down / times - 1)) < CENTRE_TOLERANCE
+    return times if near else 1.0
+
+
+def _contradictions(info: CameraInfoMessage | Calibration, camera: Intrinsics, rectified: bool
+                    ) -> str:
+    """A sentence on numbers of a camera_info that contradict each other, or empty."""
+    matrix = info.p if rectified and info.p[0] != 0 else info.k
+    cx, cy = float(matrix[2]), float(matrix[5 if matrix is info.k else 6])
+    said = []
+    if (times := _times_too_large(info, cx, cy)) != 1:
+        said.append(f'its centre ({cx:g}, {cy:g}) is {times:.3g} times the middle of '
+                    f'{info.width}×{info.height}: its numbers are taken to be of images '
+                    f'{times:.3g} times as large')
+    elif not info.roi.width and not (
+            LEAST_CENTRE * camera.width < 2 * camera.cx < 2 * camera.width
+            and LEAST_CENTRE * camera.height < 2 * camera.cy < 2 * camera.height):
+        said.append(f'its centre ({camera.cx:g}, {camera.cy:g}) is far from the middle of '
+                    f'{camera.width}×{camera.height}: see whether it is of this camera and size')
+    if not 1 / MAX_FOCAL_RATIO < camera.fx / camera.fy < MAX_FOCAL_RATIO:
+        said.append(f'fx is {camera.fx:g} and fy {camera.fy:g}: no lens sees like that, calibrate '
+                    'it anew')
+    count, used = len(info.d), {'equidistant': 4}.get(info.distortion_model, len(info.d))
+    if any(info.d[used:]):
+        said.append(f'{info.distortion_model} has {used} coefficients, it gives {count}: the first '
+                    f'{used} count')
+    elif any(info.d) and not info.distortion_model and count in MODELS_BY_COUNT:
+        said.append(f'it names no distortion_model and has {count} coefficients: '
+                    f'{MODELS_BY_COUNT[count]} is taken')
+    return '; '.join(said)
 
 
 def calibrated_image_size(info: CameraInfoMessage | Calibration, width: int,
@@ -150,8 +216,8 @@ def rectification_from_camera_info(info: CameraInfoMessage | Calibration, width:
     camera, target = (intrinsics_from_camera_info(info, width, height, rectified)
                       for rectified in (False, True))
     try:
-        return Rectification(camera, target, info.distortion_model, info.d,
-                             rotation if turned else None)
+        model = info.distortion_model or MODELS_BY_COUNT.get(len(info.d), '')
+        return Rectification(camera, target, model, info.d, rotation if turned else None)
     except cv2.error as error:
         raise ValueError(f'{len(info.d)} distortion coefficients do not make a '
                          f'{info.distortion_model} model: calibrate the camera '
@@ -170,12 +236,14 @@ class CameraModel(NamedTuple):
         rectification: What undistorts them; None where that is not needed.
         rotation: 3×3, by which rectifying has turned the camera.
         note: A sentence on what is assumed, or empty.
+        doubt: A sentence on numbers that contradict each other, or empty.
     """
 
     intrinsics: Intrinsics
     rectification: Rectification | None
     rotation: npt.NDArray[np.float64]
     note: str
+    doubt: str = ''
 
 
 def camera_model_from_info(info: CameraInfoMessage | Calibration, width: int, height: int,
@@ -201,7 +269,8 @@ def camera_model_from_info(info: CameraInfoMessage | Calibration, width: int, he
     note = '' if size == (width, height) else (
         f'it is for {size[0]}×{size[1]}, images are {width}×{height}: they are taken to be the '
         'same view, resized')
-    return CameraModel(intrinsics, rectification, rotation if rotation.any() else np.eye(3), note)
+    return CameraModel(intrinsics, rectification, rotation if rotation.any() else np.eye(3), note,
+                       _contradictions(info, intrinsics, rectified or rectification is not None))
 
 
 @dataclass
@@ -221,6 +290,9 @@ class CalibrationHistory:
             as old as a frame. Otherwise all are added in the order of their stamps before the
             first frame is asked for, and frames before the first message take the first.
         tolerance: ns by which a frame's own camera_info may be younger than it.
+
+    Attributes:
+        frame: The frame_id of the last message.
     """
 
     def __init__(self, live: bool = False, tolerance: int = STAMP_TOLERANCE) -> None:
@@ -228,6 +300,7 @@ class CalibrationHistory:
         self._intervals: deque[_CalibrationInterval] = deque(
             maxlen=MAX_CALIBRATIONS if live else None)
         self._models: dict[tuple[Any, ...], CameraModel] = {}
+        self.frame = ''
 
     def __bool__(self) -> bool:
         return bool(self._intervals)
@@ -235,6 +308,7 @@ class CalibrationHistory:
     def add(self, message: CameraInfoMessage, stamp: int) -> None:
         """Add a CameraInfo. stamp: ns."""
         calibration = Calibration.from_message(message)
+        self.frame = str(getattr(getattr(message, 'header', None), 'frame_id', ''))
         last = self._intervals[-1] if self._intervals else None
         if last and last.calibration == calibration and stamp >= last.last:
             last.last = stamp

@@ -47,7 +47,7 @@ def _anchors(args: Namespace, pairs: PairedRecording) -> RecordedAnchors | None:
         AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
                        args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame,
                        args.fixed_frame),
-        args.fixed_frame)
+        args.fixed_frame, pairs.other_camera)
 
 
 @contextmanager

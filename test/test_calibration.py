@@ -11,6 +11,7 @@ from hybrid_depth_ros.calibration import (
     camera_model_from_info,
     intrinsics_from_camera_info,
     is_rectified_topic,
+    other_camera,
 )
 
 MS = 1_000_000
@@ -139,3 +140,47 @@ def test_the_turn_of_a_rectified_camera():
     assert np.array_equal(camera_model_from_info(turned, 160, 120).rotation, np.diag([1, -1, -1]))
     unrectified = camera_model_from_info(turned, 160, 120, rectify=False)
     assert np.array_equal(unrectified.rotation, np.eye(3))
+
+
+@pytest.mark.parametrize(('image', 'info', 'differ'), [
+    ('left', 'right', True), ('left_optical_frame', 'right_optical_frame', True),
+    ('left', 'left', False), ('left', '', False), ('', 'right', False), ('left', '/left', False),
+    ('robot/left', 'left_link', False), ('camera_color_optical_frame', 'camera_color_frame', False),
+    ('camera_link', 'camera_color_optical_frame', False)])
+def test_a_camera_info_of_another_frame_is_named(image, info, differ):
+    said = other_camera(image, info)
+    assert bool(said) == differ
+    assert not differ or (repr(image) in said and repr(info) in said)
+
+
+def vga(**changes):
+    message = info(600.0, 640, 480)
+    vars(message).update(k=(600, 0, 325, 0, 600, 238, 0, 0, 1), **changes)
+    return message
+
+
+@pytest.mark.parametrize(('k', 'fx', 'said'), [
+    ((600, 600, 325, 238), 600, ''), ((600, 600, 250, 300), 600, ''),
+    ((1200, 1200, 650, 470), 600, 'is 2 times the middle of 640×480'),
+    ((300, 300, 160, 121), 300, '(160, 121) is far from the middle of 640×480'),
+    ((1800, 1800, 958, 722), 600, 'is 3 times'),
+    ((600, 600, 800, 238), 600, 'is far from the middle'),
+    ((600, 300, 325, 238), 600, 'fx is 600 and fy 300')])
+def test_a_matrix_for_another_size_of_image_is_seen_by_its_centre(k, fx, said):
+    fx_told, fy, cx, cy = k
+    message = vga()
+    message.k = (fx_told, 0, cx, 0, fy, cy, 0, 0, 1)
+    model = camera_model_from_info(message, 640, 480)
+    assert model.intrinsics.fx == pytest.approx(fx)
+    assert said in model.doubt and bool(model.doubt) == bool(said)
+
+
+@pytest.mark.parametrize(('model', 'd', 'said'), [
+    ('plumb_bob', [0.1, 0, 0, 0, 0], ''), ('', [0.1, 0, 0, 0, 0], 'plumb_bob is taken'),
+    ('', [0.1] + [0.0] * 7, 'rational_polynomial is taken'),
+    ('equidistant', [0.1, 0, 0, 0, 0.2], 'the first 4 count'),
+    ('equidistant', [0.1, 0, 0, 0], '')])
+def test_coefficients_that_do_not_go_with_their_model_are_told_of(model, d, said):
+    found = camera_model_from_info(vga(distortion_model=model, d=d), 640, 480)
+    assert found.rectification is not None
+    assert said in found.doubt and bool(found.doubt) == bool(said)

@@ -68,12 +68,13 @@ class AnchorSettings(NamedTuple):
 
 class ImageInfo(NamedTuple):
     """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
-    motion."""
+    motion. other_camera: why the intrinsics may be another camera's, or empty."""
 
     stamp: int
     frame: str
     intrinsics: Intrinsics | None
     gray: npt.NDArray[np.uint8] | None = None
+    other_camera: str = ''
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,8 @@ class AnchorCorrector:
         intrinsics = image.intrinsics
         if intrinsics is None:
             raise LookupError('no camera_info: anchors have no place in the image')
+        if image.other_camera:
+            raise LookupError(image.other_camera)
         if (intrinsics.height, intrinsics.width) != shape:
             raise LookupError(
                 f'camera_info is of {intrinsics.width}×{intrinsics.height} pixels, depth of '

@@ -20,11 +20,13 @@ from hybrid_depth_ros.calibration import (
     CalibrationHistory,
     CameraModel,
     is_rectified_topic,
+    other_camera,
 )
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.recordings.recording import MessageTimes, Recording
 from hybrid_depth_ros.recordings.registration import register_depth
 from hybrid_depth_ros.recordings.time_synchronizer import SLOP, match_stamps
+from hybrid_depth_ros.stamps import header_frame
 
 
 class TopicCamera:
@@ -42,16 +44,19 @@ class TopicCamera:
         self._by_stamp = True
         self._calibrations = CalibrationHistory()
         self._frames = 0
+        self._image_frame = ''
         self._failures: Counter[str] = Counter()
         self.notes: set[str] = set()
 
     def add_camera_infos(self, infos: Sequence[tuple[MessageTimes, Any]],
-                         frames: Sequence[MessageTimes]) -> None:
-        """Add all camera_infos, each with its times; `frames` are the images' times.
+                         frames: Sequence[MessageTimes], image_frame: str = '') -> None:
+        """Add all camera_infos, each with its times; `frames` are the images' times, and
+        `image_frame` their frame_id.
 
         Where none of the stamps lies among those of the images, the clocks are not the same, and
         what was recorded before an image is valid for it.
         """
+        self._image_frame = image_frame
         self._by_stamp = bool(frames) and any(
             min(frames).stamp <= message.stamp <= max(frames).stamp for message, _ in infos)
         self._calibrations = CalibrationHistory(
@@ -73,9 +78,14 @@ class TopicCamera:
             camera, failure = None, f'camera_info on {self.info_topic} will not do: {error}'
         if camera is None:
             self._failures[failure] += 1
-        elif camera.note:
-            self.notes.add(f'camera_info on {self.info_topic}: {camera.note}')
+        elif note := '; '.join(filter(None, (camera.note, camera.doubt, self.other_camera))):
+            self.notes.add(f'camera_info on {self.info_topic}: {note}')
         return camera
+
+    @property
+    def other_camera(self) -> str:
+        """Why its camera_infos may be another camera's; empty where they are its own."""
+        return other_camera(self._image_frame, self._calibrations.frame)
 
     @property
     def failure(self) -> str:
@@ -174,9 +184,12 @@ class PairedRecording:
             camera.info_topic: [] for camera in self._cameras
                  if camera.info_topic in recording.topics
                  and recording.topics[camera.info_topic].kind == 'camera_info'}
+        names: dict[str, str] = {}  # frame_ids
         decoded: dict[tuple[str, bytes], Any] = {}  # most differ in nothing but their stamps
         for topic, times, raw in recording.messages(*frames, *infos):
             if topic in frames:
+                if not frames[topic]:
+                    names[topic] = header_frame(raw)
                 frames[topic].append(times)
                 continue
             try:
@@ -196,7 +209,8 @@ class PairedRecording:
                               'nothing can be paired: have its driver fill them')
         for camera, topic in zip(self._cameras, topics):
             camera.add_camera_infos(infos.get(camera.info_topic, ()),
-                                    [times for times in frames[topic] if times.stamp])
+                                    [times for times in frames[topic] if times.stamp],
+                                    names[topic])
         return [frames[topic] for topic in topics]
 
     def __len__(self) -> int:
@@ -293,6 +307,11 @@ class PairedRecording:
                   'unknown depth' for topic in self._topics
                   if topic in self.recording.maximum_topics],
                 *sorted(notes), *self._unstamped]
+
+    @property
+    def other_camera(self) -> str:
+        """Why the camera_infos of the images may be another camera's; empty: they are its own."""
+        return self._cameras[0].other_camera
 
     @property
     def missing_camera_reason(self) -> str:

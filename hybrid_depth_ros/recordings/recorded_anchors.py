@@ -32,6 +32,7 @@ class RecordedAnchors:
             topics, or one for all; None: by /tf_static and /tf.
         settings: how anchors are used.
         fixed_frame: of TF, as the node's parameter.
+        other_camera: why the images' camera_info may be another camera's, or empty.
 
     Attributes:
         troubles: how many frames went without a source, and why the last one did.
@@ -43,7 +44,8 @@ class RecordedAnchors:
 
     def __init__(self, recording: Recording, image: str, topics: Mapping[str, Sequence[str]],
                  floor: bool, poses: Sequence[Pose | None], settings: AnchorSettings,
-                 fixed_frame: str) -> None:
+                 fixed_frame: str, other_camera: str = '') -> None:
+        self._other_camera = other_camera
         self._recording, self._settings, self._fixed_frame = recording, settings, fixed_frame
         self._names: dict[str, str] = {}  # of the sources, by topic
         for kind in KINDS:
@@ -101,8 +103,8 @@ class RecordedAnchors:
         gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         try:
             corrected = self._corrector.correct(
-                depth, ImageInfo(stamp, self._frame, intrinsics, gray), self._settings,
-                relative).depth
+                depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera),
+                self._settings, relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)
         self._count_troubles()

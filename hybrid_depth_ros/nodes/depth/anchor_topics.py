@@ -88,7 +88,8 @@ class AnchorTopics:
         start = time.perf_counter()
         gray = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
                 if 'motion' in self._corrector.sources else None)
-        image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray)
+        image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray,
+                          frame.other_camera)
         try:
             depth = self._corrector.correct(depth, image, settings.anchoring, relative).depth
         except LookupError as error:

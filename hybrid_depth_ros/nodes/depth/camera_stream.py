@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from hybrid_depth_ros.border import NO_BORDER, Border, BorderTracker
-from hybrid_depth_ros.calibration import CalibrationHistory, is_rectified_topic
+from hybrid_depth_ros.calibration import CalibrationHistory, is_rectified_topic, other_camera
 from hybrid_depth_ros.encodings import compressed_to_rgb
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user
@@ -49,7 +49,10 @@ from hybrid_depth_ros.stamps import stamp_of
 WARNING_INTERVAL = 5.0  # seconds between two messages about the same trouble
 WARNING_LENGTH = 500  # characters: what an encoding or a frame_id says may be a megabyte
 CAMERA_INFO_WAIT = 0.02  # seconds that an image waits for the camera_info of its own stamp
-IMAGE_TIMEOUT = 2.0  # seconds without an image that /diagnostics warns about
+IMAGE_TIMEOUT = 2.0  # seconds without an image that /diagnostics warns about,
+SLOW = 3.0  # or so many times the interval between images
+PLAYER = 'rosbag2_player'  # the node that plays a recording
+CLOCK_JUMP = 3.0  # seconds in which stamps may be off a simulated clock: a recording starts anew
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class InputFrame:
         intrinsics: Of `rgb`, where they are known.
         rectification: How it was undistorted; None: it wasn't.
         border: Of `rgb`, which shows no scene.
+        other_camera: Why the intrinsics may be another camera's; empty where they are its own.
     """
 
     header: Header
@@ -69,6 +73,7 @@ class InputFrame:
     intrinsics: Intrinsics | None
     rectification: Rectification | None
     border: Border = NO_BORDER
+    other_camera: str = ''
 
     @property
     def scene(self) -> npt.NDArray[np.uint8]:
@@ -129,7 +134,8 @@ class CameraStream:
         Calibration stays: it may have come once, and never comes again.
         """
         self._intrinsics: Intrinsics | None = None
-        self._info_problem, self._header_problem, self._skip_reason = '', '', ''
+        self._info_problem = self._info_doubt = self._other_camera = ''
+        self._header_problem, self._skip_reason = '', ''
         self._info_in_step = False
         self._mailbox: Image | CompressedImage | None = None
         self._snapshot: Callable[[CameraSnapshot], None] | None = None
@@ -138,7 +144,9 @@ class CameraStream:
         self._borders = BorderTracker()
         self._latencies: deque[float] = deque(maxlen=300)
         self._last_image = time.monotonic()
+        self._intervals: deque[float] = deque(maxlen=5)  # seconds between images
         self._silence_logged: float | None = None  # since when it was silent
+        self._clock_trouble: float | None = None  # since when stamps are off a simulated clock
         self._anchors.reset()
         self._obstacles.reset()
 
@@ -197,7 +205,10 @@ class CameraStream:
 
     def _take_image(self, message: Image | CompressedImage) -> None:
         with self._arrived:
-            self._last_image = time.monotonic()
+            now = time.monotonic()
+            if self._received:
+                self._intervals.append(now - self._last_image)
+            self._last_image = now
             self._received += 1
             self._dropped += self._mailbox is not None
             self._mailbox = message
@@ -230,7 +241,8 @@ class CameraStream:
             rgb = rectification.apply(rgb)
         border = (self._borders.update(rgb)
                   if settings.ignore_border and settings.fit == 'full' else NO_BORDER)
-        return InputFrame(message.header, rgb, intrinsics, rectification, border)
+        return InputFrame(message.header, rgb, intrinsics, rectification, border,
+                          self._other_camera)
 
     def correct_by_anchors(self, frame: InputFrame, depth: npt.NDArray[np.float32],
                            settings: DepthSettings, relative: bool = False
@@ -356,9 +368,15 @@ class CameraStream:
         except ValueError as error:
             problem = f'camera_info will not do: {error}'[:WARNING_LENGTH - 100]
         self._info_problem = '' if camera else problem
+        self._info_doubt = self._other_camera = ''
         if camera:
             if camera.note:
                 self.warn('camera_info is resized', f'camera_info: {camera.note}', every=3600)
+            self._other_camera = other_camera(header.frame_id, self._calibrations.frame)
+            self._info_doubt = self._other_camera or (
+                f'camera_info: {camera.doubt}' if camera.doubt else '')
+            if self._info_doubt:
+                self.warn('camera_info in doubt', self._info_doubt, every=3600)
             self._intrinsics = camera.intrinsics
             return camera.intrinsics, camera.rectification
         self._intrinsics = Intrinsics.from_horizontal_fov(
@@ -372,8 +390,14 @@ class CameraStream:
 
     def _check_header(self, header: Header, optical_frame: str) -> None:
         """Note what is wrong with a frame's header, or how long the frame took."""
-        now = self._node.get_clock().now().nanoseconds
-        clock = stamp_warning(header, now)
+        own = self._node.get_clock()
+        now, simulated = own.now().nanoseconds, bool(getattr(own, 'ros_time_is_active', False))
+        clock = stamp_warning(header, now, simulated)
+        since = self._clock_trouble if clock else None
+        self._clock_trouble = (since or time.monotonic()) if clock else None
+        if simulated and self._clock_trouble and (
+                time.monotonic() - self._clock_trouble < CLOCK_JUMP):
+            return
         if not clock:
             self._latencies.append((now - stamp_of(header)) / 1e9)
         self._header_problem = clock or frame_id_warning(header, optical_frame)
@@ -391,15 +415,22 @@ class CameraStream:
             self._last_warnings[about] = now
             self._node.get_logger().warning(f'{self.name}: {text}' if self.name else text)
 
+    def _why_silent(self) -> str:
+        """Say what may be the matter where no image comes."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return 'nobody publishes it; start the camera, or remap image to its topic'
+        if all(PLAYER in publisher.node_name for publisher in publishers):
+            return 'the recording is paused, or at its end'
+        return 'see whether its camera runs'
+
     def _health(self, latency_p95: float, settings: DepthSettings) -> tuple[bytes, str]:
         """Level and message of the status."""
         if not self._images.subscription:
             return DiagnosticStatus.OK, 'nobody listens'
         silent = time.monotonic() - self._last_image
-        if silent > IMAGE_TIMEOUT:
-            text = f'no image on {self.topic} for {silent:.0f} s: ' + (
-                'see whether its camera runs' if self._node.count_publishers(self.topic) else
-                'nobody publishes it; start the camera, or remap image to its topic')
+        if silent > max(IMAGE_TIMEOUT, SLOW * float(np.median(self._intervals or 0))):
+            text = f'no image on {self.topic} for {silent:.0f} s: {self._why_silent()}'
             if self._silence_logged != self._last_image:
                 self._silence_logged = self._last_image
                 self._node.get_logger().warning(text)
@@ -412,8 +443,8 @@ class CameraStream:
                 'horizontal_fov' + (f' ({self._info_problem})' if self._calibrations else ''))
         if self._received and self._info_problem and self._calibrations:
             return DiagnosticStatus.WARN, f'{self._info_problem}; horizontal_fov counts instead'
-        if self._header_problem:
-            return DiagnosticStatus.WARN, self._header_problem
+        if problem := self._header_problem or self._info_doubt:
+            return DiagnosticStatus.WARN, problem
         level, text = self._anchors.health()
         if text:
             return level, text

@@ -9,12 +9,13 @@ CLOCK_BEHIND = 60.0  # seconds: no frame is on its way for so long
 EPOCH = 1_000_000_000  # seconds: no clock that was ever set shows less (2001)
 
 
-def stamp_warning(header: Any, now: int) -> str:
+def stamp_warning(header: Any, now: int, simulated: bool = False) -> str:
     """Say which clock a stamp must be of, and the mend; empty where it can be this node's.
 
     Args:
         header: std_msgs/Header.
         now: This node's clock, ns.
+        simulated: It follows /clock.
     """
     stamp, age = stamp_of(header) / 1e9, (now - stamp_of(header)) / 1e9
     if -CLOCK_AHEAD <= age <= CLOCK_BEHIND:
@@ -22,6 +23,9 @@ def stamp_warning(header: Any, now: int) -> str:
     if stamp == 0:
         return ('the images carry no stamp (0): have their driver fill it, latency and pairing '
                 'need it')
+    if simulated and (now < EPOCH * 1e9) == (stamp < EPOCH):
+        return (f"stamps are {abs(age):.1f} s {'ahead of' if age < 0 else 'behind'} /clock: see "
+                'that one player or simulation alone sends it, and the images')
     if now < EPOCH * 1e9:
         return (f"stamps are {abs(age):.0f} s {'ahead of' if age < 0 else 'behind'} this node's "
                 'clock, which counts from elsewhere: set use_sim_time on the camera too, or on '

@@ -45,10 +45,11 @@ class AdaptiveSubscription:
     """A topic that is subscribed while it is wanted, with the QoS that its publishers offer.
 
     Best effort matches every publisher but loses large images on the way; reliable does not hear a
-    best-effort camera. So it is reliable where all publishers are. What was published before (a
-    calibration, once) comes only to a transient-local subscription, which does not hear a volatile
-    publisher: where there are both kinds there are two subscriptions, and what comes on both is
-    taken once. The usual QoS overrides for reliability and durability go before these choices.
+    best-effort camera. So it is reliable where there are publishers and all are. What was published
+    before (a calibration, once) comes only to a transient-local subscription, which does not hear a
+    volatile publisher: where there are both kinds there are two subscriptions, and what comes on
+    both is taken once. The usual QoS overrides for reliability and durability go before these
+    choices.
 
     (BEST_AVAILABLE would look at the publishers once, when the subscription is made; they come and
     go. Their coming is heard by the events of rclpy's subscriptions.)
@@ -95,9 +96,11 @@ class AdaptiveSubscription:
     def _matching_profiles(self) -> set[Profile]:
         offered = [publisher.qos_profile for publisher in
                    self._node.get_publishers_info_by_topic(self.topic)]
+        # reliable before it is known what is offered, a best-effort publisher would log that
+        # nothing will be received
         reliability = self._reliability or (
-            _BEST_EFFORT if any(qos.reliability == _BEST_EFFORT for qos in offered)
-            else _RELIABLE)
+            _RELIABLE if offered and all(qos.reliability == _RELIABLE for qos in offered)
+            else _BEST_EFFORT)
         if self._durability:
             return {(reliability, self._durability)}
         # only a reliable publisher sends what it has kept

@@ -19,7 +19,11 @@ from stub_depth_node import HEIGHT, WIDTH
 
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.shared.messages import cloud_message, rgb_to_image
+from hybrid_depth_ros.nodes.shared.messages import (
+    camera_info_message,
+    cloud_message,
+    rgb_to_image,
+)
 from hybrid_depth_ros.point_cloud import POINT, cloud_to_array
 from hybrid_depth_ros.poses import pose_from_angles, quaternion_from_pose, read_pose
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
@@ -108,6 +112,23 @@ def test_scans_that_say_nothing_do_no_harm(graph):
     graph.spin(0.2)
     graph.answer('depth/image', rgb_to_image(CHART, header))
     assert off(image_to_depth(graph.got['depth/image'][-1]))[0] < 0.02
+
+
+@pytest.mark.parametrize('graph', [scan_graph()], indirect=True)
+def test_a_camera_info_of_another_frame_is_named_and_places_no_anchors(graph):
+    graph.listen(Image, 'depth/image')
+    lidar = graph.node.create_publisher(LaserScan, 'anchors/scan', 10)
+    graph.ready()
+    graph.ready(lidar)
+    header = graph.header()
+    lidar.publish(scene_scan(moved(header, 0)))
+    graph.info.publish(camera_info_message(CAMERA, Header(stamp=header.stamp, frame_id='right')))
+    graph.spin(0.3)
+    message = graph.answer('depth/image', rgb_to_image(CHART, header), camera=None)
+    assert off(image_to_depth(message))[0] == pytest.approx(WRONG - 1, abs=0.01)
+    said = graph.diagnosis(lambda status: 'camera_info is of' in status.message)['depth']
+    assert said.level == DiagnosticStatus.WARN
+    assert "the frame 'right', the images are of" in said.message
 
 
 @pytest.mark.parametrize('graph', [scan_graph(anchors='[points, range/left]',

@@ -24,6 +24,16 @@ def test_a_foreign_clock_is_named(stamp, now, said):
     assert bool(trouble) == bool(said)
 
 
+@pytest.mark.parametrize('start', [0, 1_795_621_493])
+def test_a_recording_that_starts_anew_is_no_clock_of_another_machine(start):
+    """``ros2 bag play --clock --loop``: the last images are ahead of the clock, for a moment."""
+    pytest.importorskip('rclpy')
+    from hybrid_depth_ros.nodes.shared.header_checks import stamp_warning
+    trouble = stamp_warning(header(start + 13), (start + 1) * 10**9, simulated=True)
+    assert '12.0 s ahead of /clock' in trouble and 'chrony' not in trouble
+    assert 'use_sim_time' in stamp_warning(header(1_795_621_493), 10**10, simulated=True)
+
+
 @pytest.mark.parametrize(('frame_id', 'said'), [
     ('camera', ''), ('', 'is empty, RViz drops'), ('/camera', 'begins with /'),
     ('left', "frame_id 'left', not 'camera', so no transform may lead there: give the launch "

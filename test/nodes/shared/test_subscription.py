@@ -8,6 +8,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 
 from graph import CAMERA, CHART
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -131,3 +132,22 @@ def test_a_calibration_that_comes_once_while_nobody_listens_to_the_node(nodes, l
         clouds.clear()
         node.trigger_deactivate()
         node.trigger_activate()
+
+
+def test_a_best_effort_publisher_is_never_asked_for_more(nodes):
+    """It would log that no messages will be sent, and then they are."""
+    got, refused = [], []
+    listener = AdaptiveSubscription(
+        nodes.talker, CameraInfo, 'info', lambda m: got.append(m.width), depth=5)
+    listener.update()
+    assert listener.subscription.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+    sensor = nodes.talker.create_publisher(
+        CameraInfo, 'info', SENSOR, event_callbacks=PublisherEventCallbacks(
+            incompatible_qos=refused.append))
+    assert nodes.spin(lambda: sensor.get_subscription_count() == 1)
+    sensor.publish(numbered(1))
+    assert nodes.spin(lambda: got == [1]) and not refused
+    nodes.talker.destroy_publisher(sensor)
+    reliable = nodes.talker.create_publisher(CameraInfo, 'info', 5)
+    assert nodes.spin(lambda: listener.subscription.qos_profile.reliability
+                      == QoSReliabilityPolicy.RELIABLE and reliable.get_subscription_count())
