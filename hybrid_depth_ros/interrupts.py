@@ -14,10 +14,11 @@ from typing import Any
 # Which extra of setup.py has a package.
 EXTRAS = {
     'torch': 'torch', 'torchvision': 'torch', 'timm': 'torch', 'safetensors': 'torch',
-    'tqdm': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'onnxruntime': 'onnxruntime',
+    'openvino': 'openvino', 'onnx': 'onnxruntime', 'onnxruntime': 'onnxruntime',
     'transformers': 'transformers', 'huggingface_hub': 'transformers', 'PIL': 'transformers',
-    'rosbags': 'bag', 'matplotlib': 'bag', 'viser': 'viewer', 'nncf': 'quantise', 'h5py': 'train',
-    'scipy': 'train', 'tensorboard': 'train', 'bpy': 'synthetic', 'infinigen': 'synthetic'}
+    'rosbags': 'bag', 'matplotlib': 'bag', 'tqdm': 'bag', 'viser': 'viewer', 'nncf': 'quantise',
+    'h5py': 'train', 'scipy': 'train', 'tensorboard': 'train', 'bpy': 'synthetic',
+    'infinigen': 'synthetic'}
 
 _is_node = False
 
@@ -58,6 +59,9 @@ def exit_without_package(kind: type[BaseException], error: BaseException,
               "install 'hybrid_depth_ros[ros]'", file=sys.stderr)
     else:
         extra = EXTRAS.get(package)
+        command = getattr(sys.modules['__main__'], '__spec__', None)
+        if command and command.name.startswith('train.') and extra in ('torch', 'bag'):
+            extra = 'train'  # all that training needs at once
         install = f"'hybrid_depth_ros[{extra}]'" if extra else package
         print(f'{package} is not installed: pip install {install}', file=sys.stderr)
 

@@ -38,6 +38,8 @@ ARGUMENTS = (
              'to optical_frame; empty: none'),
     Argument('fixed_frame', '', "RViz's fixed frame, as odom; empty: body_frame, or one like it at "
              'optical_frame'),
+    Argument('viewer_host', '', 'address of the page with viewer:=web; 0.0.0.0: for every machine '
+             'that reaches this one; empty: as in params_file, or this machine alone'),
     Argument('bag', '', 'recording to play with ros2 bag play --clock, instead of a camera; its '
              'depth is left out'),
     *COMMON_ARGUMENTS,
@@ -66,8 +68,9 @@ def start(given: dict[str, Any]) -> list[Any]:
         actions.append(static_transform(given, given['body_frame'], given['optical_frame'],
                                         TO_OPTICAL, namespace=namespace))
     if given['viewer'] == 'web':
-        actions.append(package_node(given, 'viewer_node', namespace=namespace, output='screen',
-                                    remappings=[('image', image)]))
+        host = {'host': given['viewer_host']} if given['viewer_host'] else {}
+        actions.append(package_node(given, 'viewer_node', host, namespace=namespace,
+                                    output='screen', remappings=[('image', image)]))
     elif given['viewer'] == 'rviz':
         actions += start_rviz(given, image, own_camera)
     return actions

@@ -89,7 +89,9 @@ ROS = 'rclpy sensor_msgs std_msgs diagnostic_msgs rcl_interfaces std_srvs lifecy
     ('-m hybrid_depth_ros.nodes.depth', ROS, 'a part of ROS 2, is not here'),
     ('-m hybrid_depth_ros.demo', ROS, 'a part of ROS 2, is not here'),
     ('-m train.evaluate --weights lite-nyu --data x', 'timm',
-     "timm is not installed: pip install 'hybrid_depth_ros[torch]'")])
+     "timm is not installed: pip install 'hybrid_depth_ros[train]'"),
+    ('-m hybrid_depth_ros.evaluate_bag x', 'tqdm',
+     "tqdm is not installed: pip install 'hybrid_depth_ros[bag]'")])
 def test_a_command_without_a_package_says_how_to_get_it(command, hidden, said, tmp_path):
     """After ``pip install .`` these commands ended in tracebacks of rclpy, timm and others."""
     (tmp_path / 'sitecustomize.py').write_text(HIDE)

@@ -176,6 +176,29 @@ def test_what_is_none_of_the_choices_is_told_before_anything_starts(given, start
     assert said in start.refusal('depth.launch.py', 'viewer:=none', 'camera:=none', given)
 
 
+def test_the_container_starts_what_there_is():
+    """Its file copies what the package needs, and takes packages as setup.py does."""
+    lines = (ROOT / 'Dockerfile').read_text()
+    words = ast.literal_eval(re.search(r'^CMD (.*)$', lines, re.MULTILINE)[1])
+    assert words[:2] == ['ros2', 'launch']
+    given = dict(word.split(':=') for word in words[4:])
+    assert set(given) <= {name for name, _ in (
+        *arguments(f'launch/{words[3]}', 'ARGUMENTS'),
+        *arguments('hybrid_depth_ros/nodes/shared/launch_arguments.py', 'COMMON_ARGUMENTS'))}
+    assert given == {'viewer': 'web', 'viewer_host': '0.0.0.0'}
+    extras = (ROOT / 'setup.py').read_text()
+    assert all(package in extras for package in re.findall(r"'(\w+>=[\d.]+)'", lines))
+    left_out = (ROOT / '.dockerignore').read_text().split('\n')
+    for name in ('hybrid_depth_ros', 'launch', 'config', 'resource', 'setup.py', 'setup.cfg'):
+        assert (ROOT / name).exists() and name not in left_out
+
+
+@needs_launch
+def test_the_page_is_served_where_it_is_asked_for(start):
+    start('depth.launch.py', 'viewer:=web', 'viewer_host:=0.0.0.0', 'camera:=none')
+    assert start.values('viewer_node')[0]['host'] == '0.0.0.0'
+
+
 @needs_launch
 @pytest.mark.parametrize('name', ['config/nav2_obstacles.yaml', 'nav2_obstacles.yaml'])
 def test_parameters_of_the_package_are_found_from_anywhere(name, start):
