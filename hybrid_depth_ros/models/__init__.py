@@ -7,7 +7,7 @@ import contextlib
 from hybrid_depth_ros.files import expand_user
 from hybrid_depth_ros.models.base import Model
 from hybrid_depth_ros.weights.hub import snapshot_folder
-from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
+from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES, INDEX_FILE
 
 
 def open_model(weights: str) -> Model:
@@ -37,6 +37,5 @@ def _is_transformers_folder(weights: str) -> bool:
     with contextlib.suppress(OSError):
         folder = snapshot_folder(expand_user(weights))
         return folder.is_dir() and any(
-            (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin',
-                                                 'model.safetensors.index.json'))
+            (folder / name).exists() for name in (*HUB_FILES, 'pytorch_model.bin', INDEX_FILE))
     return False

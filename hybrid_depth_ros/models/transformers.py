@@ -24,14 +24,14 @@ from hybrid_depth_ros.errors import list_briefly, reason
 from hybrid_depth_ros.files import expand_user, file_digest
 from hybrid_depth_ros.models.base import MAX_SIDE, Model, NetworkInput, check_image
 from hybrid_depth_ros.weights.hub import snapshot_folder
-from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES
+from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, HUB_NAMES, INDEX_FILE
 
 if TYPE_CHECKING:
     import torch
 
 INSTALL = "pip install 'hybrid_depth_ros[transformers]', or transformers, torch and torchvision"
 PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
-MAX_CONFIG_BYTES = 1 << 20  # all known configs have a few thousand
+MAX_CONFIG_BYTES = 1 << 20  # all known configs and indices have some thousands
 MAX_NUMBER = 1 << 20        # in a config: all known ones stay below some thousands
 # DPT's first fusion doesn't use these; its checkpoints leave them out
 UNUSED_TENSORS = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
@@ -82,8 +82,7 @@ class TransformersModel(Model):
     @cached_property
     def digest(self) -> str:
         digests: list[str] = []
-        for name in HUB_FILES:
-            path = self.path / name
+        for path in (*(self.path / name for name in HUB_FILES[:2]), *_tensor_files(self.path)):
             digests.append(file_digest(path))
             held = path.resolve().name  # in the hub's cache a file has its digest for a name
             if path.is_symlink() and re.fullmatch('[0-9a-f]{64}', held) and held != digests[-1]:
@@ -173,18 +172,17 @@ class _TransformersInput(NetworkInput):
 
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder that is safe to load; ValueError where it is not."""
-    if not (folder / 'model.safetensors').is_file():
+    if not _tensor_files(folder):
         if shards := sorted(file.name for file in folder.glob('model-*.safetensors')):
             raise ValueError(f'{folder} holds its tensors in {len(shards)} files, {shards[0]} and '
-                             'so on; save them as one: transformers.AutoModelForDepthEstimation.'
-                             f"from_pretrained('{folder}').save_pretrained('{folder}', "
-                             "max_shard_size='20GB')")
+                             f'so on, without the index that names them, {INDEX_FILE}; download '
+                             'that too, or save them as one where they are whole')
         others = sorted(file.name for file in folder.iterdir())
         pickles = [name for name in others if name.endswith(PICKLES)]
         raise ValueError(f'{folder} has no model.safetensors' + (
             f', only {pickles[0]}, a pickle, which can run code and is not read; its makers may '
             'offer safetensors, or save it anew by save_pretrained' if pickles else
-            ', or not all of it as one file; download it again'))
+            ', or not all of its files; download it again'))
     config, preprocessing = (_read_json(folder / name) for name in HUB_FILES[:2])
     family = config.get('model_type')
     if family not in FAMILIES:
@@ -200,7 +198,7 @@ def _checked_config(folder: Path) -> dict[str, Any]:
     if config.get('use_pretrained_backbone') or isinstance(config.get('backbone'), str):
         raise ValueError(f'{folder / HUB_FILES[0]} wants a backbone from elsewhere '
                          f'({config.get("backbone")}); only what lies in the folder is loaded')
-    tensors = _tensor_shapes(folder / 'model.safetensors')
+    tensors = _tensor_shapes(folder)
     for name, number in _numbers(config):
         most = len(tensors) if re.search('layers|depths|blocks', name) else MAX_NUMBER
         if abs(number) > most:
@@ -259,16 +257,36 @@ def _numbers(content: Any) -> list[tuple[str, float]]:
             if isinstance(value, (int, float)) and not isinstance(value, bool)]
 
 
-def _tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """The shape of each tensor in a file; safetensors checks them against the file's size."""
+def _tensor_files(folder: Path) -> list[Path]:
+    """The files that hold a network's tensors: one, or all that its index names; else none."""
+    if (folder / 'model.safetensors').is_file():
+        return [folder / 'model.safetensors']
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return []
+    named = _read_json(index).get('weight_map')
+    names = {name for name in named.values() if isinstance(name, str)} if isinstance(
+        named, dict) else set()
+    if missing := sorted(name for name in names if not re.fullmatch(
+            r'[\w.-]+\.safetensors', name) or not (folder / name).is_file()):
+        raise ValueError(f'{index} names {list_briefly(missing)}, which {folder} does not hold; '
+                         'download it again')
+    return [folder / name for name in sorted(names)]
+
+
+def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """The shape of each tensor of a folder; safetensors checks them against the files' sizes."""
     import safetensors
-    try:
-        with safetensors.safe_open(path, 'numpy') as file:
-            return {name: file.get_slice(name).get_shape()
-                    for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f'{path} is not a whole safetensors file ({reason(error)}); download it '
-                         'again') from error
+    shapes = {}
+    for path in _tensor_files(folder):
+        try:
+            with safetensors.safe_open(path, 'numpy') as file:
+                shapes.update({name: file.get_slice(name).get_shape()
+                               for name in file.keys()})  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f'{path} is not a whole safetensors file ({reason(error)}); download '
+                             'it again') from error
+    return shapes
 
 
 def _load_processor(folder: Path) -> Any:
@@ -288,7 +306,7 @@ def _load_network(folder: Path) -> torch.nn.Module:
     """The network, float32 and in eval mode; ValueError where tensors and config don't agree."""
     import torch
     import transformers
-    held = sum(math.prod(shape) for shape in _tensor_shapes(folder / 'model.safetensors').values())
+    held = sum(math.prod(shape) for shape in _tensor_shapes(folder).values())
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # it reports at length what is checked here

@@ -156,7 +156,9 @@ class Recording:
         if not files[0].stat().st_size:
             return 'copy it again, the file is empty'
         if files[0].suffix == '.mcap':
-            return f'`mcap recover {quoted(files[0])} -o mended.mcap` saves what is whole'
+            return (f'`ros2 bag reindex {quoted(files[0].parent)}` lets ros2 bag read what is '
+                    'whole, and `ros2 bag convert` writes it anew; so does, without ROS, '
+                    f'`mcap recover {quoted(files[0])} -o mended.mcap` (mcap.dev)')
         return f'`sqlite3 {quoted(files[0])} .recover | sqlite3 mended.db3` saves what is whole'
 
     def _connections(self, *names: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from pathlib import Path
 
 RUNTIMES = ('auto', 'torch', 'openvino', 'onnxruntime', 'tensorrt')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16', 'int8')
+# Bytes of addresses that a process of openvino takes at least (measured: 0.8e9), and one of torch.
+LEAST_ADDRESSES, ENOUGH_ADDRESSES = int(1.1e9), int(6e9)
 # What must be installed for each, and how to get it.
 NEEDS = {
     'torch': (('torch', 'timm'), 'pip install torch torchvision timm'),
@@ -22,6 +25,27 @@ NEEDS = {
 def installed(runtime: str) -> bool:
     """Whether the packages that a runtime needs are installed; nothing is imported."""
     return all(map(find_spec, NEEDS[runtime][0]))
+
+
+def memory_limit() -> str:
+    """A sentence on a limit of addresses (``ulimit -v``) under which networks can't be loaded.
+
+    Empty where there is none. Below LEAST_ADDRESSES libraries end the process instead of raising.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or limit >= ENOUGH_ADDRESSES:
+        return ''
+    return (f'ulimit -v leaves this process {limit / 1e6:.0f} MB of addresses, openvino takes '
+            f'{LEAST_ADDRESSES / 1e6:.0f} and torch {ENOUGH_ADDRESSES / 1e6:.0f}: run ulimit -v '
+            'unlimited first, and limit memory by a cgroup (systemd-run -p MemoryMax=, docker '
+            '--memory)')
+
+
+def check_addresses() -> None:
+    """Raise OSError where no library could load a network."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise OSError(memory_limit())
 
 
 def gpu_is_here() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
@@ -24,10 +25,12 @@ from hybrid_depth_ros.runtimes.hardware import (
     NEEDS,
     PRECISIONS,
     RUNTIMES,
+    check_addresses,
     choose_device,
     cpu_flags,
     installed,
     low_precision_is_faster,
+    memory_limit,
     versions,
 )
 from hybrid_depth_ros.runtimes.onnx import OnnxRuntime
@@ -120,19 +123,21 @@ def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
             where the weights have a quantised graph and OpenVINO runs it, else bf16 or fp16 where
             the processor computes it fast, else fp32; where that is not sure, both are measured.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        log: Takes a sentence before what takes long: measurements.
+        log: Takes a sentence before what takes long: measurements. None: Python's logging does,
+            which shows it on stderr.
 
     Returns:
         The runtime, and a sentence that says why it is this one.
 
     Raises:
-        OSError: A file of the network can't be read.
+        OSError: A file of the network can't be read, or ulimit -v leaves too little.
         ValueError: An option is unknown, not installed or not possible.
     """
     for name, value, known in (('runtime', runtime, RUNTIMES),
                                ('precision', precision, PRECISIONS)):
         if value not in known:
             raise ValueError(f'{name} {value!r} is unknown; use one of {", ".join(known)}')
+    check_addresses()
     device = choose_device(device)
     suitable = ('torch', 'openvino', 'onnxruntime') if device == 'cpu' else ('torch', 'tensorrt')
     if runtime != 'auto' and runtime not in model.runtimes:
@@ -170,6 +175,8 @@ def load_runtime(model: Model, runtime: str = 'auto', precision: str = 'auto',
         raise
     except Exception as error:  # of whichever class the library likes
         names = dict.fromkeys(name for name, _ in candidates)
+        if limit := memory_limit():
+            raise OSError(f'{" or ".join(names)} cannot run here: {limit}') from error
         if model.onnx_file:
             shape = model.example_batch().shape
             raise ValueError(model.cannot_run(shape, reason(error))) from error
@@ -190,9 +197,9 @@ def _load_fastest(candidates: list[Candidate], model: Model, device: str,
         (name, precision), why = json.loads(remembered.read_text())
         if (name, precision) in candidates:
             return make_runtime(name, precision, model, device), f'{why}, by an earlier trial'
-    if log:
-        log(f'the fastest of {", ".join(map(" ".join, candidates))} is measured, which can take a '
-            'minute; the next start takes the same one at once')
+    (log or logging.getLogger('hybrid_depth_ros').warning)(
+        f'the fastest of {", ".join(map(" ".join, candidates))} is measured, which can take a '
+        'minute; the next start takes the same one at once')
     made: dict[Candidate, ShapedRuntime] = {}
     failed: dict[Candidate, Exception] = {}
     pixels = model.example_batch()

@@ -33,7 +33,9 @@ def read_tensors(path: Path, suffix: str | None = None) -> tuple[
     """
     suffix = suffix or path.suffix
     if suffix not in ('.safetensors', *PICKLES):
-        raise ValueError(f'{path}: a weights file ends in .safetensors, {", ".join(PICKLES)}')
+        raise ValueError(f'{path}: a weights file ends in .safetensors, {", ".join(PICKLES)}' + (
+            f"; of a network in transformers' format pass the folder, {path.parent}"
+            if (path.parent / 'config.json').is_file() else ''))
     if not path.is_file():  # a pipe, which would be waited for without end, or a device
         raise ValueError(f'{path} is no ordinary file; pass the path of a weights file')
     with open(path, 'rb') as file:

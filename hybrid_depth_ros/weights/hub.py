@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import cache_folder
-from hybrid_depth_ros.weights.registry import HUB, HUB_FILES
+from hybrid_depth_ros.weights.registry import HUB, HUB_FILES, INDEX_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -80,7 +80,8 @@ def _cache_folder_of(name: str) -> Path:
 def _newest_complete_folder(revisions: Path) -> Path | None:
     with contextlib.suppress(OSError):
         complete = [folder for folder in revisions.iterdir()
-                    if all((folder / file).is_file() for file in HUB_FILES)]
+                    if all((folder / file).is_file() for file in HUB_FILES[:2])
+                    and any((folder / file).is_file() for file in (HUB_FILES[2], INDEX_FILE))]
         return max(complete, key=lambda folder: folder.stat().st_mtime, default=None)
     return None
 

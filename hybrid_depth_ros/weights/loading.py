@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_depth_ros.files import expand_user
-from hybrid_depth_ros.weights.formats import read_tensors
+from hybrid_depth_ros.weights.formats import PICKLES, read_tensors
 from hybrid_depth_ros.weights.registry import HUB_NAMES, REGISTRY, RegisteredWeights
 from hybrid_depth_ros.weights.state_dict import build_network
 
@@ -29,9 +29,7 @@ def weights_path(name_or_path: str | os.PathLike[str]) -> Path:
                                 f'({", ".join(REGISTRY)}) or the path of a file')
     path = entry.path if entry else expand_user(name)
     if path.is_dir():
-        best = path / 'best.safetensors'  # of a training
-        raise IsADirectoryError(f'{path} is a folder; pass '
-                                f'{best if best.is_file() else "the weights file inside it"}')
+        raise IsADirectoryError(f'{path} is a folder; {_advice_for_folder(path)}')
     if not path.exists():
         if entry and entry.address:
             _download(entry)
@@ -47,6 +45,30 @@ def weights_path(name_or_path: str | os.PathLike[str]) -> Path:
                    'pass one of them, the path of a file, or hf:ORG/NAME; python -m '
                    'hybrid_depth_ros.weights lists the names of others'))
     return path
+
+
+def _advice_for_folder(folder: Path) -> str:
+    """What to pass instead of a folder that holds no network in transformers' format."""
+    for name in ('best.safetensors', 'last.pt'):  # of a training
+        if (folder / name).is_file():
+            return f'pass {folder / name}'
+    cached = sorted(folder.glob('models--*')) + sorted(folder.glob('hub/models--*'))
+    if cached:
+        return f"it holds networks of the hub's cache: pass one of its folders, as {cached[0]}"
+    if (folder / 'snapshots').is_dir():
+        name = folder.name.removeprefix('models--').replace('--', '/')
+        return f'no snapshot in it is whole: download it again, by weights hf:{name}'
+    files = sorted(file for file in folder.iterdir()
+                   if file.suffix in ('.safetensors', '.onnx', *PICKLES))
+    below = sorted(folder.glob('*/config.json')) + sorted(folder.glob('*/best.safetensors'))
+    if len(files) == 1:
+        return f'pass {files[0]}'
+    if files:
+        return f'pass one of its {len(files)} weights files, as {files[-1]}'
+    if below:
+        return f'pass one of the folders in it, as {below[-1].parent}'
+    return ('no weights file (.safetensors, .onnx, ' + ', '.join(PICKLES) + ') and no '
+            'config.json lies in it')
 
 
 def _download(entry: RegisteredWeights) -> None:

@@ -17,6 +17,7 @@ HELD_OUT = [[129, 166], [1340, 1383]]  # frames of NYU Depth v2 that lite-nyu ne
 
 HUB = 'hf:'  # the prefix of a name on the hub
 HUB_FILES = ('config.json', 'preprocessor_config.json', 'model.safetensors')
+INDEX_FILE = 'model.safetensors.index.json'  # in its place, where tensors lie in several files
 
 APACHE, MIT = 'Apache-2.0', 'MIT'
 NON_COMMERCIAL = ('CC-BY-NC-4.0', 'Apple AMLR, for research')

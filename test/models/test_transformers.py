@@ -301,3 +301,21 @@ def test_a_folder_of_the_hubs_cache_is_taken(folder_of, tmp_path):
     snapshot = tmp_path / 'models--rooms--small' / 'snapshots' / '0123'
     shutil.copytree(folder_of('depth_anything_metric'), snapshot)
     assert open_model(str(tmp_path / 'models--rooms--small')).path == snapshot
+
+
+def test_tensors_in_several_files_are_read(folder_of, tmp_path):
+    """Large networks come so; one file that is missing is named."""
+    whole, rgb = folder_of('depth_anything_metric'), np.full((60, 80, 3), 90, np.uint8)
+    network = transformers.AutoModelForDepthEstimation.from_pretrained(whole)
+    folder = tmp_path / 'models--rooms--large' / 'snapshots' / '0123'
+    network.save_pretrained(folder, max_shard_size='200KB')
+    shutil.copy(whole / 'preprocessor_config.json', folder)
+    parts = sorted(folder.glob('model-*.safetensors'))
+    assert len(parts) > 1 and not (folder / 'model.safetensors').exists()
+    options = {'device': 'cpu', 'runtime': 'torch', 'precision': 'fp32'}
+    np.testing.assert_allclose(
+        DepthPredictor(str(tmp_path / 'models--rooms--large'), **options)(rgb),
+        DepthPredictor(str(whole), **options)(rgb), rtol=1e-5)
+    parts[0].unlink()
+    with pytest.raises(ValueError, match=rf'index\.json names {parts[0].name}, which'):
+        open_model(str(folder))

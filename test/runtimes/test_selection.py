@@ -168,3 +168,22 @@ def test_a_busy_moment_does_not_decide(cache, monkeypatch):
     assert reason.startswith('openvino int8: ')
     assert reason.endswith('ran meanwhile, and left no doubt which is the fastest')
     assert len(list(cache.glob('choices/*'))) == 1
+
+
+def test_too_few_addresses_are_named_before_a_library_ends_the_process(monkeypatch):
+    """ulimit -v: OpenVINO ended by a segmentation fault at 600 MB."""
+    monkeypatch.setattr(hardware.resource, 'getrlimit', lambda kind: (600_000_000, -1))
+    with pytest.raises(OSError, match='leaves this process 600 MB .* ulimit -v unlimited'):
+        load_runtime()
+    monkeypatch.setattr(hardware.resource, 'getrlimit', lambda kind: (2_000_000_000, -1))
+    hardware.check_addresses()
+    assert 'torch 6000' in hardware.memory_limit()
+    monkeypatch.setattr(hardware.resource, 'getrlimit', lambda kind: (-1, -1))
+    assert not hardware.memory_limit()
+
+
+def test_the_first_start_says_what_takes_long(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(selection, 'cache_folder', lambda: tmp_path)
+    fakes(monkeypatch, {'torch': 0.001, 'openvino': 0.001})
+    load_runtime()
+    assert 'is measured, which can take a minute' in caplog.text

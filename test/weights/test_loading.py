@@ -13,7 +13,13 @@ from filled_networks import LITE, assert_same
 
 from hybrid_depth_ros import files, weights
 from hybrid_depth_ros.network import ENCODERS, HybridDepthNet
-from hybrid_depth_ros.weights import REGISTRY, load_network, registry, save_network
+from hybrid_depth_ros.weights import (
+    REGISTRY,
+    load_network,
+    registry,
+    save_network,
+    weights_path,
+)
 
 
 def test_save_and_load_again(lite, lite_file):
@@ -261,3 +267,17 @@ def test_tensors_of_other_code_are_recognised(name, said, tmp_path):
     if name.startswith('backbone'):
         with pytest.raises(ValueError, match=f'pass its folder, {tmp_path}'):
             load_network(tmp_path / 'x.safetensors')
+
+
+@pytest.mark.parametrize(('files', 'advice'), [
+    (['best.safetensors', 'last.pt'], 'pass {}/best.safetensors'), (['last.pt'], 'pass {}/last.pt'),
+    (['net.onnx', 'notes.txt'], 'pass {}/net.onnx'), (['a.pth', 'b.pth'], 'as {}/b.pth'),
+    (['run/best.safetensors'], 'as {}/run'), (['models--org--net/refs/main'], 'as {}/models--org'),
+    (['snapshots/0123/config.json'], 'by weights hf:'), (['readme.md'], 'no weights file')])
+def test_a_folder_says_what_of_it_to_pass(files, advice, tmp_path):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b'x')
+    with pytest.raises(IsADirectoryError) as raised:
+        weights_path(tmp_path)
+    assert advice.format(tmp_path) in str(raised.value)
