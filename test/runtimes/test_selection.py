@@ -173,7 +173,7 @@ def test_a_busy_moment_does_not_decide(cache, monkeypatch):
 def test_too_few_addresses_are_named_before_a_library_ends_the_process(monkeypatch):
     """ulimit -v: OpenVINO ended by a segmentation fault at 600 MB."""
     monkeypatch.setattr(hardware.resource, 'getrlimit', lambda kind: (600_000_000, -1))
-    with pytest.raises(OSError, match='leaves this process 600 MB .* ulimit -v unlimited'):
+    with pytest.raises(OSError, match=r'leaves this process 600 MB .* ulimit -v unlimited'):
         load_runtime()
     monkeypatch.setattr(hardware.resource, 'getrlimit', lambda kind: (2_000_000_000, -1))
     hardware.check_addresses()
