@@ -7,6 +7,7 @@ with a ConfigHeader of 12 bytes: int32 0 and two float32, a and b. What follows 
 """
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -65,11 +66,7 @@ def encode_compressed_depth(depth: npt.NDArray[np.floating], encoding: str, form
     header = struct.pack('<iff', 0, a, b)
     if form == 'rvl':
         return f'{encoding}; compressedDepth rvl', header + encode_rvl(values)
-    # A network's depth is smooth: Deflate's higher levels save 8 % and cost fifty times as much.
-    _, data = cv2.imencode('.png', values, [
-        cv2.IMWRITE_PNG_COMPRESSION, 1,
-        cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY])
-    return f'{encoding}; compressedDepth png', header + data.tobytes()
+    return f'{encoding}; compressedDepth png', header + encode_png(values)
 
 
 def _inverse_depth(depth: npt.NDArray[np.floating], a: float, b: float,
@@ -82,6 +79,27 @@ def _inverse_depth(depth: npt.NDArray[np.floating], a: float, b: float,
     fits = (depth <= depth_max) & (values >= 1) & (values <= LARGEST)
     values[~fits] = 0
     return values.astype(np.uint16)
+
+
+def encode_png(values: npt.NDArray[np.uint16]) -> bytes:
+    """uint16 H×W → a grey PNG of 16 bits.
+
+    Each row is stored less the one above, at the lowest level of Deflate. OpenCV tries out filters,
+    which takes 1.7 times as long and saves 8 %; its highest level saves 16 % and takes eighty times
+    as long.
+
+    Source: ISO/IEC 15948, chapters 5, 9 and 11.
+    """
+    height, width = values.shape
+    rows = values.astype('>u2').view(np.uint8).reshape(height, 2 * width)
+    filtered = np.empty((height, 1 + 2 * width), np.uint8)
+    filtered[:, 0], filtered[0, 1:] = 2, rows[0]  # 2: the filter "up"
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    chunks = ((b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 0, 0, 0, 0)),
+              (b'IDAT', zlib.compress(filtered.data, 1)), (b'IEND', b''))
+    return PNG + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks)
 
 
 def encode_rvl(values: npt.NDArray[np.uint16]) -> bytes:

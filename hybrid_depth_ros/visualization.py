@@ -24,11 +24,14 @@ def depth_range(*depths: npt.NDArray[np.floating]) -> tuple[float, float]:
 def colour_depth(depth: npt.NDArray[np.floating], near: float,
                  far: float) -> npt.NDArray[np.uint8]:
     """Depth float H×W metres → RGB uint8 H×W×3: warm is near, cold is far, black unknown."""
-    share = np.clip((depth - near) / (far - near), 0, 1)
     known = np.isfinite(depth)
-    levels = (255 * (1 - np.where(known, share, 1))).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return np.where(known[..., None], colours, np.uint8(0)).astype(np.uint8, copy=False)
+    share = np.clip((depth - near) * (255 / (far - near)), 0, 255)
+    levels = np.where(known, 255 - share, 0).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
+    colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB, dst=colours)
+    if not known.all():
+        colours[~known] = 0
+    return colours.astype(np.uint8, copy=False)
 
 
 def colour_uncertainty(sigma: npt.NDArray[np.floating],

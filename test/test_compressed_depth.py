@@ -3,6 +3,7 @@
 import contextlib
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from small_recordings import START, compressed, rvl
@@ -10,6 +11,7 @@ from small_recordings import START, compressed, rvl
 from hybrid_depth_ros.compressed_depth import (
     compressed_to_depth,
     encode_compressed_depth,
+    encode_png,
     encode_rvl,
 )
 
@@ -24,6 +26,14 @@ def test_rvl_of_any_numbers(values):
     known = np.where(values == 65535, 0, values)  # 65535: unknown
     assert np.array_equal(np.nan_to_num(depth), (known / np.float32(1000)).astype(np.float32))
     assert encode_rvl(values) == rvl(values)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (9, 1), (48, 64)])
+def test_a_png_is_read_by_others(shape):
+    """By OpenCV's libpng, as compressed_depth_image_transport reads it."""
+    values = np.random.default_rng(0).integers(0, 65536, shape, np.uint16)
+    data = np.frombuffer(encode_png(values), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), values)
 
 
 def test_rvl_is_what_the_plugin_writes():

@@ -15,7 +15,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,25 @@ import numpy as np
 from hybrid_depth_ros.arguments import argument_parser, user_path
 from hybrid_depth_ros.benchmark.machine import describe_machine, other_processes_seconds
 from hybrid_depth_ros.benchmark.networks import compare_runtimes, untrained_resnet50
-from hybrid_depth_ros.benchmark.node import RATE, measure_node, ros_messages
+from hybrid_depth_ros.benchmark.node import (
+    ALL_CONSUMERS,
+    MOUNT,
+    RATE,
+    measure_node,
+    ros_messages,
+)
 from hybrid_depth_ros.benchmark.peers import measure_peers
 from hybrid_depth_ros.benchmark.stages import (
     ANCHOR_STAGES,
     BATCH_SIZES,
+    CONSUMER_STAGES,
     SampleImage,
     batch_growth,
     frame_stages,
     held_out_images,
     room_image,
 )
+from hybrid_depth_ros.compressed_depth import FORMATS as COMPRESSED
 from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.predictor import free_memory
@@ -128,8 +137,8 @@ def measure_stages(results: dict[str, Any], predictor: Any, end: float) -> None:
             predictor, width, height, share, messages)
     results['batch_ms'] = batch_growth(predictor, share)
     lines = {stage: [took[stage] for took in stages.values()] for stage in stages['640×480']}
-    besides = ('forward', *ANCHOR_STAGES)  # no anchors are set by default
-    lines['all but forward and anchors'] = [
+    besides = ('forward', *ANCHOR_STAGES, *CONSUMER_STAGES)  # not there by default
+    lines['image to depth and cloud, but forward'] = [
         sum(ms for stage, ms in took.items() if stage not in besides) for took in stages.values()]
     print('\n' + f'ms, {results["best"]}'.ljust(42) + ''.join(f'{size:>11}' for size in stages))
     for stage, times in lines.items():
@@ -139,7 +148,7 @@ def measure_stages(results: dict[str, Any], predictor: Any, end: float) -> None:
 
 
 def measure_nodes(results: dict[str, Any], weights: str, end: float) -> None:
-    """The depth node with one camera and with several."""
+    """The depth node with one camera and with several, and with everybody who may listen to one."""
     if not ros_messages():
         print('The node over DDS: skipped, as ROS is not installed')
         return
@@ -149,21 +158,31 @@ def measure_nodes(results: dict[str, Any], weights: str, end: float) -> None:
     results['node_runtime'] = load_runtime(open_model(weights))[1]
     free_memory()
     print(f'\nThe node over DDS, {RATE:g} Hz of 640×480 in all; {results["node_runtime"]}')
-    share = max((end - time.monotonic() - 6 * len(BATCH_SIZES)) / (len(BATCH_SIZES) + 1), 1)
+    parts = len(BATCH_SIZES) + len(COMPRESSED)
+    share = max((end - time.monotonic() - 6 * parts) / (parts + 2), 1)
     for count in BATCH_SIZES:
         names = [f'camera{i}' for i in range(1, count + 1)] if count > 1 else ['']
-        try:
-            node = measure_node(weights, names, share)
-        except OSError as error:
-            node = {'cameras': count, 'error': explain(error)}
-        results['nodes'].append(node)
-        print(f'{count} camera(s): ' + (node.get('error') or (
-            f'depth {node["depth_fps"]:.1f}, cloud {node["cloud_fps"]:.1f} fps; image to cloud '
-            f'{node.get("latency_ms", np.nan):.0f} ms, p95 '
-            f'{node.get("latency_p95_ms", np.nan):.0f} ms; {node["cores"]:.2f} cores, '
-            f'{node["resident_mb"]:.0f} MB; first depth after {node["first_depth_s"]:.1f} s'
-            + (f'; {node["idle_cores"]:.1%} of a core while nobody listens'
-               if 'idle_cores' in node else ''))), flush=True)
+        measured(results, f'{count} camera(s)', partial(measure_node, weights, names, share))
+    for form in COMPRESSED:
+        measured(results, f'1 camera with obstacles, scan and compressedDepth by {form}', partial(
+            measure_node, weights, [''], share, ALL_CONSUMERS,
+            (*MOUNT, f'compressed_depth_format:={form}')))
+
+
+def measured(results: dict[str, Any], name: str, measure: Callable[[], dict[str, Any]]) -> None:
+    """Add a row of the depth node, and print it."""
+    try:
+        node = {'name': name, **measure()}
+    except OSError as error:
+        node = {'name': name, 'error': explain(error)}
+    results['nodes'].append(node)
+    print(f'{name}: ' + (node.get('error') or (
+        f'depth {node["depth_fps"]:.1f}, all of it {node["whole_fps"]:.1f} fps; image to last '
+        f'message {node.get("latency_ms", np.nan):.0f} ms, p95 '
+        f'{node.get("latency_p95_ms", np.nan):.0f} ms; {node["cores"]:.2f} cores, '
+        f'{node["resident_mb"]:.0f} MB; first depth after {node["first_depth_s"]:.1f} s'
+        + (f'; {node["idle_cores"]:.1%} of a core while nobody listens'
+           if 'idle_cores' in node else ''))), flush=True)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

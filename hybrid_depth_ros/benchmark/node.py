@@ -13,16 +13,28 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hybrid_depth_ros.benchmark.stages import milliseconds, room_image
+from hybrid_depth_ros.benchmark.stages import (
+    CAMERA_HEIGHT,
+    PITCH,
+    milliseconds,
+    room_image,
+)
 from hybrid_depth_ros.stamps import header_stamp
 
 RATE = 30.0                            # Hz, of all cameras together
 NODE_TIMEOUT = 30.0                    # seconds for a node to start and its depth to come
+# What the node is asked for: type and topic of each. Latency is to the last of a frame's messages.
+DEPTH_AND_CLOUD = (('Image', 'depth/image'), ('PointCloud2', 'depth/points'))
+ALL_CONSUMERS = (*DEPTH_AND_CLOUD, ('PointCloud2', 'depth/obstacles'), ('LaserScan', 'depth/scan'),
+                 ('CompressedImage', 'depth/image/compressedDepth'))
+MOUNT = (f'camera_height:={CAMERA_HEIGHT}', f'camera_pitch:={PITCH}')
 
 
 def ros_messages() -> ModuleType | None:
@@ -71,32 +83,42 @@ def process_usage(process: subprocess.Popen[Any]) -> tuple[float, float]:
             int(fields[21]) * os.sysconf('SC_PAGE_SIZE') / 1e6)
 
 
-def measure_node(weights: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
+def measure_node(weights: str, names: Sequence[str], seconds: float,
+                 consumers: Sequence[tuple[str, str]] = DEPTH_AND_CLOUD,
+                 parameters: Sequence[str] = ()) -> dict[str, Any]:
     """The depth node as a process, between cameras in another and a listener here, over DDS.
 
-    Latency is from the image's stamp to its cloud. With one camera, the node's CPU while nobody
-    listens too.
+    Latency is from the image's stamp to the last of its messages. With one camera, the node's CPU
+    while nobody listens too.
 
     Args:
         weights: Name or file.
         names: Namespaces of the cameras; one empty name for a single camera.
         seconds: To measure for.
+        consumers: Type in sensor_msgs and topic of what is listened to, of each camera.
+        parameters: Of the node, as ``name:=value``.
 
     Raises:
         OSError: A process ends, or no depth comes.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
-    from sensor_msgs.msg import Image, PointCloud2
+    from sensor_msgs import msg
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
     listener, executor = rclpy.create_node('benchmark'), SingleThreadedExecutor()
     executor.add_node(listener)
     depths: list[float] = []  # when each came
     latencies: list[float] = []
     processes: list[subprocess.Popen[Any]] = []
+    came: Counter[int] = Counter()  # messages by stamp; that of two cameras is never the same
 
-    def take_cloud(data: bytes) -> None:
-        latencies.append((time.time_ns() - header_stamp(data)) / 1e9)
+    def take(topic: str, data: bytes) -> None:
+        if topic == 'depth/image':
+            depths.append(time.monotonic())
+        stamp = header_stamp(data)
+        came[stamp] += 1
+        if came[stamp] == len(consumers):
+            latencies.append((time.time_ns() - stamp) / 1e9)
 
     def listen(timeout: float, until: Callable[[], object] = lambda: False) -> bool:
         end = time.monotonic() + timeout
@@ -110,15 +132,15 @@ def measure_node(weights: str, names: Sequence[str], seconds: float) -> dict[str
         """Cores that the node keeps busy for `seconds`, and how long these were."""
         depths.clear()
         latencies.clear()
+        came.clear()
         before, start = process_usage(processes[1])[0], time.monotonic()
         listen(seconds)
         took = time.monotonic() - start
         return (process_usage(processes[1])[0] - before) / took, took
     subscriptions = [
-        listener.create_subscription(kind, f'{name}/depth/{topic}', take, 5, raw=True)
-        for name in names for kind, topic, take in (
-            (Image, 'image', lambda _: depths.append(time.monotonic())),
-            (PointCloud2, 'points', take_cloud))]
+        listener.create_subscription(getattr(msg, kind), f'{name}/{topic}', partial(take, topic), 5,
+                                     raw=True)
+        for name in names for kind, topic in consumers]
     try:
         processes.append(subprocess.Popen([sys.executable, '-m', 'hybrid_depth_ros.benchmark.node',
                                            *names]))
@@ -127,14 +149,15 @@ def measure_node(weights: str, names: Sequence[str], seconds: float) -> dict[str
         processes.append(subprocess.Popen([
             sys.executable, '-m', 'hybrid_depth_ros.nodes.depth', '--ros-args', '--log-level',
             'error', '-p', f'weights:={weights}',
+            *(part for parameter in parameters for part in ('-p', parameter)),
             *(['-p', f'cameras:=[{", ".join(names)}]'] if len(names) > 1 else [])]))
         if not listen(NODE_TIMEOUT, lambda: depths and latencies):
-            raise OSError(f'no depth and cloud within {NODE_TIMEOUT:.0f} s of the start')
+            raise OSError(f'not all of depth came within {NODE_TIMEOUT:.0f} s of the start')
         first = depths[0] - start
         listen(1.0)  # until all cameras have been found
         cores, took = load()
         result = {'cameras': len(names), 'first_depth_s': first, 'depth_fps': len(depths) / took,
-                  'cloud_fps': len(latencies) / took, 'cores': cores,
+                  'whole_fps': len(latencies) / took, 'cores': cores,
                   'resident_mb': process_usage(processes[1])[1]}
         if latencies:
             result.update(latency_ms=milliseconds(latencies),

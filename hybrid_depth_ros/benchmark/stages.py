@@ -13,8 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import Anchors, anchored
+from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.compressed_depth import FORMATS, encode_compressed_depth
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import read_colour, read_pixels
+from hybrid_depth_ros.obstacles import (
+    FloorPlane,
+    FloorTracker,
+    ObstacleSettings,
+    find_obstacles,
+    obstacle_cloud,
+    obstacle_scan,
+    scan_angles,
+)
 from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.weights import HELD_OUT
@@ -22,8 +33,11 @@ from hybrid_depth_ros.weights import HELD_OUT
 BATCH_SIZES = (1, 2, 4)                     # images in a batch, cameras on a node
 # Runs only where anchors are set; each from the depth that the network gave.
 ANCHOR_STAGES = ('anchors, a scan of 360 beams', 'anchors, 30,000 points')
+# Runs only where somebody listens; the last two where a camera stands 1.4 m above the floor.
+CONSUMER_STAGES = ('compressedDepth, png', 'compressedDepth, rvl', 'floor', 'obstacles and scan')
 EDGE_FILTER = 0.05                     # the depth node's default
 FOV = 63.3                             # degrees: the camera node's
+CAMERA_HEIGHT, PITCH = 1.4, 8.0        # metres, degrees down
 
 
 class SampleImage(NamedTuple):
@@ -110,6 +124,13 @@ def frame_stages(predictor: Any, width: int, height: int, seconds: float,
     places = {  # columns and rows
         ANCHOR_STAGES[0]: (np.linspace(0, width - 1, 360).astype(int), np.full(360, height // 2)),
         ANCHOR_STAGES[1]: (rng.integers(0, width, 30_000), rng.integers(0, height, 30_000))}
+    floor, what, down = FloorTracker(), ObstacleSettings(), down_from_pitch(PITCH)
+    level = FloorPlane.from_gravity(CAMERA_HEIGHT, down)
+    angles = scan_angles(camera, level, what)
+
+    def obstacles(depth: npt.NDArray[np.float32], plane: FloorPlane | None) -> Any:
+        found = find_obstacles(depth, camera, plane or level, what)
+        return obstacle_cloud(found, rgb), obstacle_scan(found, angles)
     frames: list[dict[str, float]] = []
     end = time.monotonic() + seconds
     while len(frames) < 4 or time.monotonic() < end:
@@ -133,6 +154,11 @@ def frame_stages(predictor: Any, width: int, height: int, seconds: float,
         cloud = timed('cloud', organised_cloud, depth, rgb, camera, 1, 0.0, 0.0, EDGE_FILTER)
         if messages:
             timed('cloud message', messages.cloud_message, cloud, None)
+        for stage, form in zip(CONSUMER_STAGES, FORMATS):
+            timed(stage, encode_compressed_depth, depth, '32FC1', form)
+        plane = timed(CONSUMER_STAGES[2], floor.update, depth, camera, CAMERA_HEIGHT, down,
+                      len(frames) / 30)
+        timed(CONSUMER_STAGES[3], obstacles, depth, plane)
         frames.append(took)
     # the first frame of a size compiles
     return {stage: milliseconds([took[stage] for took in frames[1:]]) for stage in frames[0]}

@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_depth_ros.benchmark import networks, stages
 from hybrid_depth_ros.benchmark.__main__ import main
-from hybrid_depth_ros.benchmark.stages import ANCHOR_STAGES
+from hybrid_depth_ros.benchmark.stages import ANCHOR_STAGES, CONSUMER_STAGES
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
@@ -65,7 +65,7 @@ def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
     assert 'skipped' in printed
     assert set(results['stages']) == {'320×240', '640×480', '1280×720', '1920×1080'}
     assert set(results['stages']['640×480']) >= {
-        'resize', 'forward', 'restore', 'cloud', *ANCHOR_STAGES}
+        'resize', 'forward', 'restore', 'cloud', *ANCHOR_STAGES, *CONSUMER_STAGES}
     assert set(results['batch_ms']) == {'1', '2', '4'}
     assert not find_spec('matplotlib') or cv2.imread(str(out / 'bench.png')) is not None
 

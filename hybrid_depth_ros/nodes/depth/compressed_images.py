@@ -55,9 +55,7 @@ class CompressedDepthImages:
 
 def _coloured_jpeg(depth: npt.NDArray[np.float32]) -> bytes:
     with np.errstate(invalid='ignore', divide='ignore'):
-        logarithm = np.log(depth)
-    near, far = map(float, np.log(COLOUR_RANGE))
-    colours = colour_depth(logarithm, near, far)
+        colours = colour_depth(np.log(depth), *np.log(COLOUR_RANGE, dtype=np.float32).tolist())
     _, data = cv2.imencode('.jpg', cv2.cvtColor(colours, cv2.COLOR_RGB2BGR),
                            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return data.tobytes()
