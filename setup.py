@@ -29,7 +29,7 @@ EXTRAS = {
               'tensorboard', 'matplotlib'],
     'synthetic': ['infinigen==1.15.5', 'bpy==4.2.0', 'tqdm'],  # Python 3.11; train/synthetic
     'docs': ['sphinx>=8', 'myst-parser>=4', 'furo'],
-    'test': ['pytest', 'pytest-xdist', 'hypothesis', 'openvino>=2025.1', 'onnxruntime', 'onnx',
+    'test': ['pytest', 'pytest-xdist>=3.7', 'hypothesis', 'openvino>=2025.1', 'onnxruntime', 'onnx',
              'matplotlib', 'transformers>=4.56', 'huggingface_hub', 'pillow',
              'viser>=1.1.1', 'timm>=1.0.10', 'ruff', 'mypy', 'types-PyYAML', 'types-tqdm',
              'colcon-common-extensions', 'catkin_pkg', 'sphinx>=8', 'myst-parser>=4', 'furo'],

@@ -52,7 +52,7 @@ DEPTH_TYPES = {'32FC1': 'f4', '16UC1': 'u2'}  # REP 118; what this package publi
 READ_DEPTH_TYPES = {**DEPTH_TYPES, '64FC1': 'f8', '32SC1': 'i4'}
 PNG = b'\x89PNG\r\n\x1a\n'
 MAX_PIXELS = 2**25  # of a compressed image: 8K, 100 MB decoded
-MAX_MILLIMETRES = 65535  # what 16UC1 holds
+MAX_MILLIMETRES = 65534  # of 16UC1: readers take 65535 for unknown
 
 
 class ImageMessage(Protocol):
@@ -285,7 +285,7 @@ def to_metres(values: npt.NDArray[Any]) -> DecodedDepth:
 def depth_to_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
     """Depth in metres → millimetres (REP 118's 16UC1), rounded, 0 where unknown.
 
-    What is not within 1…65535 mm counts as unknown.
+    What is not within 1…65534 mm counts as unknown.
     """
     with np.errstate(invalid='ignore', over='ignore'):
         millimetres = np.multiply(depth, 1000, dtype=np.float32)

@@ -32,10 +32,23 @@ os.environ['HYBRID_DEPTH_CACHE'] = tempfile.mkdtemp(prefix='hybrid_depth_cache')
 atexit.register(shutil.rmtree, os.environ['HYBRID_DEPTH_CACHE'], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
+# These take longest and come first, so that no process is left with one of them at the end; those
+# that wait for a graph between those that compute.
+LONG_FILES = ('train/test_interrupts.py', 'nodes/depth/test_node.py', 'train/test_nyu.py',
+              'nodes/depth/test_node_lifecycle.py', 'models/test_transformers.py', 'test_demo.py',
+              'nodes/depth/test_node_models.py', 'benchmark/test_main.py',
+              'nodes/depth/test_node_faults.py', 'benchmark/test_peers.py',
+              'nodes/depth/test_anchor_topics.py', 'test_api_reference.py', 'test_package.py')
 # Node processes run from this source tree.
 os.environ['PYTHONPATH'] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
 DATA = Path(os.environ.get('HYBRID_DEPTH_DATA', ROOT.parent / 'shared'))
+
+
+def pytest_collection_modifyitems(items):
+    """Take LONG_FILES first."""
+    places = {ROOT / 'test' / name: i for i, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +78,15 @@ def parity():
     return path
 
 
+@pytest.fixture
+def tiny(monkeypatch):
+    """``tiny`` is an encoder."""
+    from tiny_encoder import TINY
+
+    from hybrid_depth_ros.network import ENCODERS
+    monkeypatch.setitem(ENCODERS, 'tiny', TINY)
+
+
 @pytest.fixture(scope='session')
 def frames():
     """Colour and exact depth of places in a virtual room."""
@@ -77,9 +99,8 @@ def graph(request, tmp_path):
     """A running depth node with a stand-in for the network, and a node that talks to it."""
     pytest.importorskip('rclpy')
     from graph import Graph
-    options = getattr(request, 'param', {})
-    graph = Graph(tmp_path / 'log', *options.get('arguments', ()),
-                  seconds=options.get('seconds', 0.0), scale=options.get('scale', 1.0))
+    options = dict(getattr(request, 'param', {}))
+    graph = Graph(tmp_path / 'log', *options.pop('arguments', ()), **options)
     yield graph
     graph.close()
 

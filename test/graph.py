@@ -38,12 +38,13 @@ def value(status, key):
 class Graph:
     """A depth node in a process, and this process's node that talks to it."""
 
-    def __init__(self, log, *arguments, seconds=0.0, scale=1.0):
+    def __init__(self, log, *arguments, seconds=0.0, scale=1.0, warnings_every=5.0):
         self.log = log
         with log.open('w') as file:
             self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name('stub_depth_node.py'), str(seconds),
-                 str(scale), '--ros-args', *arguments], stderr=file, stdout=file,
+                [sys.executable, Path(__file__).with_name('stub_depth_node.py'),
+                 f'--warnings-every={warnings_every}', '--', str(seconds), str(scale),
+                 '--ros-args', *arguments], stderr=file, stdout=file,
                 cwd=Path(__file__).parent.parent)
         self.connect()
         self.count = 0

@@ -2,9 +2,10 @@
 
 ``python stub_depth_node.py SECONDS [SCALE]``: what each prediction takes (below 0: the real
 predictor), and what depth is wrong by; ``relative``: it gives no metres; ``loads``: weights are
-loaded as :class:`SlowlyLoaded`.
+loaded as :class:`SlowlyLoaded`. ``--warnings-every``: seconds between two about the same trouble.
 """
 
+import argparse
 import sys
 import time
 from types import SimpleNamespace
@@ -79,9 +80,15 @@ class SlowlyLoaded(ScenePredictor):
 
 
 if __name__ == '__main__':
-    from hybrid_depth_ros.nodes.depth import node
-    seconds = float(sys.argv[1])
-    scale = sys.argv[2] if sys.argv[2:] and sys.argv[2] != '--ros-args' else 1.0
-    if scale == 'loads':
+    from hybrid_depth_ros.nodes.depth import camera_stream, node
+    parser = argparse.ArgumentParser()
+    parser.add_argument('seconds', type=float)
+    parser.add_argument('scale', nargs='?', default=1.0)
+    parser.add_argument('--warnings-every', type=float, default=camera_stream.WARNING_INTERVAL)
+    own = sys.argv[1:sys.argv.index('--ros-args')] if '--ros-args' in sys.argv else sys.argv[1:]
+    options = parser.parse_args(own)
+    camera_stream.WARNING_INTERVAL = options.warnings_every
+    seconds = options.seconds
+    if options.scale == 'loads':
         node.DepthPredictor, seconds = SlowlyLoaded, -1.0
-    sys.exit(node.main(predictor=ScenePredictor(seconds, scale) if seconds >= 0 else None))
+    sys.exit(node.main(predictor=ScenePredictor(seconds, options.scale) if seconds >= 0 else None))

@@ -5,10 +5,8 @@ import cv2
 import numpy as np
 import pytest
 from rgbd_files import COUNT, NYU, plane_depth, write_bgr, write_pgm
-from tiny_encoder import TINY
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.network import ENCODERS
 from hybrid_depth_ros.virtual_room import Room
 from train.datasets import nyu_raw
 
@@ -26,12 +24,6 @@ def tree(tmp_path):
         cv2.imwrite(str(folder / f'sync_depth_{i:05d}.png'),
                     (depth * 1000 / (1 + i / 8)).astype(np.uint16))
     return folder
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """``encoder: tiny`` may be trained."""
-    monkeypatch.setitem(ENCODERS, 'tiny', TINY)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def _cluttered(seed: int) -> tuple[Room, list[View]]:
     targets: list[tuple[float, ...]] = []
     for support in _supports(room, paint, rng):
         targets += _scatter(room, support, textures, paint, rng)
-    about = parts.Room('virtual room', tuple(room.size), targets=targets)
+    about = parts.FurnishedRoom('virtual room', tuple(room.size), targets=targets)
     views = any_views(rng, about, list(ANY_KINDS), Lenses(fov=(45.0, 90.0)), _caster(room))
     if not views:
         raise ValueError(f'room {seed} has no place for a camera; leave it out')

@@ -1,9 +1,8 @@
 """The frames of a data set on disk, room by room, and what people look at first.
 
-``OUT/frames.csv`` (image, depth in millimetres, fx in pixels, room, its kind, the view's kind,
-height, pitch, roll) is
-what ``train.nyu --data OUT`` reads. A room's folder appears when all of it is there, so that a
-generation that was killed goes on where it was.
+``train.nyu --data OUT`` reads ``OUT/frames.csv`` (image, depth in millimetres, fx in pixels, room,
+its kind, the view's kind, height, pitch, roll). A room's folder appears when all of it is there,
+so that a generation that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.encodings import depth_to_millimetres
 from hybrid_depth_ros.files import atomic_write
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.visualization import colour_depth, depth_range
@@ -27,7 +27,6 @@ from train.synthetic.views import View
 COLUMNS = ('image', 'depth', 'fx', 'room', 'room_kind', 'kind', 'height', 'pitch', 'roll')
 # image uint8 H×W×3 RGB, depth float H×W (m, 0: unknown), its camera, JPEG quality
 Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], View, int]
-MOST_DEPTH = 65.0  # m, what 16 bits of millimetres hold
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
@@ -70,8 +69,7 @@ def write_room(out: Path, number: int, kind: str, frames: Iterable[Frame]) -> No
             name = f'{i:02d}'
             cv2.imwrite(str(partial / f'{name}.jpg'), image[..., ::-1],
                         [cv2.IMWRITE_JPEG_QUALITY, quality])
-            millimetres = np.where(depth < MOST_DEPTH, np.rint(depth * 1000), 0)
-            cv2.imwrite(str(partial / f'{name}.png'), millimetres.astype(np.uint16))
+            cv2.imwrite(str(partial / f'{name}.png'), depth_to_millimetres(depth))
             rows.append((f'{folder.name}/{name}.jpg', f'{folder.name}/{name}.png',
                          f'{view.fx_per_width * image.shape[1]:.3f}', number, kind, view.kind,
                          f'{view.height:.3f}', f'{view.pitch:.2f}', f'{view.roll:.2f}'))

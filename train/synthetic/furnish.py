@@ -11,7 +11,7 @@ import numpy as np
 from train.synthetic import clutter
 from train.synthetic.clutter import Maker
 from train.synthetic.kinds import ON_COUNTERS, ON_DESKS, ON_FLOORS, ON_TABLES
-from train.synthetic.parts import Box, Outline, Piece, Room, Vector
+from train.synthetic.parts import Block, FurnishedRoom, Outline, Piece, Vector
 
 
 def footprint(x: float, y: float, yaw: float, low: Sequence[float] | Vector,
@@ -49,7 +49,7 @@ class Composer:
     +x; ``variants(kind)``: how many numbers there are of a kind.
     """
 
-    def __init__(self, room: Room, catalogue: Any, rng: np.random.Generator) -> None:
+    def __init__(self, room: FurnishedRoom, catalogue: Any, rng: np.random.Generator) -> None:
         self.room, self.catalogue, self.rng = room, catalogue, rng
         self.taken: list[Outline] = []      # outlines on the floor
         # (wall, from, to, lower edge) that tall things must not hide
@@ -321,7 +321,7 @@ class Composer:
             if self.rng.random() < 0.5:  # a blanket, laid over the foot's end
                 long, wide = self.rng.uniform(0.3, 0.7) * (high - low)[0], 0.97 * (high - low)[1]
                 x, y = place_of(bed, high[0] - 0.51 * long, (low + high)[1] / 2)
-                self.room.boxes.append(Box((x, y, bed.position[2] + top - 0.03),
+                self.room.boxes.append(Block((x, y, bed.position[2] + top - 0.03),
                                            (long, wide, 0.09), 'blanket', bed.yaw))
             for side in (-1, 1):
                 if self.rng.random() < 0.6:
@@ -374,7 +374,7 @@ class Composer:
         if run < 1e-3 or top - bottom < 1e-3:
             return
         (x, y), yaw = self.at_wall(wall, start + run / 2, off + deep / 2)
-        self.room.boxes.append(Box((x, y, (bottom + top) / 2), (deep, run, top - bottom),
+        self.room.boxes.append(Block((x, y, (bottom + top) / 2), (deep, run, top - bottom),
                                    surface, yaw))
 
     def set_island(self) -> None:
@@ -406,7 +406,7 @@ class Composer:
         c, s = math.cos(place.yaw), math.sin(place.yaw)
 
         def box(x: float, y: float, z: float, size: tuple[float, float, float], name: str) -> None:
-            self.room.boxes.append(Box((place.position[0] + c * x - s * y,
+            self.room.boxes.append(Block((place.position[0] + c * x - s * y,
                                         place.position[1] + s * x + c * y, z), size, name,
                                        place.yaw))
         uprights = max(2, round(run / (1.1 if larger == 1 else 2.7)) + 1)
@@ -467,7 +467,7 @@ class Composer:
                 outline = footprint(x, y, 0.0, (-half, -half), (half, half))
                 if self.free(outline):
                     self.taken.append(outline)
-                    self.room.boxes.append(Box((x, y, height / 2), (2 * half, 2 * half, height),
+                    self.room.boxes.append(Block((x, y, height / 2), (2 * half, 2 * half, height),
                                                'wall'))
 
     def set_benches(self) -> None:
@@ -493,7 +493,7 @@ class Composer:
         if self.free(outline):
             self.taken.append(outline)
             for k in range(self.count(1, 3)):
-                self.room.boxes.append(Box((x, y, (k + 0.5) * size[2]),
+                self.room.boxes.append(Block((x, y, (k + 0.5) * size[2]),
                                            tuple(size * (0.98 ** k, 0.98 ** k, 0.99)),
                                            clutter.surface(self.rng, 'cardboard', 'cardboard'),
                                            yaw + 0.02 * k))
@@ -507,7 +507,7 @@ class Composer:
             size = (long, wide) if self.rng.random() < 0.5 else (wide, long)
             low, high = ((np.clip(np.array((x, y)) + sign * np.array(size) / 2, 0.02,
                                   (width - 0.02, depth - 0.02))) for sign in (-1, 1))
-            self.room.boxes.append(Box((*((low + high) / 2), 0.001), (*(high - low), 0.002),
+            self.room.boxes.append(Block((*((low + high) / 2), 0.001), (*(high - low), 0.002),
                                        clutter.surface(self.rng)))
 
     # --- the rest
@@ -537,7 +537,7 @@ class Composer:
                 if self.free(outline):
                     self.taken.append(outline)
                     surface = 'cardboard' if kind == 'box' and self.rng.random() < 0.7 else 'trim'
-                    self.room.boxes.append(Box((x, y, size[2] / 2), tuple(size), surface, yaw))
+                    self.room.boxes.append(Block((x, y, size[2] / 2), tuple(size), surface, yaw))
             else:
                 self.anywhere(kind, tries=6)
 

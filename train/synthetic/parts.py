@@ -20,8 +20,8 @@ CORNERS = np.array([[x, y, z] for x in (-.5, .5) for y in (-.5, .5) for z in (-.
 
 
 @dataclass
-class Box:
-    """A box of one surface.
+class Block:
+    """A block of one surface.
 
     centre, size: m; yaw: about the vertical, tilt: first about its own y axis, its top to the
     back (+x), rad.
@@ -83,13 +83,13 @@ class Lamp:
 
 
 @dataclass
-class Room:
+class FurnishedRoom:
     """All that is in a room. size: m along x, y, z."""
 
     kind: str
     size: tuple
     surfaces: dict[str, Surface] = field(default_factory=dict)  # of floor, wall, ceiling, trim …
-    boxes: list[Box] = field(default_factory=list)
+    boxes: list[Block] = field(default_factory=list)
     panes: list[Pane] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     lamps: list[Lamp] = field(default_factory=list)

@@ -12,7 +12,7 @@ import numpy as np
 from train.synthetic.clutter import EVERYWHERE, OBJECTS, PRINTS, SCREENS
 from train.synthetic.furnish import Composer
 from train.synthetic.kinds import FLOORS, HALLS, KINDS, ON_TABLES, USUAL_HEIGHT, WALLS
-from train.synthetic.parts import Lamp, Room, Surface
+from train.synthetic.parts import FurnishedRoom, Lamp, Surface
 from train.synthetic.shell import add_shell, lamp_colour
 
 
@@ -68,7 +68,7 @@ def _surfaces(kind: str, rng: np.random.Generator, variants: int) -> dict[str, S
 
 
 def compose(seed: int | Sequence[int], catalogue: Any, kind: str | None = None,
-            halls: float = 0.0) -> Room:
+            halls: float = 0.0) -> FurnishedRoom:
     """The room of a seed (an int or a list of ints).
 
     catalogue: sizes of the furniture, see :class:`Composer`; ``surface_variants``: how many
@@ -84,7 +84,7 @@ def compose(seed: int | Sequence[int], catalogue: Any, kind: str | None = None,
     sides = [float(rng.uniform(*side)) for side in recipe['sides']]
     if rng.random() < 0.5:
         sides.reverse()
-    room = Room(kind, (*sides, float(rng.uniform(*recipe.get('high', USUAL_HEIGHT)))))
+    room = FurnishedRoom(kind, (*sides, float(rng.uniform(*recipe.get('high', USUAL_HEIGHT)))))
     room.surfaces = _surfaces(kind, rng, catalogue.surface_variants)
     composer = Composer(room, catalogue, rng)
     add_shell(composer, rng)

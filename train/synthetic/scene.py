@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from train.synthetic.assets import DRAWN_METRES, SURFACE_METRES, Assets, start
-from train.synthetic.parts import CORNERS, Box, Pane, Piece, Room
+from train.synthetic.parts import CORNERS, Block, FurnishedRoom, Pane, Piece
 from train.synthetic.views import Cast, View
 
 os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
 
 
-def build(room: Room, assets: Assets, rng: np.random.Generator) -> Any:
-    """Put a :class:`train.synthetic.rooms.Room` into Blender's scene, empty until then."""
+def build(room: FurnishedRoom, assets: Assets, rng: np.random.Generator) -> Any:
+    """Put a :class:`train.synthetic.parts.FurnishedRoom` into Blender's scene, empty until then."""
     for piece in room.pieces:     # made before the scene is begun: making empties it
         assets.bounds(piece.kind, piece.number)
     for kind, number in room.surfaces.values():
@@ -127,7 +127,7 @@ def _speckle(nodes: Any, links: Any, shader: Any, colour: Sequence[float],
     links.new(out, shader.inputs['Base Color'])
 
 
-def _add_boxes(bpy: Any, boxes: list[Box], surfaces: dict[str, Any]) -> None:
+def _add_boxes(bpy: Any, boxes: list[Block], surfaces: dict[str, Any]) -> None:
     """All boxes of a surface as one mesh, textured in metres."""
     # quads seen from outside, and which axes run across and up each
     faces = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))

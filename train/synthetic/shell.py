@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from train.synthetic.furnish import Composer, footprint
-from train.synthetic.parts import Box, Lamp, Pane
+from train.synthetic.parts import Block, Lamp, Pane
 
 DOOR, SILL = 2.05, 0.9      # m: height of a doorway, usual height of a window's lower edge
 THICK = 0.16                # m, walls
@@ -56,9 +56,9 @@ def add_shell(composer: Composer, rng: np.random.Generator) -> None:
         _wall(composer, wall, holes, height, 'accent' if wall == accent else 'wall', strips)
     for window in windows:
         _window(composer, rng, *window)
-    room.boxes.append(Box((width / 2, depth / 2, -0.05), (width + 2 * THICK, depth + 2 * THICK,
+    room.boxes.append(Block((width / 2, depth / 2, -0.05), (width + 2 * THICK, depth + 2 * THICK,
                                                          0.1), 'floor'))
-    room.boxes.append(Box((width / 2, depth / 2, height + 0.05),
+    room.boxes.append(Block((width / 2, depth / 2, height + 0.05),
                           (width + 2 * THICK, depth + 2 * THICK, 0.1), 'ceiling'))
     if rng.random() < 0.3 and min(width, depth) > 3:  # a corner built in: an L, or a chimney
         block = rng.uniform(0.15, 0.42, 2) * (width, depth)
@@ -69,7 +69,7 @@ def add_shell(composer: Composer, rng: np.random.Generator) -> None:
                  for wall, first, last, _ in composer.openings]
         if all((np.abs(door - centre) > block / 2 + 0.7).any() for door in doors):
             composer.taken.append(outline)
-            room.boxes.append(Box((*centre, height / 2), (*block, height), 'wall'))
+            room.boxes.append(Block((*centre, height / 2), (*block, height), 'wall'))
     _inner(composer, rng)
 
 
@@ -107,7 +107,7 @@ def _inner(composer: Composer, rng: np.random.Generator) -> None:
             outline = footprint(centre[0], centre[1], 0.0, (-half, -half), (half, half))
             if composer.free(outline):
                 composer.taken.append(outline)
-                room.boxes.append(Box((*centre, height / 2), (2 * half, 2 * half, height),
+                room.boxes.append(Block((*centre, height / 2), (2 * half, 2 * half, height),
                                       'wall' if rng.random() < 0.6 else 'beam'))
     if rng.random() < (0.5 if height > 2.9 else 0.1):
         apart, thick, drop = rng.uniform((0.7, 0.08, 0.08), (2.0, 0.22, 0.3))
@@ -116,7 +116,7 @@ def _inner(composer: Composer, rng: np.random.Generator) -> None:
             middle, size = (at, depth / 2), (thick, depth)
             if not across:
                 middle, size = (width / 2, at), (width, thick)
-            room.boxes.append(Box((*middle, height - drop / 2), (*size, drop), 'beam'))
+            room.boxes.append(Block((*middle, height - drop / 2), (*size, drop), 'beam'))
 
 
 def _doorway(composer: Composer, rng: np.random.Generator, wall: int, first: float,
@@ -131,15 +131,15 @@ def _doorway(composer: Composer, rng: np.random.Generator, wall: int, first: flo
     for along, bottom, top, across in ((first - 0.025, 0, DOOR, .06), (last + 0.025, 0, DOOR, .06),
                                        (middle, DOOR - 0.03, DOOR + 0.04, wide + 0.12)):
         (x, y), yaw = composer.at_wall(wall, along, -THICK / 2)
-        composer.room.boxes.append(Box((x, y, (bottom + top) / 2),
+        composer.room.boxes.append(Block((x, y, (bottom + top) / 2),
                                        (THICK + 0.03, across, top - bottom), 'trim', yaw))
     if rng.random() < 0.45:
         for off, surface in ((-0.03, 'door'), (-THICK, 'trim')):  # and nothing to see below it
             (x, y), yaw = composer.at_wall(wall, middle, off)
-            composer.room.boxes.append(Box((x, y, DOOR / 2 - 0.01), (0.04, wide, DOOR - 0.03),
+            composer.room.boxes.append(Block((x, y, DOOR / 2 - 0.01), (0.04, wide, DOOR - 0.03),
                                            surface, yaw))
         (x, y), yaw = composer.at_wall(wall, first + 0.07, 0.02)
-        composer.room.boxes.append(Box((x, y, 1.0), (0.05, 0.12, 0.02), 'metal', yaw))
+        composer.room.boxes.append(Block((x, y, 1.0), (0.05, 0.12, 0.02), 'metal', yaw))
         return
     beyond, side = rng.uniform(1.0, 4.5), rng.uniform(0.1, 1.5)
     tall = composer.room.size[2]
@@ -148,10 +148,10 @@ def _doorway(composer: Composer, rng: np.random.Generator, wall: int, first: flo
             (first - side, -THICK - beyond / 2, (beyond, 0.1, tall)),
             (last + side, -THICK - beyond / 2, (beyond, 0.1, tall))):
         (x, y), yaw = composer.at_wall(wall, along, off)
-        composer.room.boxes.append(Box((x, y, tall / 2), size, 'wall beyond', yaw))
+        composer.room.boxes.append(Block((x, y, tall / 2), size, 'wall beyond', yaw))
     (x, y), yaw = composer.at_wall(wall, middle, -THICK - beyond / 2)
     for z, surface in ((-0.05, 'floor beyond'), (tall + 0.05, 'ceiling')):
-        composer.room.boxes.append(Box((x, y, z), (beyond, wide + 2 * side, 0.1), surface, yaw))
+        composer.room.boxes.append(Block((x, y, z), (beyond, wide + 2 * side, 0.1), surface, yaw))
     composer.room.lamps.append(Lamp((x, y, tall - 0.03), float(rng.uniform(5, 60)), 0.4,
                                     lamp_colour(rng)))
     if rng.random() < 0.5:  # the door, ajar
@@ -160,7 +160,7 @@ def _doorway(composer: Composer, rng: np.random.Generator, wall: int, first: flo
         leaf = footprint(x, y, yaw + swing, (-0.02, 0.0), (0.02, wide - 0.02))
         if rng.random() < 0.6:
             centre = leaf.mean(axis=0)
-            composer.room.boxes.append(Box((*centre, DOOR / 2), (0.04, wide - 0.02, DOOR - 0.06),
+            composer.room.boxes.append(Block((*centre, DOOR / 2), (0.04, wide - 0.02, DOOR - 0.06),
                                            'door', yaw + swing))
             composer.taken.append(leaf)
 

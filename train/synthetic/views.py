@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from train.synthetic.parts import Room
+from train.synthetic.parts import FurnishedRoom
 
 Cast = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 # what a view shows, and how often each comes where nothing else is asked for
@@ -119,8 +119,8 @@ def sample_views(rng: np.random.Generator, size: Sequence[float], count: int, le
     return views
 
 
-def any_views(rng: np.random.Generator, room: Room, kinds: list[str], lenses: Lenses, cast: Cast,
-              aspect: float = 4 / 3) -> list[View]:
+def any_views(rng: np.random.Generator, room: FurnishedRoom, kinds: list[str], lenses: Lenses,
+              cast: Cast, aspect: float = 4 / 3) -> list[View]:
     """Cameras of several kinds in a room.
 
     Args:
@@ -176,11 +176,11 @@ def _grid(view: View, aspect: float, cast: Cast, columns: int = GRID[0],
     return cast(view.position, rays(view, 1 / aspect if view.portrait else aspect, columns, rows))
 
 
-def _inside(position: npt.NDArray[np.float64], room: Room, margin: float) -> bool:
+def _inside(position: npt.NDArray[np.float64], room: FurnishedRoom, margin: float) -> bool:
     return bool((position > margin).all() and (position < np.array(room.size) - margin).all())
 
 
-def _near_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
+def _near_view(rng: np.random.Generator, room: FurnishedRoom, lenses: Lenses, cast: Cast,
                aspect: float) -> View | None:
     """Close to a small thing, or to whatever stands where a ray of chance hits."""
     if room.targets and rng.random() < 0.75:
@@ -214,7 +214,7 @@ def _near_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
     return view if fits else None
 
 
-def _plain_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
+def _plain_view(rng: np.random.Generator, room: FurnishedRoom, lenses: Lenses, cast: Cast,
                 aspect: float) -> View | None:
     """A view that one flat surface fills, or nearly."""
     start = rng.uniform((0.2, 0.2, 0.2), np.array(room.size) - 0.2)
@@ -253,7 +253,7 @@ def _planar(depth: npt.NDArray[np.float64], off: float = 0.04) -> float:
     return float(on.mean())
 
 
-def _hall_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
+def _hall_view(rng: np.random.Generator, room: FurnishedRoom, lenses: Lenses, cast: Cast,
                aspect: float) -> View | None:
     """A hall, the farthest of some directions."""
     top = min(2.6, room.size[2] - 0.3) if rng.random() < 0.85 else room.size[2] - 0.3
@@ -262,7 +262,7 @@ def _hall_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
     return _farthest(rng, 'hall', height, pitch, room, lenses, cast, aspect, 2.2)
 
 
-def _high_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
+def _high_view(rng: np.random.Generator, room: FurnishedRoom, lenses: Lenses, cast: Cast,
                aspect: float) -> View | None:
     """From above: below the ceiling, in a corner or at a wall, or from anywhere."""
     if room.size[2] < 2.2:
@@ -272,7 +272,7 @@ def _high_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
                      0.8, corner=bool(rng.random() < 0.6))
 
 
-def _steep_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast,
+def _steep_view(rng: np.random.Generator, room: FurnishedRoom, lenses: Lenses, cast: Cast,
                 aspect: float) -> View | None:
     """Nearly straight down."""
     top = math.log(min(2.3, room.size[2] - 0.2))
@@ -281,7 +281,7 @@ def _steep_view(rng: np.random.Generator, room: Room, lenses: Lenses, cast: Cast
                      aspect, 0.15)
 
 
-def _farthest(rng: np.random.Generator, kind: str, height: float, pitch: float, room: Room,
+def _farthest(rng: np.random.Generator, kind: str, height: float, pitch: float, room: FurnishedRoom,
               lenses: Lenses, cast: Cast, aspect: float, least: float,
               corner: bool = False) -> View | None:
     """A free place at a height, and of some directions the one that shows most; None: too little.

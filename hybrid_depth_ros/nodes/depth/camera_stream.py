@@ -406,8 +406,9 @@ class CameraStream:
 
     # --- what people see --------------------------------------------------------------
 
-    def warn(self, about: str, text: str, every: float = WARNING_INTERVAL) -> None:
-        """Log a warning, but not about the same again within so many seconds."""
+    def warn(self, about: str, text: str, every: float | None = None) -> None:
+        """Log a warning, but not about the same again within so many seconds (WARNING_INTERVAL)."""
+        every = WARNING_INTERVAL if every is None else every
         now = time.monotonic()
         if not self._node.context.ok():
             return  # told to end: calls to rclpy fail, and the log is closed

@@ -68,7 +68,7 @@ def depth_to_image(depth: npt.NDArray[np.floating], header: Header, encoding: st
         depth: float H×W, metres, NaN where unknown.
         header: The message's header.
         encoding: ``32FC1``, metres in float32; or ``16UC1``, millimetres, rounded, 0 where unknown
-            or not within 1…65535.
+            or not within 1…65534.
 
     Raises:
         ValueError: For another encoding, or an array that is not H×W.

@@ -195,6 +195,7 @@ def test_compressed_images(graph):
         assert np.abs(colours[20, 20::40].astype(int) - CHART[20, 20::40]).max() <= tolerance
 
 
+@pytest.mark.parametrize('graph', [{'warnings_every': 0.1}], indirect=True)
 def test_bad_frames_are_named_and_the_next_good_one_is_right(graph):
     graph.listen(PointCloud2, 'depth/points')
     graph.listen(Image, 'depth/image')
@@ -216,12 +217,10 @@ def test_bad_frames_are_named_and_the_next_good_one_is_right(graph):
                            data=bytes(48)),
     }
     for said, message in bad.items():
-        before = graph.log.read_text()
-        assert graph.answer('depth/image', message) is None
-        assert graph.process.poll() is None
-        graph.spin(5.2)  # the same trouble is not told twice within 5 s
-        assert said in graph.log.read_text()[len(before):] or said in before
+        graph.image.publish(message)
+        assert graph.spin(10, lambda said=said: said in graph.log.read_text())
         good()
+        assert all(depth.header.stamp != message.header.stamp for depth in graph.got['depth/image'])
     good(2 * WIDTH, 2 * HEIGHT)  # another resolution in mid-stream
     good(1, 1)
     good(3840, 2160)
@@ -230,7 +229,6 @@ def test_bad_frames_are_named_and_the_next_good_one_is_right(graph):
     assert graph.answer('depth/points', rgb_to_image(CHART, graph.header()), timeout=20.0)
     info = camera_info_message(CAMERA, graph.header())
     info.k[0] = info.p[0] = float('nan')
-    graph.spin(5.2)  # that the calibration isn't for 3840×2160 was told just now
     graph.info.publish(info)
     graph.spin(0.3)
     graph.got['depth/points'].clear()
@@ -326,16 +324,16 @@ def test_the_newest_frame_wins(graph):
         message.header.stamp = graph.node.get_clock().now().to_msg()
         graph.image.publish(message)
     timer = graph.node.create_timer(1 / 30, publish)  # against 3.3 Hz
-    graph.spin(4.0)
+    graph.spin(3.0)
     timer.cancel()
     graph.spin(2.0)
-    assert 8 <= len(latencies) <= 16
+    assert 6 <= len(latencies) <= 12
     # a frame waits at most for the one before it: two predictions, and some slack
     assert np.median(latencies) < 0.75
     assert latencies[-1] < 0.9
     values = {v.key: v.value for v in graph.got['/diagnostics'][-1].status[0].values}
     assert int(values['dropped']) + int(values['published']) == int(values['received'])
-    assert int(values['dropped']) > 80
+    assert int(values['dropped']) > 60
 
 
 def test_nothing_is_computed_that_nobody_listens_to(graph):

@@ -117,16 +117,17 @@ def test_depth_in_metres():
 
 
 def test_depth_in_millimetres():
-    depth = np.array([[0.5, np.nan, 1.2344], [65.535, 65.536, 1e-3], [0, 4e-4, -1],
+    """65.535 m was written as 65535, which means unknown to a reader."""
+    depth = np.array([[0.5, np.nan, 1.2344], [65.534, 65.535, 1e-3], [0, 4e-4, -1],
                       [np.inf, -np.inf, 0.0016]], np.float32)
     message = messages.depth_to_image(depth, HEADER, '16UC1')
     assert (message.encoding, message.step) == ('16UC1', 6)
     assert struct.unpack('<12H', message.data) == (
-        500, 0, 1234, 65535, 0, 1, 0, 0, 0, 0, 0, 2)
+        500, 0, 1234, 65534, 0, 1, 0, 0, 0, 0, 0, 2)
     n = np.nan
     np.testing.assert_allclose(
         encodings.image_to_depth(message),
-        np.array([[.5, n, 1.234], [n, n, .001], [n, n, n], [n, n, .002]]), rtol=1e-6)
+        np.array([[.5, n, 1.234], [65.534, n, .001], [n, n, n], [n, n, .002]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize('padding', (0, 1, 8))
