@@ -29,6 +29,8 @@ IMAGE_MESSAGE_TYPES = {f'sensor_msgs/msg/{name}': name
 # What anchors are taken from: read only where a topic is named.
 ANCHOR_MESSAGE_TYPES = {'sensor_msgs/msg/LaserScan', 'sensor_msgs/msg/PointCloud2',
                         'sensor_msgs/msg/Range', 'tf2_msgs/msg/TFMessage'}
+# Of the depth node: images that are neither a camera's nor depth, taken only where they are named.
+DERIVED_TOPICS = ('/depth/image_color/compressed', '/depth/uncertainty', '/depth/relative')
 KIND_NAMES = {'image': 'colour images', 'depth': 'depth images', 'camera_info': 'camera infos'}
 
 
@@ -320,7 +322,8 @@ class Recording:
         if wanted in self._mono16_topics and kind in ('image', 'depth'):
             self.topics[wanted] = self.topics[wanted]._replace(kind=kind)
         found = [t for t in self.topics.values() if t.message_count and (
-            t.name == wanted if wanted else t.kind == kind and t.name not in besides)]
+            t.name == wanted if wanted else t.kind == kind and t.name not in besides
+            and not t.name.endswith(DERIVED_TOPICS))]
         if len(found) == 1 and found[0].kind == kind:
             return found[0].name
         what = KIND_NAMES[kind]

@@ -3,9 +3,21 @@
 import os
 import struct
 
+import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from small_recordings import COUNT, START, STEP, STORE, recording, write
+from small_recordings import (
+    COUNT,
+    DEPTH,
+    IMAGE,
+    START,
+    STEP,
+    STORE,
+    compressed,
+    png,
+    recording,
+    write,
+)
 
 from hybrid_depth_ros.recordings.pairs import PairedRecording
 from hybrid_depth_ros.recordings.recording import Recording
@@ -85,3 +97,20 @@ def test_a_name_that_is_not_utf8_is_no_damage(frames, tmp_path):
         PairedRecording(path)
     write(tmp_path / 'bag', recording(frames[:1])).rename(path.with_name(path.name + '2'))
     assert len(PairedRecording(path.with_name(path.name + '2'))) == 1
+
+
+def test_what_the_depth_node_makes_beside_depth_is_no_camera_s(frames, tmp_path):
+    """A recording of all topics had two cameras and three depth images."""
+    messages = []
+    for topic, message in recording(frames):
+        messages.append((topic, message))
+        if topic == IMAGE:
+            messages.append(('/camera/depth/image_color/compressed', compressed(
+                START, 'rgb8; jpeg compressed bgr8', png(np.zeros((4, 4, 3), np.uint8)))))
+        if topic == DEPTH:
+            messages.append(('/camera/depth/uncertainty', message))
+    pairs = PairedRecording(write(tmp_path / 'bag', messages))
+    assert (pairs.image_topic, pairs.truth_topic) == (IMAGE, DEPTH)
+    assert len(pairs) == COUNT
+    named = PairedRecording(pairs.path, depth='/camera/depth/uncertainty')
+    assert named.truth_topic == '/camera/depth/uncertainty'

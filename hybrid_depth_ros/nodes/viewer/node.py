@@ -165,7 +165,8 @@ class ViewerNode(RefusalMessages, Node):
         self.get_logger().info(f'open {self.page.url} in a browser')
         if not is_loopback(settings.host):
             self.get_logger().warning(f'host is {settings.host}: anybody who reaches port '
-                                      f'{self.page.port} of this machine sees the camera')
+                                      f'{self.page.port} of this machine sees the camera and can '
+                                      'calibrate its scale')
 
     def destroy_node(self) -> None:
         """Close the page."""
