@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -64,7 +66,8 @@ class ObstacleScores:
         self.images += 1
         self.without_floor += plane is None
         angles = scan_angles(intrinsics, level, self._settings)
-        true_obstacles = find_obstacles(truth, intrinsics, level, self._settings)
+        true_obstacles = find_obstacles(truth, intrinsics, level,
+                                        replace(self._settings, edge_filter=0.0))
         obstacles = find_obstacles(predicted, intrinsics, plane or level, self._settings)
         scan = obstacle_scan(obstacles, angles)
         self._add_scans(scan, obstacle_scan(true_obstacles, angles))
@@ -126,18 +129,21 @@ class ObstacleScores:
 
     def table(self) -> str:
         """Lines for people."""
-        report = self.report()
+        return format_obstacles(self.report())
 
-        def text(value: float | None) -> str:
-            return '–' if value is None else f'{value:.1%}'
-        lines = [f'obstacles in {report["images"]} images, {report["without_floor"]} without a '
-                 'floor', f'{"":34}' + ''.join(f'{f"{within:g} m":>9}' for within in WITHIN)]
-        lines += [f'{head:34}' + ''.join(f'{text(value):>9}' for value in report[key].values())
-                  for head, key in (('directions with an obstacle: found', 'recall'),
-                                    ('free directions: false obstacles', 'false'))]
-        lines += [f'{head:34}{text(report[key]):>9}' for head, key in (
-            ('distance error, median', 'distance_error_median'),
-            ('distance error, 90 %', 'distance_error_90'),
-            ('5 cm cells: missed', 'cells_missed'), ('5 cm cells: false', 'cells_false'),
-            ('free 5 cm cells: blocked in truth', 'free_cells_blocked'))]
-        return '\n'.join(lines)
+
+def format_obstacles(report: Mapping[str, Any]) -> str:
+    """Lines for people of :meth:`ObstacleScores.report`."""
+    def text(value: float | None) -> str:
+        return '–' if value is None else f'{value:.1%}'
+    lines = [f'obstacles in {report["images"]} images, {report["without_floor"]} without a '
+             'floor', f'{"":34}' + ''.join(f'{f"{within:g} m":>9}' for within in WITHIN)]
+    lines += [f'{head:34}' + ''.join(f'{text(value):>9}' for value in report[key].values())
+              for head, key in (('directions with an obstacle: found', 'recall'),
+                                ('free directions: false obstacles', 'false'))]
+    lines += [f'{head:34}{text(report[key]):>9}' for head, key in (
+        ('distance error, median', 'distance_error_median'),
+        ('distance error, 90 %', 'distance_error_90'),
+        ('5 cm cells: missed', 'cells_missed'), ('5 cm cells: false', 'cells_false'),
+        ('free 5 cm cells: blocked in truth', 'free_cells_blocked'))]
+    return '\n'.join(lines)

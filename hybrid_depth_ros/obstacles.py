@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.floor import find_floor
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import POINT, pack_rgb
+from hybrid_depth_ros.point_cloud import POINT, pack_rgb, snap_edges
 
 Floats = npt.NDArray[np.floating]
 
 GRID_WIDTH = 160         # pixels across at which depth is looked at
 MAX_RAMP = np.deg2rad(12)  # a plane that is steeper against gravity is no floor
 FLOOR_MEMORY = 0.5       # seconds over which the floor is averaged
+FLOOR_INTERVAL = 0.1     # seconds from one fit to the next, at least
 FLOOR_HOLD = 3.0         # seconds that a floor is kept when it is not seen
 FIT_ROUNDS, FIT_TOLERANCE = 3, 0.06  # of the plane; log depth within which a cell is of it
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
@@ -62,6 +63,8 @@ class ObstacleSettings:
         min_range: Metres along the floor.
         max_range: Metres along the floor.
         voxel_size: Metres, of the thinning; 0: none.
+        edge_filter: Share by which inverse depth jumps at an outline; points there hang in the
+            air, and move to the side that is closer to them; 0: none do.
     """
 
     min_height: float = 0.05
@@ -69,6 +72,7 @@ class ObstacleSettings:
     min_range: float = 0.2
     max_range: float = 4.0
     voxel_size: float = 0.05
+    edge_filter: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_height < self.max_height:
@@ -149,8 +153,10 @@ class FloorTracker:
             down: 3, gravity in the optical frame.
             seconds: The frame's time.
         """
-        plane, self.reason = fit_floor(depth, intrinsics, height, down)
         passed = seconds - self._seen
+        if self._plane and 0 <= passed < FLOOR_INTERVAL:
+            return self._plane
+        plane, self.reason = fit_floor(depth, intrinsics, height, down)
         if plane is None:
             return self._plane if self._plane and 0 <= passed <= FLOOR_HOLD else None
         if self._plane and 0 <= passed <= FLOOR_HOLD:
@@ -284,6 +290,8 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
                          f'{intrinsics.width}×{intrinsics.height}')
     grid = _grid(intrinsics)
     z = depth[grid.rows, grid.columns]
+    if settings.edge_filter > 0:  # neither side is favoured: free space counts as well
+        z = snap_edges(z, settings.edge_filter, near_side=0.5, unsure=0.0)
     z = np.where((z > 0) & (z < np.inf), z, np.float32(np.nan))
     rays = grid.rays(plane)
     x, y, height = rays * z

@@ -22,9 +22,9 @@ CONFIDENT_POINT = np.dtype([*POINT.descr, ('intensity', np.float32)])
 POINT_FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 RGB_SHIFTS = (16, 8, 0)  # bits: where red, green and blue lie in 0x00RRGGBB
 GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
-SNAP_REACH = 7  # pixels of that grid within which a jump's two sides lie
-NEAR_SIDE = 0.25  # place between far (0) and near (1) from which a pixel is of the near side
-UNSURE = 0.15  # below that, over so much of the way neither side is sure
+# Pixels of that grid within which a jump's two sides lie: in a square, and in a straight line.
+SNAP_WINDOW, SNAP_REACH = 6, 7
+NEAR_SIDE, UNSURE = 0.25, 0.15  # snap_edges' near_side and unsure
 # Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
 NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.6, 0.4, 0.05
 
@@ -71,7 +71,8 @@ def depth_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[
     return grid.enlarge(_grid_edges(grid.depth, fraction))
 
 
-def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.float32]:
+def snap_edges(depth: npt.NDArray[np.float32], fraction: float, near_side: float = NEAR_SIDE,
+               unsure: float = UNSURE) -> npt.NDArray[np.float32]:
     """Depth whose outlines are steps: a pixel on a jump takes the depth of one of its sides.
 
     A pixel on a jump (:func:`depth_edges`) lies between a near and a far surface. Their depths are
@@ -84,13 +85,15 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
     Args:
         depth: H×W metres, NaN where unknown.
         fraction: As in :func:`depth_edges`.
+        near_side: Place between far (0) and near (1) from which a pixel is of the near side.
+        unsure: Below that, over so much of the way neither side is sure.
 
     Returns:
         H×W metres, NaN where unknown.
     """
     grid = _Grid(depth)
     edges = _grid_edges(grid.depth, fraction)
-    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SNAP_REACH + 1,) * 2)
+    window = np.ones((2 * SNAP_WINDOW + 1,) * 2, np.uint8)
     with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
         log = _without_outliers(np.log(grid.depth))
         known = np.isfinite(log)
@@ -106,8 +109,8 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
         jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
         pixels, near, far = pixels[jump], near[jump], far[jump]
         place = (far - np.log(snapped.ravel()[pixels])) / (far - near)
-        values = np.exp(np.where(place > NEAR_SIDE, near, far))
-        values[~((place > NEAR_SIDE) | (place < NEAR_SIDE - UNSURE))] = np.nan
+        values = np.exp(np.where(place > near_side, near, far))
+        values[(place <= near_side) & (place >= near_side - unsure) & (unsure > 0)] = np.nan
         snapped.ravel()[pixels] = values
     return snapped
 

@@ -1,5 +1,6 @@
 """Obstacles: the floor's plane, what stands above it, a scan of it, what is not known."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -148,13 +149,14 @@ def test_the_cloud_holds_what_stands_there_and_no_floor():
     rgb = np.zeros((480, 640, 3), np.uint8)
     rgb[..., 1] = 200
     plane = FloorPlane.from_gravity(HEIGHT, DOWN)
-    whole = obstacle_cloud(find_obstacles(depth, CAMERA, plane, ObstacleSettings(voxel_size=0)),
-                           rgb)[0]
+    whole = obstacle_cloud(find_obstacles(depth, CAMERA, plane, ObstacleSettings(
+        voxel_size=0, edge_filter=0)), rgb)[0]
     up = -DOWN
     heights = HEIGHT + up[0] * whole['x'] + up[1] * whole['y'] + up[2] * whole['z']
     assert whole.size > 500 and heights.min() > 0.05 and heights.max() < 0.51
     assert (np.abs(whole['x']) < 0.21).all() and (whole['rgb'] == 200 << 8).all()
-    thinned = obstacle_cloud(find_obstacles(depth, CAMERA, plane, SETTINGS), rgb)[0]
+    thinned = obstacle_cloud(
+        find_obstacles(depth, CAMERA, plane, ObstacleSettings(edge_filter=0)), rgb)[0]
     assert 20 < thinned.size < whole.size / 3
     assert np.isin(thinned, whole).all()  # no means of several surfaces
     cells = np.unique(np.floor(np.stack([thinned['x'], thinned['z']]) / 0.05), axis=1)
@@ -171,8 +173,21 @@ def test_the_floor_is_held_for_some_time_and_not_for_ever():
     assert tracker.update(blocked, CAMERA, HEIGHT, DOWN, 2.0) == first
     assert tracker.update(blocked, CAMERA, HEIGHT, DOWN, 1.5 + FLOOR_HOLD) is None
     tracker.update(scene(), CAMERA, HEIGHT, DOWN, 10.0)
-    smoothed = tracker.update(1.2 * scene(), CAMERA, HEIGHT, DOWN, 10.1)
+    smoothed = tracker.update(1.2 * scene(), CAMERA, HEIGHT, DOWN, 10.2)
+    assert tracker.update(blocked, CAMERA, HEIGHT, DOWN, 10.25) is smoothed  # not each frame
     assert HEIGHT * 1.01 < smoothed.height < HEIGHT * 1.1
+
+
+def test_a_curtain_behind_an_outline_is_no_obstacle():
+    depth = cv2.resize(cv2.GaussianBlur(cv2.resize(
+        scene([(1.0, 0.2, -0.2, 0.8)]), (176, 132)), (0, 0), 1.5), (640, 480))
+    level = FloorPlane.from_gravity(HEIGHT, DOWN)
+
+    def hanging(settings):
+        found = find_obstacles(depth, CAMERA, level, settings)
+        return int((found.chosen & (found.ranges > 1.15) & (found.ranges < 3.9)).sum())
+    assert hanging(ObstacleSettings(edge_filter=0.0)) > 200
+    assert hanging(SETTINGS) < 40
 
 
 def test_voxels_too_small_for_the_range_are_named():

@@ -23,6 +23,7 @@ from hybrid_depth_ros.metrics import (
     format_metrics,
     format_uncertainty,
 )
+from hybrid_depth_ros.obstacle_metrics import format_obstacles
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.recordings.evaluation import best_median_worst, plot_distances
 from hybrid_depth_ros.visualization import side_by_side
@@ -120,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='keep only frames numbered A to B')
     parser.add_argument('--protocol', choices=PROTOCOLS, default='paper',
                         help='whole: whole images, by camera height and kind of view too')
+    parser.add_argument('--obstacles', action='store_true', help='score obstacles above the floor '
+                        'too, with --protocol whole, where the data know how the camera is held')
     parser.add_argument('--flip', action='store_true', help='mean with the mirrored image')
     parser.add_argument('--plot', type=user_path, metavar='OUT', help='draw error against distance')
     parser.add_argument('--pictures', type=user_path, metavar='FOLDER',
@@ -127,10 +130,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.flip and args.protocol == 'whole':
         parser.error('--flip is of the protocols paper and eigen; leave it out')
+    if args.obstacles and args.protocol != 'whole':
+        parser.error('--obstacles is of whole images: give --protocol whole')
     with exit_on_error('train.evaluate'):
         dataset = open_data(args, args.data)
         if args.ranges:
             dataset = dataset.numbered(args.ranges)
+        if args.obstacles and (dataset.height(0) is None or dataset.down(0) is None):
+            raise OSError(f'{args.data} does not tell how high its cameras are and how they are '
+                          'held: take rooms (room:600-609) or frames of train.synthetic')
         network = load_network(args.weights)
         # before the long work: what can't be written must not be found out after it
         for file in filter(None, (args.json, args.plot)):
@@ -139,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.pictures.mkdir(parents=True, exist_ok=True)
         if args.protocol == 'whole':
             evaluation: DatasetEvaluation = evaluate_whole(
-                DepthPredictor(network), dataset, progress=True)
+                DepthPredictor(network), dataset, progress=True, obstacles=args.obstacles)
         else:
             protocol = evaluate_paper if args.protocol == 'paper' else evaluate_eigen
             evaluation = protocol(network, dataset, progress=True, flip=args.flip)
@@ -153,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'mean over images: {format_metrics(evaluation.per_image)}')
         if isinstance(evaluation, WholeImageEvaluation):
             print(height_table(evaluation))
+            if evaluation.obstacles:
+                print(format_obstacles(evaluation.obstacles))
         else:
             print(comparison_table(args.weights, evaluation.metrics))
             if args.protocol != 'paper' or args.split != 'test' or evaluation.images != 654:

@@ -11,6 +11,7 @@ import torch
 import tqdm
 from torch import nn
 
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import (
     METRIC_NAMES,
     DepthErrors,
@@ -20,6 +21,7 @@ from hybrid_depth_ros.metrics import (
     align_depth,
 )
 from hybrid_depth_ros.models import hybrid, resizing
+from hybrid_depth_ros.obstacle_metrics import ObstacleScores
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH, DepthPredictor, Prediction
 from train.data import normalise
 from train.datasets.pairs import RgbdDataset, read_checked
@@ -122,6 +124,8 @@ class WholeImageEvaluation(DatasetEvaluation):
         kinds: Kinds of views, where they are known.
         uncertainty: As :meth:`UncertaintyScores.report` has it; None where the network estimates
             none.
+        obstacles: As :meth:`ObstacleScores.report` has it; None where they are not asked for, or
+            no camera's height and gravity are known.
     """
 
     outlines: dict[str, float]
@@ -129,6 +133,7 @@ class WholeImageEvaluation(DatasetEvaluation):
     heights: list[HeightBand]
     kinds: list[KindOfView]
     uncertainty: dict[str, Any] | None
+    obstacles: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` writes."""
@@ -221,16 +226,19 @@ def evaluate_eigen(network: nn.Module, dataset: RgbdDataset, progress: bool = Fa
 
 
 def evaluate_whole(predictor: DepthPredictor | Callable[..., npt.NDArray[np.float32]],
-                   dataset: RgbdDataset, progress: bool = False) -> WholeImageEvaluation:
+                   dataset: RgbdDataset, progress: bool = False, obstacles: bool = False
+                   ) -> WholeImageEvaluation:
     """Whole images as a user has them, of any camera and size.
 
     Args:
         predictor: A :class:`DepthPredictor`, or what is called as one.
         dataset: What is scored.
         progress: Whether a bar is shown.
+        obstacles: Score obstacles above the floor too, where the camera's height and gravity are
+            known.
     """
     scores, outlines, aligned = Scores(), OutlineScores(), DepthErrors()
-    uncertainty = UncertaintyScores()
+    uncertainty, found = UncertaintyScores(), ObstacleScores()
     heights: dict[int, _GroupErrors] = {}
     kinds: dict[str, _GroupErrors] = {}
     for i in tqdm.trange(len(dataset), disable=not progress, unit='image'):
@@ -241,6 +249,12 @@ def evaluate_whole(predictor: DepthPredictor | Callable[..., npt.NDArray[np.floa
         depth = cv2.resize(prediction.depth, truth.shape[::-1])
         truth[:BORDER], truth[-BORDER:], truth[:, :BORDER], truth[:, -BORDER:] = 0, 0, 0, 0
         known = (truth > 0) & np.isfinite(depth)
+        high, down = (dataset.height(i), dataset.down(i)) if obstacles else (None, None)
+        if high is not None and down is not None:
+            rows, columns = truth.shape
+            found.add(depth, np.where(truth > 0, truth, np.float32(np.nan)), Intrinsics(
+                columns, rows, focal * columns, focal * columns, (columns - 1) / 2,
+                (rows - 1) / 2), high, down)
         scores.add(depth, truth)
         if prediction.sigma is not None:
             uncertainty.add(depth, cv2.resize(prediction.sigma, truth.shape[::-1]), truth)
@@ -265,7 +279,8 @@ def evaluate_whole(predictor: DepthPredictor | Callable[..., npt.NDArray[np.floa
         heights=[HeightBand((0, *HEIGHT_EDGES)[band], (*HEIGHT_EDGES, None)[band],
                             *errors.summary()) for band, errors in sorted(heights.items())],
         kinds=[KindOfView(kind, *errors.summary()) for kind, errors in sorted(kinds.items())],
-        uncertainty=uncertainty.report() if uncertainty.images else None)
+        uncertainty=uncertainty.report() if uncertainty.images else None,
+        obstacles=found.report() if found.images else None)
 
 
 class _GroupErrors:

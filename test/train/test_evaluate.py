@@ -6,7 +6,11 @@ import pytest
 import torch
 from rgbd_files import HeightWalls
 
+from hybrid_depth_ros.anchors.floor import down_from_pitch
 from train import average, evaluate, prepare, protocols, throughput
+from train.datasets import rendered_rooms
+from train.datasets.pairs import Subset
+from train.datasets.raycast_rooms import VirtualRooms
 
 
 def test_what_cannot_be_written_is_said_before_the_work(tree, tmp_path, capsys):
@@ -115,6 +119,29 @@ def test_whole_images_of_the_virtual_room(capsys):
     for name in ('room:', 'room:9-3', 'room:x'):
         with pytest.raises(SystemExit, match='names no rooms: write room:FIRST-LAST'):
             evaluate.main(['--data', name, '--protocol', 'whole'])
+
+
+def test_obstacles_where_cameras_are_known(tree, capsys):
+    rooms = VirtualRooms('room:7')
+    truths = iter([rooms.read(i).depth for i in (4, 8)])
+    report = protocols.evaluate_whole(lambda rgb, fx: next(truths), Subset(rooms, (4, 8)),
+                                      obstacles=True)
+    assert report.obstacles['images'] == 2 and report.obstacles['cells_missed'] < 0.05
+    assert report.obstacles['recall']['3'] > 0.85
+    assert report.to_json()['obstacles'] == report.obstacles
+    with pytest.raises(SystemExit, match='does not tell how high its cameras are'):
+        evaluate.main(['--data', str(tree), '--protocol', 'whole', '--obstacles'])
+    with pytest.raises(SystemExit):
+        evaluate.main(['--data', str(tree), '--obstacles'])
+    assert 'give --protocol whole' in capsys.readouterr().err
+
+
+def test_rendered_frames_know_gravity():
+    down = rendered_rooms._down({'pitch': '-12.00', 'roll': '0.00'})
+    np.testing.assert_allclose(down, down_from_pitch(12), atol=1e-9)
+    down = rendered_rooms._down({'pitch': '0', 'roll': '5'})
+    np.testing.assert_allclose(down, down_from_pitch(0, 5), atol=1e-9)
+    assert rendered_rooms._down({'room': '3'}) is None
 
 
 def test_evaluation_draws(tree, tmp_path, capsys):

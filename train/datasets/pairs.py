@@ -79,6 +79,10 @@ class RgbdDataset:
         """Height of pair i's camera above the floor, m; None where it is not known."""
         return None
 
+    def down(self, i: int) -> npt.NDArray[np.float64] | None:
+        """Gravity's unit vector in pair i's optical frame, 3; None where it is not known."""
+        return None
+
     def kind(self, i: int) -> str | None:
         """What kind of view pair i is (near, plain, hall …); None where it is not known."""
         return None
@@ -137,6 +141,9 @@ class Subset(RgbdDataset):
 
     def height(self, i: int) -> float | None:
         return self.dataset.height(self.chosen[i])
+
+    def down(self, i: int) -> npt.NDArray[np.float64] | None:
+        return self.dataset.down(self.chosen[i])
 
     def kind(self, i: int) -> str | None:
         return self.dataset.kind(self.chosen[i])

@@ -91,6 +91,9 @@ class VirtualRooms(RgbdDataset):
     def height(self, i: int) -> float | None:
         return float(self._view(i)[2][2, 3])
 
+    def down(self, i: int) -> npt.NDArray[np.float64] | None:
+        return np.asarray(-self._view(i)[2][2, :3])
+
     def kind(self, i: int) -> str | None:
         """The view's kind, of ``VIEW_KINDS``."""
         if not self.any:
