@@ -266,21 +266,33 @@ class AnchorCorrector:
         """The pose of a sensor at its stamp (ns), in the image's frame at the image's stamp."""
         if source.pose is None:
             return self._pose(source, image, frame, stamp)
-        try:  # how the camera moved meanwhile
-            return self._pose(source, image, image.frame, stamp) @ source.pose
-        except LookupError:
+        odometry = self.sources.get('motion')  # how the camera moved meanwhile
+        try:
+            if odometry is None or not odometry.received:
+                return self._pose(source, image, image.frame, stamp) @ source.pose
+            now, then = (self._camera_by_odometry(odometry, image, moment)
+                         for moment in (image.stamp, stamp))
+            return np.linalg.inv(now) @ then @ source.pose
+        except LookupError as error:
+            if odometry is not None and odometry.received:
+                source.warn(f'it is taken as if the robot stood: {_sentence(error)}')
             return source.pose
+
+    def _camera_by_odometry(self, odometry: AnchorSource, image: ImageInfo, stamp: int) -> Pose:
+        """The camera's pose in odometry's frame at a stamp (ns)."""
+        pose, frame = odometry.pose_at(stamp)
+        if odometry.pose is not None:
+            return pose @ np.linalg.inv(odometry.pose)
+        if frame.lstrip('/') == image.frame.lstrip('/'):
+            return pose
+        return pose @ np.linalg.inv(self._pose(odometry, image, frame, image.stamp))
 
     def _motion(self, source: AnchorSource, image: ImageInfo, intrinsics: Intrinsics,
                 settings: AnchorSettings) -> Measurement:
         if image.gray is None:
             raise LookupError('there is no image: depth by motion needs one')
         if source.received:
-            pose, frame = source.pose_at(image.stamp)
-            if source.pose is not None:
-                pose = pose @ np.linalg.inv(source.pose)
-            elif frame.lstrip('/') != image.frame.lstrip('/'):
-                pose = pose @ np.linalg.inv(self._pose(source, image, frame, image.stamp))
+            pose = self._camera_by_odometry(source, image, image.stamp)
         else:
             if not settings.fixed_frame:
                 raise LookupError('fixed_frame is empty: name a frame that stays, or send odometry')

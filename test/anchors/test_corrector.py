@@ -1,5 +1,7 @@
 """A camera's sources, and the depth that they correct."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sensor_messages import cloud, scan, sonar, stamped
@@ -10,7 +12,7 @@ from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.anchors.measurements import read_scan
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import POINT
-from hybrid_depth_ros.poses import PlacedPose, pose_from_angles
+from hybrid_depth_ros.poses import PlacedPose, pose_from_angles, quaternion_from_pose
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 OPTICAL = pose_from_angles(0, 0, 0, -np.pi / 2, 0, -np.pi / 2)  # of a camera in its body frame
@@ -95,6 +97,29 @@ def looked_up(frame, stamp, other, other_stamp):
     body = np.linalg.inv(turned_at(stamp)) @ turned_at(other_stamp)
     return PlacedPose(np.linalg.inv(OPTICAL) @ body @ (OPTICAL if other == frame else np.eye(4)),
                       'odom is known until 0.02 s before', '')
+
+
+def odometry_at(nanoseconds):
+    x, y, z, w = quaternion_from_pose(turned_at(nanoseconds))
+    message = stamped(SimpleNamespace(child_frame_id='base', pose=SimpleNamespace(
+        pose=SimpleNamespace(position=SimpleNamespace(x=0.0, y=0.0, z=0.0),
+                             orientation=SimpleNamespace(x=x, y=y, z=z, w=w)))))
+    message.header.stamp.nanosec = nanoseconds
+    return message
+
+
+def test_without_tf_odometry_says_how_the_robot_turned():
+    forward = np.linalg.inv(OPTICAL)
+    corrector = AnchorCorrector(['scan', 'motion'], [forward, forward])
+    for moment in range(0, 90_000_000, 20_000_000):
+        corrector.take('motion', odometry_at(moment))
+    message = stamped(scan([2, 3, 2], angle_min=-0.1, angle_increment=0.1, angle_max=0.1))
+    corrector.take('scan', message)
+    anchors = corrector.measure(np.full((480, 640), 3, np.float32),
+                                ImageInfo(10**8, 'optical', CAMERA), AnchorSettings())
+    far = float(anchors.u[np.argmax(anchors.depth)])
+    # it lay ahead, and the robot turned left by 0.2 rad
+    assert np.arctan((far - CAMERA.cx) / CAMERA.fx) == pytest.approx(0.2, abs=0.002)
 
 
 @pytest.mark.parametrize('pose', [None, np.linalg.inv(OPTICAL)])

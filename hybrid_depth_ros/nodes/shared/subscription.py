@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
@@ -76,6 +77,7 @@ class AdaptiveSubscription:
         self._depth, self._raw = depth, raw
         self._reliability, self._durability = map(self._override, _CHOICES)
         self._subscriptions: dict[Profile, Subscription] = {}
+        self._leaving: dict[Profile, Subscription] = {}
         self._recent: deque[int] = deque(maxlen=DUPLICATE_MEMORY)  # source stamps
 
     def _override(self, policy: str) -> Any:
@@ -116,30 +118,38 @@ class AdaptiveSubscription:
     def update(self, wanted: bool = True) -> None:
         """Subscribe as the publishers are now, or leave where the topic is not wanted."""
         profiles = self._matching_profiles() if wanted else set()
-        before = self._subscriptions
-        # the new before the old are gone: nothing is lost in between
+        before = {**self._leaving, **self._subscriptions}
         self._subscriptions = {
-            profile: before.get(profile) or self._subscribe(*profile) for profile in profiles}
-        for profile in before.keys() - profiles:
-            self._node.destroy_subscription(before[profile])
+            profile: before.get(profile) or self._subscribe(profile) for profile in profiles}
+        # a new one hears nothing until its publisher knows of it: the old ones stay until it does
+        self._leaving = {profile: before[profile] for profile in before.keys() - profiles}
         if not wanted:
+            self._leave()
             self._recent.clear()
+
+    def _leave(self) -> None:
+        """Destroy those in whose places others hear now."""
+        leaving, self._leaving = self._leaving, {}
+        for subscription in leaving.values():
+            self._node.destroy_subscription(subscription)
 
     def _publishers_changed(self, _: Any) -> None:
         if self._subscriptions:  # an event of before it was left may come after
             self.update()
 
-    def _subscribe(self, reliability: QoSReliabilityPolicy,
-                   durability: QoSDurabilityPolicy) -> Subscription:
+    def _subscribe(self, profile: Profile) -> Subscription:
+        reliability, durability = profile
         return self._node.create_subscription(
-            self._kind, self._name, self._take,  # type: ignore[arg-type]  # takes info too
+            self._kind, self._name, partial(self._take, profile),  # type: ignore[arg-type]
             QoSProfile(depth=self._depth, reliability=reliability, durability=durability),
             raw=self._raw, qos_overriding_options=QoSOverridingOptions(
                 policy_kinds=(QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._publishers_changed, matched=self._publishers_changed))
 
-    def _take(self, message: Any, info: Mapping[str, Any]) -> None:
+    def _take(self, profile: Profile, message: Any, info: Mapping[str, Any]) -> None:
+        if self._leaving and profile in self._subscriptions:
+            self._leave()
         sent = info['source_timestamp']
         if not sent or sent not in self._recent:
             self._recent.append(sent)

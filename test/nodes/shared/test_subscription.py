@@ -149,5 +149,10 @@ def test_a_best_effort_publisher_is_never_asked_for_more(nodes):
     assert nodes.spin(lambda: got == [1]) and not refused
     nodes.talker.destroy_publisher(sensor)
     reliable = nodes.talker.create_publisher(CameraInfo, 'info', 5)
+    assert nodes.spin(reliable.get_subscription_count)
+    reliable.publish(numbered(2))  # at once, as `ros2 topic pub --once -w 1` does
+    assert nodes.spin(lambda: got == [1, 2])
     assert nodes.spin(lambda: listener.subscription.qos_profile.reliability
-                      == QoSReliabilityPolicy.RELIABLE and reliable.get_subscription_count())
+                      == QoSReliabilityPolicy.RELIABLE and reliable.get_subscription_count() == 2)
+    reliable.publish(numbered(3))
+    assert nodes.spin(lambda: got == [1, 2, 3] and reliable.get_subscription_count() == 1)
