@@ -84,6 +84,8 @@ class TrainingConfig:
     encoder: str = 'efficientnet_lite0'
     #: U-Net connections from the encoder to the decoder.
     lateral: bool = True
+    #: A factor of the whole image's depth, from the encoder's last features.
+    scale_head: bool = False
     #: Probability of dropout before the decoder's last layer.
     dropout: float = 0.5
     #: Probability of skipping the encoder's last residual branch; less for those before it.
