@@ -29,6 +29,7 @@ ENCODERS = {
 }
 
 
+MIN_DEPTH = 0.05         # m; nearer depths count as this in a logarithm
 USUAL_LOG_SIGMA = -2.0  # a relative standard deviation of 0.14: what an untrained head says
 
 
@@ -203,27 +204,30 @@ class Lateral(nn.Conv2d):
 class UncertaintyHead(nn.Module):
     """How far depth may be off: log of the standard deviation / depth, from the decoder's features.
 
-    It sees the features at an eighth and a quarter of the image's size, and the mean of the
-    encoder's over the whole image, as an image of an unusual scale is uncertain as a whole.
+    It sees the features at an eighth and a quarter of the image's size, depth itself, and the mean
+    of the encoder's features over the whole image, as an image of an unusual scale is uncertain as
+    a whole.
 
     Args:
         whole, eighth, quarter: channels of the three.
     """
 
-    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 16):
+    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 24):
         super().__init__()
         self.whole = nn.Conv2d(whole, hidden, 1)
         self.eighth = nn.Conv2d(eighth, hidden, 1)
-        self.quarter = nn.Conv2d(quarter, hidden, 3, padding=1)
+        self.quarter = nn.Conv2d(quarter + 1, hidden, 3, padding=1)
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.last = nn.Conv2d(hidden, 1, 1)
         for tensor, value in zip(self.last.parameters(), (0.0, USUAL_LOG_SIGMA)):
             nn.init.constant_(tensor, value)
 
-    def forward(self, whole: torch.Tensor, eighth: torch.Tensor,
-                quarter: torch.Tensor) -> torch.Tensor:
-        """Features (N, channels, H/32, W/32), (…, H/8, W/8), (…, H/4, W/4) → (N, 1, H/2, W/2)."""
-        x = self.quarter(quarter) + F.interpolate(
+    def forward(self, whole: torch.Tensor, eighth: torch.Tensor, quarter: torch.Tensor,
+                depth: torch.Tensor) -> torch.Tensor:
+        """Features (N, channels, H/32, W/32), (…, H/8, W/8), (…, H/4, W/4) and depth (N, 1, H/2,
+        W/2) → (N, 1, H/2, W/2)."""
+        log_depth = F.avg_pool2d(depth.clamp_min(MIN_DEPTH), 2).log()
+        x = self.quarter(torch.cat((quarter, log_depth), dim=1)) + F.interpolate(
             self.eighth(eighth), scale_factor=2.0, mode='bilinear') + self.whole(
             whole.mean((2, 3), keepdim=True))
         x = self.last(F.relu(self.mix(F.relu(x))))
@@ -311,7 +315,8 @@ class HybridDepthNet(nn.Module):
         if self.uncertainty is None:
             return depth
         # detached, so that depth does not pay for it
-        return torch.cat((depth, self.uncertainty(*(one.detach() for one in features))), dim=1)
+        log_sigma = self.uncertainty(*(one.detach() for one in (*features, depth)))
+        return torch.cat((depth, log_sigma), dim=1)
 
     def depth_and_features(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Depth (N, 1, H/2, W/2), and the features that :class:`UncertaintyHead` sees."""

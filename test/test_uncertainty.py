@@ -14,13 +14,13 @@ from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Batch, LoadedBatch, to_input
 from train.datasets import open_dataset
 from train.evaluate import height_table
+from train.loss import laplace
 from train.protocols import evaluate_whole
 from train.uncertainty import (
     WITHIN_ONE,
     calibrate,
     calibration_factor,
     collect_features,
-    laplace_loss,
     train_head,
     with_uncertainty,
 )
@@ -116,7 +116,7 @@ def test_the_likelihood_is_best_where_sigma_is_the_error():
     error = torch.distributions.Laplace(0.0, 0.1).sample(depth.shape)
     target = depth * (1 + error)
     target[0, 0, :4] = 0  # unknown
-    losses = [laplace_loss(depth, torch.full_like(depth, log), target).item()
+    losses = [laplace(depth, torch.full_like(depth, log), target, target > 0).item()
               for log in np.log([0.05, 0.1, 0.1414, 0.2, 0.4])]
     assert np.argmin(losses) == 2
 

@@ -86,6 +86,8 @@ class TrainingConfig:
     lateral: bool = True
     #: A factor of the whole image's depth, from the encoder's last features.
     scale_head: bool = False
+    #: Estimate the standard deviation of depth too. Depth does not pay for it.
+    uncertainty: bool = False
     #: Probability of dropout before the decoder's last layer.
     dropout: float = 0.5
     #: Probability of skipping the encoder's last residual branch; less for those before it.

@@ -7,14 +7,17 @@ All take predicted and target depth, float N×1×H×W in metres, and which targe
 bool of that shape.
 """
 
+import math
+
 import torch
 import torch.distributed
 import torch.nn.functional as F
 
+from hybrid_depth_ros.network import MIN_DEPTH
 from train.configuration import TrainingConfig
 from train.distributed import all_reduce
 
-MIN_DEPTH = 0.05  # m; nearer depths count as this in a logarithm
+MOST_ERROR = 2.0  # of the depth; a larger error counts as this: one wrong hall is not all of it
 
 
 def berhu(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -75,6 +78,26 @@ def log_gradient(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Ten
         error = F.avg_pool2d(error, 2) / weight.clamp_min(0.25)
         valid = weight > 0
     return total / scales
+
+
+def laplace(predicted: torch.Tensor, log_sigma: torch.Tensor, target: torch.Tensor,
+            valid: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood of |target − depth| / depth under a Laplace distribution.
+
+    Depth does not pay for it: only what gives `log_sigma` learns.
+
+    Args:
+        predicted, target, valid: As everywhere here.
+        log_sigma: log of the standard deviation / depth, of that shape.
+
+    Source: Kendall and Gal, *What Uncertainties Do We Need in Bayesian Deep Learning for Computer
+    Vision?*, NeurIPS 2017, equation 8, with the absolute error.
+    """
+    depth = predicted.detach().clamp_min(MIN_DEPTH)
+    error = ((target - depth).abs() / depth).clamp_max(MOST_ERROR)
+    # the standard deviation of a Laplace distribution is √2 times its scale
+    loss = math.sqrt(2) * error * (-log_sigma).exp() + log_sigma
+    return (loss * valid).sum() / all_reduce(valid.sum()).clamp_min(1)
 
 
 SPARSE_SHARE = 0.05  # of an image's pixels

@@ -81,7 +81,7 @@ def make_network(config: TrainingConfig, init: str | None = None,
         OSError: The weights are not there.
     """
     network = HybridDepthNet(config.encoder, config.lateral, config.dropout,
-                             scale_head=config.scale_head)
+                             config.uncertainty, config.scale_head)
     if init:
         source = load_network(init)
         if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
@@ -89,13 +89,14 @@ def make_network(config: TrainingConfig, init: str | None = None,
                              f'{source.lateral}; the configuration wants {network.encoder_name}, '
                              f'{network.lateral}: pass the --config that the weights were '
                              'trained with')
+        given = source.state_dict()
         if source.scale_head is not None and network.scale_head is None:
             raise ValueError(f'{init} has a scale head; pass --set scale_head=true')
-        # a head that the source has not starts with a factor of 1
-        fresh = network.scale_head.state_dict(prefix='scale_head.') if network.scale_head else {}
-        known = {name: tensor for name, tensor in source.state_dict().items()
-                 if not name.startswith('uncertainty.')}  # train.uncertainty teaches it anew
-        network.load_state_dict({**fresh, **known})
+        if network.uncertainty is None:
+            given = {name: tensor for name, tensor in given.items()
+                     if not name.startswith('uncertainty.')}
+        # heads that the source has not start afresh
+        network.load_state_dict({**network.state_dict(), **given})
         return network
     if not from_scratch:
         load_imagenet(network)

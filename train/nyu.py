@@ -53,7 +53,7 @@ from train.data import (
 from train.datasets.pairs import RgbdDataset
 from train.distributed import DistributedContext, all_reduce, init_distributed
 from train.interrupts import TrainingStopped, catch_stop_signals, lock_folder
-from train.loss import sparse_loss, total_loss
+from train.loss import laplace, sparse_loss, total_loss
 from train.networks import make_network
 from train.optimisation import backward_and_step, learning_rate, make_autocast
 from train.protocols import evaluate_paper, evaluate_whole
@@ -187,9 +187,10 @@ def take_step(config: TrainingConfig, context: DistributedContext, state: Traini
     valid = target > 0
     with make_autocast(config, context.device):
         predicted = module(inputs)
-    # without log σ, which train.uncertainty teaches
-    predicted = predicted[:, :1].to(state.dtype)
+    predicted, *log_sigma = predicted.to(state.dtype).split(1, dim=1)
     loss = (sparse_loss if state.sparse else total_loss)(config, predicted, target, valid)
+    for channel in log_sigma:
+        loss = loss + laplace(predicted, channel, target, valid)
     with torch.no_grad():
         near = torch.maximum(predicted / target, target / predicted)[valid] < 1.25
         # one wait for the device in a step; and all processes stop at the same one

@@ -34,9 +34,9 @@ from train.data import (
 )
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
+from train.loss import laplace
 from train.protocols import BORDER
 
-MOST_ERROR = 2.0     # of the depth; a larger error counts as this: one wrong hall is not all of it
 WITHIN_ONE = 0.683   # of a normal distribution within one standard deviation
 SAMPLED = 4000       # pixels of an image that calibrate
 
@@ -48,25 +48,6 @@ def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
         eighth = network.up_projections[1].main_conv.out_channels
         network.uncertainty = UncertaintyHead(network.reduction.out_channels, eighth, quarter)
     return network
-
-
-def laplace_loss(depth: torch.Tensor, log_sigma: torch.Tensor, target: torch.Tensor
-                 ) -> torch.Tensor:
-    """Negative log likelihood of |target − depth| / depth under a Laplace distribution.
-
-    Source: Kendall and Gal, *What Uncertainties Do We Need in Bayesian Deep Learning for Computer
-    Vision?*, NeurIPS 2017, equation 8, with the absolute error.
-
-    Args:
-        depth: N×1×H×W, m.
-        log_sigma: log of the standard deviation / depth, of that shape.
-        target: True depth of that shape, m, 0: unknown.
-    """
-    depth, valid = depth.clamp_min(0.05), target > 0
-    error = ((target - depth).abs() / depth).clamp_max(MOST_ERROR)
-    # the standard deviation of a Laplace distribution is √2 times its scale
-    loss = math.sqrt(2) * error * (-log_sigma).exp() + log_sigma
-    return (loss * valid).sum() / valid.sum().clamp_min(1)
 
 
 @torch.inference_mode()
@@ -98,7 +79,7 @@ def train_head(head: UncertaintyHead, samples: list[list[torch.Tensor]], steps: 
     for _ in tqdm.trange(steps, unit='step'):
         chosen = [samples[i] for i in rng.choice(len(samples), min(batch, len(samples)), False)]
         *features, depth, target = (torch.stack(parts).float() for parts in zip(*chosen))
-        loss = laplace_loss(depth, head(*features), target)
+        loss = laplace(depth, head(*features, depth), target, target > 0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
