@@ -212,11 +212,11 @@ class UncertaintyHead(nn.Module):
         whole, eighth, quarter: channels of the three.
     """
 
-    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 24):
+    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 16):
         super().__init__()
         self.whole = nn.Conv2d(whole, hidden, 1)
         self.eighth = nn.Conv2d(eighth, hidden, 1)
-        self.quarter = nn.Conv2d(quarter + 1, hidden, 3, padding=1)
+        self.quarter = nn.Conv2d(quarter + 1, hidden, 1)
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.last = nn.Conv2d(hidden, 1, 1)
         for tensor, value in zip(self.last.parameters(), (0.0, USUAL_LOG_SIGMA)):

@@ -140,7 +140,7 @@ def test_the_head_learns_where_errors_are_large():
                                  torch.from_numpy(depth.clip(0.1).astype(np.float32))), [])
     samples = collect_features(network, [batch() for _ in range(10)])
     assert len(samples) == 20
-    train_head(network.uncertainty, samples, 80, 2e-2)
+    train_head(network.uncertainty, [samples], 80, 2e-2)
     after = network.state_dict()
     assert all((after[name] == tensor).all() for name, tensor in before.items())
     rgb, gain, _ = batch().batch

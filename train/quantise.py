@@ -13,6 +13,7 @@ if __name__ == '__main__':  # before imports that take seconds
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,9 +25,10 @@ from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_e
 from hybrid_depth_ros.files import file_digest, write_bytes_atomically
 from hybrid_depth_ros.metrics import format_metrics
 from hybrid_depth_ros.models.hybrid import INT8_SUFFIX
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.export import openvino_model, pack_model, read_graph
-from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, library
+from hybrid_depth_ros.runtimes.openvino import OpenVinoRuntime, core, library
 from hybrid_depth_ros.weights import HELD_OUT, weights_path
 from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges
@@ -69,6 +71,47 @@ def quantise(model: Any, views: Sequence[npt.NDArray[np.uint8]], float_convoluti
                                                          validate=False),
                          advanced_parameters=nncf.AdvancedQuantizationParameters(
                              activations_range_estimator_params=of.RangeEstimatorParameters(*ends)))
+
+
+def add_uncertainty(graph: tuple[bytes, bytes], network: HybridDepthNet, digest: str) -> bytes:
+    """Add a network's uncertainty head, in floating point, to the int8 graph of its depth.
+
+    Depth stays what it was, bit by bit.
+
+    Args:
+        graph: XML and weights of the int8 graph; it has no head, or one that is replaced.
+        network: The same network, with a head.
+        digest: sha256 of the weights file with the head.
+
+    Returns:
+        The bytes of a graph file.
+    """
+    import torch
+    assert network.uncertainty is not None
+    openvino, model = library(), core().read_model(*graph)
+
+    def last(prefix: str) -> Any:
+        """The output of a part of the network, by the name that its export gave."""
+        return [operation.output(0) for operation in model.get_ordered_ops()
+                if operation.get_friendly_name().startswith(f'__module.network{prefix}')
+                and operation.get_type_name() in ('Add', 'Relu')][-1]
+    sources = [last('.reduction_bn/'), last('.laterals.1/aten::add'),
+               last('.laterals.2/aten::add'), last('/aten::relu')]
+    channels = [source.get_partial_shape()[1].get_length() for source in sources]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch's about how openvino traces
+        head = openvino.convert_model(
+            network.uncertainty.eval(),
+            example_input=tuple(torch.rand(1, count, 8 * size, 8 * size) + 1
+                                for count, size in zip(channels, (1, 4, 8, 16))),
+            input=[[-1, count, -1, -1] for count in channels])
+    for parameter, source in zip(head.get_parameters(), sources):
+        parameter.output(0).replace(source)
+    operations = openvino.opset13
+    log_sigma = head.get_results()[0].input_value(0)
+    both = operations.concat([sources[-1], log_sigma], axis=1)
+    extended = openvino.Model([operations.result(both)], model.get_parameters(), 'depth and sigma')
+    return pack_model(extended, digest, half_precision=True)
 
 
 def equal_shares(sets: Sequence[RgbdDataset], count: int) -> list[npt.NDArray[np.uint8]]:

@@ -1,8 +1,14 @@
 """Teach a network how far its depth may be off: ``python -m train.uncertainty --data PATH …``.
 
 Depth stays as it is: only the head that gives log σ is trained, by the likelihood of the errors
-under a Laplace distribution. Then one number makes it honest: σ is multiplied by what lets 68 % of
-the errors lie within one σ on data that were held out (--calibrate), every set with equal weight.
+under a Laplace distribution. It learns from images that depth was not trained on: those of the
+first --data that --held-out names, and the other --data. On images that a network knows by heart
+it is hardly ever wrong, and σ would be too small everywhere else.
+
+The held-out images also say how honest σ is: one head after the other is trained without one of
+their ranges, and judged on it. Then σ is multiplied by one number, so that 68 % of the errors lie
+within one σ there and on --calibrate, every set with equal weight; the head that is written has
+learnt from all. Where the weights have an int8 graph, the head is added to it.
 """
 
 from __future__ import annotations
@@ -11,20 +17,28 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
+import argparse
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 import tqdm
 
 from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_error, user_path
-from hybrid_depth_ros.network import HybridDepthNet, UncertaintyHead
+from hybrid_depth_ros.files import file_digest, write_bytes_atomically
+from hybrid_depth_ros.metrics import UncertaintyScores, format_uncertainty
+from hybrid_depth_ros.models.hybrid import INT8_SUFFIX, HybridModel
+from hybrid_depth_ros.network import MIN_DEPTH, HybridDepthNet, UncertaintyHead
 from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.runtimes.export import read_graph
 from hybrid_depth_ros.weights import HELD_OUT, load_network, save_network
 from train.arguments import add_training_arguments, check_shares
-from train.configuration import load_config
+from train.configuration import AugmentationConfig, TrainingConfig, load_config
 from train.data import (
     LoadedBatch,
     make_loader,
@@ -36,9 +50,12 @@ from train.datasets import open_dataset
 from train.datasets.pairs import RgbdDataset, equally_spaced, parse_ranges, read_checked
 from train.loss import laplace
 from train.protocols import BORDER
+from train.quantise import add_uncertainty
+from train.split import hold_out
 
 WITHIN_ONE = 0.683   # of a normal distribution within one standard deviation
 SAMPLED = 4000       # pixels of an image that calibrate
+DROPPED = 0.05       # probability that a feature is left out while the head learns
 
 
 def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
@@ -50,35 +67,57 @@ def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
     return network
 
 
+Features = list[list[torch.Tensor]]  # of each sample: what the head sees, depth, true depth
+
+
 @torch.inference_mode()
-def collect_features(network: HybridDepthNet, loader: Iterable[LoadedBatch]
-                     ) -> list[list[torch.Tensor]]:
+def collect_features(network: HybridDepthNet, loader: Iterable[LoadedBatch],
+                     sister: HybridDepthNet | None = None) -> Features:
     """What the head sees of each sample, its depth and its true depth; half precision.
 
     The network is frozen, so each image goes through it once, however often the head sees it.
+
+    Args:
+        network: The network.
+        loader: Batches.
+        sister: Another network. The true depth is then such that `network` errs as this one does:
+            for images that `network` was trained on and `sister` was not.
     """
     network.eval()
-    samples: list[list[torch.Tensor]] = []
+    samples: Features = []
     for loaded in tqdm.tqdm(loader, unit='batch'):
         batch = require_batch(loaded)
         inputs = to_input(batch.rgb, batch.gain).contiguous(memory_format=torch.channels_last)
         depth, features = network.depth_and_features(inputs)
-        samples += [[part.half() for part in parts]
-                    for parts in zip(*features, depth, batch.depth)]
+        truth = batch.depth
+        if sister is not None:
+            other = sister.depth_and_features(inputs)[0]
+            truth = truth * (depth / other.clamp_min(MIN_DEPTH))
+        samples += [[part.half() for part in parts] for parts in zip(*features, depth, truth)]
     return samples
 
 
-def train_head(head: UncertaintyHead, samples: list[list[torch.Tensor]], steps: int, rate: float,
-               batch: int = 16) -> float:
-    """Train the head alone; returns the mean loss of the last tenth of the steps."""
+def train_head(head: UncertaintyHead, sets: Sequence[Features], steps: int, rate: float,
+               batch: int = 8, shares: Sequence[float] | None = None) -> float:
+    """Train the head alone; returns the mean loss of the last tenth of the steps.
+
+    Args:
+        head: It is changed.
+        sets: Samples of :func:`collect_features`.
+        steps, rate, batch: Of the training.
+        shares: How often each set is drawn, relative; by default by their sizes.
+    """
     head.train()
-    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(head.parameters(), rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps,
                                                    pct_start=0.1)
     rng, losses = np.random.default_rng(0), []
+    weights = np.array(shares or [len(samples) for samples in sets], float)
     for _ in tqdm.trange(steps, unit='step'):
-        chosen = [samples[i] for i in rng.choice(len(samples), min(batch, len(samples)), False)]
+        which = rng.choice(len(sets), batch, p=weights / weights.sum())
+        chosen = [sets[k][rng.integers(len(sets[k]))] for k in which]
         *features, depth, target = (torch.stack(parts).float() for parts in zip(*chosen))
+        features = [F.dropout2d(feature, DROPPED) for feature in features]
         loss = laplace(depth, head(*features, depth), target, target > 0)
         optimiser.zero_grad()
         loss.backward()
@@ -87,6 +126,21 @@ def train_head(head: UncertaintyHead, samples: list[list[torch.Tensor]], steps: 
         losses.append(loss.item())
     head.eval()
     return float(np.mean(losses[-max(1, len(losses) // 10):]))
+
+
+@torch.inference_mode()
+def judge_head(head: UncertaintyHead, samples: Features
+               ) -> tuple[UncertaintyScores, npt.NDArray[np.float32]]:
+    """Scores of σ on samples, and |true − predicted depth| / σ of their pixels."""
+    scores, ratios = UncertaintyScores(), []
+    for sample in samples:
+        *features, depth, target = (part[None].float() for part in sample)
+        sigma = (head(*features, depth).exp() * depth)[0, 0].numpy()
+        d, t = depth[0, 0].numpy(), target[0, 0].numpy()
+        scores.add(d, sigma, t)
+        known = t > 0
+        ratios.append(np.abs(t - d)[known] / np.maximum(sigma[known], 1e-6))
+    return scores, np.concatenate(ratios)
 
 
 def error_ratios(predictor: DepthPredictor, dataset: RgbdDataset) -> npt.NDArray[np.float32]:
@@ -121,11 +175,19 @@ def calibration_factor(ratios: Sequence[npt.NDArray[np.float32]]) -> float:
     return math.exp((low + high) / 2)
 
 
-def calibrate(network: HybridDepthNet, datasets: dict[str, RgbdDataset]) -> str:
-    """Multiply σ by one factor, in the head's last bias; returns a table."""
+def calibrate(network: HybridDepthNet, datasets: Mapping[str, RgbdDataset],
+              ratios: Mapping[str, npt.NDArray[np.float32]] = MappingProxyType({})) -> str:
+    """Multiply σ by one factor, in the head's last bias; returns a table.
+
+    Args:
+        network: It is changed.
+        datasets: Sets that calibrate.
+        ratios: |error| / σ of more of them.
+    """
     predictor = DepthPredictor(network)
-    ratios = {name: error_ratios(predictor, dataset) for name, dataset in datasets.items()}
-    factor = calibration_factor(list(ratios.values()))
+    every = {**ratios, **{name: error_ratios(predictor, dataset)
+                          for name, dataset in datasets.items()}}
+    factor = calibration_factor(list(every.values()))
     network.unfuse()
     head = network.uncertainty
     assert head is not None and head.last.bias is not None
@@ -133,18 +195,76 @@ def calibrate(network: HybridDepthNet, datasets: dict[str, RgbdDataset]) -> str:
         head.last.bias += math.log(factor)
     lines = [f'σ was multiplied by {factor:.3f}', f'{"":24}{"within 1 σ":>11}{"2 σ":>8}']
     lines += [f'{name[-24:]:24}{np.mean(one < factor):11.3f}{np.mean(one < 2 * factor):8.3f}'
-              for name, one in ratios.items()]
+              for name, one in every.items()]
     return '\n'.join(lines)
+
+
+def fresh_head(network: HybridDepthNet) -> UncertaintyHead:
+    """The network's head with fresh weights, of which the seed alone decides."""
+    torch.manual_seed(0)
+    network.uncertainty = None
+    head = with_uncertainty(network).uncertainty
+    assert head is not None
+    return head
+
+
+def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Namespace
+             ) -> dict[str, npt.NDArray[np.float32]]:
+    """Train the network's head as the command says.
+
+    Returns:
+        |error| / σ of the held-out images' pixels, each by a head that did not see its range.
+    """
+    data, option = [open_dataset(path) for path in args.data], '--held-out [[A,B]]'
+    first, (_, *others) = data[0], hold_out(data, args.held_out, option)[0]
+    network.to(memory_format=torch.channels_last)
+    plain = replace(config, augment=AugmentationConfig(scale=(1.0, 1.0), rotation=0.0, flip=0.0,
+                                                       colour=(1.0, 1.0)))
+
+    def features(dataset: RgbdDataset, count: int, config: TrainingConfig = config,
+                 sister: HybridDepthNet | None = None) -> Features:
+        samples = make_samples(config, [dataset], count)
+        return collect_features(network, make_loader(samples, range(count), config.batch,
+                                                     config.workers), sister)
+
+    shares = np.array(args.shares or [1.0] * len(args.data)) / np.sum(args.shares or len(args.data))
+    counts = np.maximum(1, np.rint(args.images * shares)).astype(int).tolist()
+    ranges = [first.numbered([one], option=option) for one in args.held_out]
+    held_out = [features(one, max(1, round(counts[0] * len(one) / sum(map(len, ranges)))))
+                for one in ranges]
+    sets = [features(dataset, count) for dataset, count in zip(others, counts[1:])]
+    weights = shares[1:].tolist()
+    if args.sister:
+        known = first.numbered(args.sister_held_out, option='--sister-held-out [[A,B]]')
+        sets.append(features(known, counts[0], sister=load_network(args.sister).eval()))
+        weights, shares[0] = [*weights, shares[0] / 2], shares[0] / 2
+    ratios = []
+    for k, dataset in enumerate(ranges if len(ranges) > 1 else ()):
+        rest = [sample for other in held_out[:k] + held_out[k + 1:] for sample in other]
+        head = fresh_head(network)
+        train_head(head, [rest, *sets], args.steps, args.lr, shares=[shares[0], *weights])
+        scores, errors = judge_head(head, features(dataset, len(dataset), plain))
+        print(f'held-out range {args.held_out[k]}: {format_uncertainty(scores.report())}')
+        ratios.append(errors)
+    everything = [sample for samples in held_out for sample in samples]
+    loss = train_head(fresh_head(network), [everything, *sets], args.steps, args.lr,
+                      shares=[shares[0], *weights])
+    print(f'loss at the end: {loss:.4f}')
+    return {'held out': np.concatenate(ratios)} if ratios else {}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__, prog='train.uncertainty')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
     parser.add_argument('--images', type=int, default=1600, help='samples to train on')
-    parser.add_argument('--steps', type=int, default=800, help='0: calibrate what is there')
+    parser.add_argument('--steps', type=int, default=1000, help='0: calibrate what is there')
     parser.add_argument('--lr', type=float, default=3e-3)
     parser.add_argument('--held-out', type=parse_ranges, default=HELD_OUT, metavar='[[A,B],…]',
-                        help='frames of the first --data that calibrate, and do not train')
+                        help='frames of the first --data that depth was not trained on')
+    parser.add_argument('--sister', metavar='WEIGHTS', help='a network of the same kind, trained '
+                        'on less of the first --data: how it errs there is learnt too')
+    parser.add_argument('--sister-held-out', type=parse_ranges, metavar='[[A,B],…]',
+                        help='frames of the first --data that the sister was not trained on')
     parser.add_argument('--calibrate', nargs='*', default=[], metavar='PATH',
                         help='other data that were held out')
     parser.add_argument('--count', type=int, default=120, help='images of each that calibrate')
@@ -153,28 +273,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     check_shares(parser, args)
     check_minimum(parser, args, count=1, images=1)
+    if bool(args.sister) != bool(args.sister_held_out):
+        parser.error('--sister and --sister-held-out go together')
     with exit_on_error('train.uncertainty', 'stopped; nothing is written'):
         config = load_config(args.config, args.set)
-        data = [open_dataset(path) for path in args.data]
-        held = {args.data[0]: data[0].numbered(args.held_out, option='--held-out [[A,B]]'),
-                **{path: open_dataset(path) for path in args.calibrate}}
-        data[0] = data[0].numbered(args.held_out, keep=False, option='--held-out [[A,B]]')
-        torch.manual_seed(config.seed)
-        network = with_uncertainty(load_network(args.weights))
-        if args.steps:
-            network.to(memory_format=torch.channels_last)
-            samples = make_samples(config, data, args.images, args.shares)
-            loader = make_loader(samples, range(len(samples)), config.batch, config.workers)
-            head = network.uncertainty
-            assert head is not None
-            loss = train_head(head, collect_features(network, loader), args.steps, args.lr,
-                              config.batch)
-            print(f'loss at the end: {loss:.4f}')
-        print(calibrate(network, {name: equally_spaced(dataset, args.count)
-                                  for name, dataset in held.items()}))
+        sets = {path: equally_spaced(open_dataset(path), args.count) for path in args.calibrate}
+        network = load_network(args.weights)
+        ratios = train_on(network, config, args) if args.steps else {}
+        if not ratios:
+            held_out = open_dataset(args.data[0]).numbered(args.held_out,
+                                                           option='--held-out [[A,B]]')
+            sets = {args.data[0]: equally_spaced(held_out, args.count), **sets}
+        print(calibrate(network, sets, ratios))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
-    print(args.out)
+        print(args.out)
+        source = HybridModel(args.weights)
+        if source.int8_graph:
+            graph = args.out.with_name(args.out.stem + INT8_SUFFIX)
+            write_bytes_atomically(graph, add_uncertainty(
+                read_graph(source.int8_graph, source.digest), network, file_digest(args.out)))
+            print(graph)
 
 
 if __name__ == '__main__':
