@@ -234,29 +234,6 @@ class UncertaintyHead(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode='bilinear')
 
 
-class ScaleHead(nn.Module):
-    """How much farther all of an image is than the decoder says: log of a factor, one per image.
-
-    The decoder sees each place from nearby; what kind of image it is (a desk, a hall) shows in the
-    whole. At the start the factor is 1.
-
-    Args:
-        channels: of the encoder's reduced features.
-    """
-
-    def __init__(self, channels: int, hidden: int = 64):
-        super().__init__()
-        self.first = nn.Linear(2 * channels, hidden)
-        self.last = nn.Linear(hidden, 1)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (N, channels, H/32, W/32) → (N, 1, 1, 1)."""
-        pooled = torch.cat((features.mean((2, 3)), features.amax((2, 3))), dim=1)
-        return self.last(F.relu(self.first(pooled)))[:, :, None, None]
-
-
 class HybridDepthNet(nn.Module):
     """RGB to metric depth, fully convolutional.
 
@@ -274,7 +251,6 @@ class HybridDepthNet(nn.Module):
         dropout: probability of the dropout before the last convolution.
         uncertainty: estimate the standard deviation of depth too: a second channel, the natural
             logarithm of the standard deviation / depth. Depth is the same with and without.
-        scale_head: estimate a factor of the whole image's depth too.
 
     Raises:
         ValueError: the encoder is unknown.
@@ -285,10 +261,9 @@ class HybridDepthNet(nn.Module):
     dropout: nn.Module
     head: Any
     uncertainty: UncertaintyHead | None
-    scale_head: ScaleHead | None
 
     def __init__(self, encoder: str = 'resnet50', lateral: bool = True, dropout: float = 0.5,
-                 uncertainty: bool = False, scale_head: bool = False) -> None:
+                 uncertainty: bool = False) -> None:
         super().__init__()
         if encoder not in ENCODERS:
             raise ValueError(f'unknown encoder {encoder!r}: choose one of {", ".join(ENCODERS)}')
@@ -307,7 +282,6 @@ class HybridDepthNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
         self.uncertainty = UncertaintyHead(widths[0], widths[2], widths[3]) if uncertainty else None
-        self.scale_head = ScaleHead(widths[0]) if scale_head else None
         self.register_load_state_dict_pre_hook(_rename_published)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -329,10 +303,7 @@ class HybridDepthNet(nn.Module):
                 x = self.laterals[i](skips[-1 - i], x)
             features.append(x)
         whole, _, eighth, quarter, last = features
-        depth = F.relu(self.head(self.dropout(last)))
-        if self.scale_head is not None:
-            depth = depth * self.scale_head(whole).exp()
-        return depth, [whole, eighth, quarter]
+        return F.relu(self.head(self.dropout(last))), [whole, eighth, quarter]
 
     def fuse(self) -> HybridDepthNet:
         """Run unpoolings as one convolution, lateral connections without a concatenation; exact.

@@ -84,8 +84,6 @@ class TrainingConfig:
     encoder: str = 'efficientnet_lite0'
     #: U-Net connections from the encoder to the decoder.
     lateral: bool = True
-    #: A factor of the whole image's depth, from the encoder's last features.
-    scale_head: bool = False
     #: Estimate the standard deviation of depth too. Depth does not pay for it.
     uncertainty: bool = False
     #: Probability of dropout before the decoder's last layer.

@@ -81,7 +81,7 @@ def make_network(config: TrainingConfig, init: str | None = None,
         OSError: The weights are not there.
     """
     network = HybridDepthNet(config.encoder, config.lateral, config.dropout,
-                             config.uncertainty, config.scale_head)
+                             config.uncertainty)
     if init:
         source = load_network(init)
         if (source.encoder_name, source.lateral) != (network.encoder_name, network.lateral):
@@ -90,12 +90,10 @@ def make_network(config: TrainingConfig, init: str | None = None,
                              f'{network.lateral}: pass the --config that the weights were '
                              'trained with')
         given = source.state_dict()
-        if source.scale_head is not None and network.scale_head is None:
-            raise ValueError(f'{init} has a scale head; pass --set scale_head=true')
         if network.uncertainty is None:
             given = {name: tensor for name, tensor in given.items()
                      if not name.startswith('uncertainty.')}
-        # heads that the source has not start afresh
+        # a head that the source has not starts afresh
         network.load_state_dict({**network.state_dict(), **given})
         return network
     if not from_scratch:

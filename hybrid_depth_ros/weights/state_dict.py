@@ -54,8 +54,7 @@ def build_network(tensors: Mapping[str, torch.Tensor],
     with torch.device('meta'):  # no time lost on values that are replaced at once
         network = HybridDepthNet(
             encoder, lateral == 'true',
-            uncertainty=any(name.startswith('uncertainty.') for name in tensors),
-            scale_head=any(name.startswith('scale_head.') for name in tensors))
+            uncertainty=any(name.startswith('uncertainty.') for name in tensors))
         if any('.unpool_fused.' in name for name in tensors):
             network.fuse()
     try:
