@@ -8,7 +8,7 @@ it is hardly ever wrong, and σ would be too small everywhere else.
 The held-out images also say how honest σ is: one head after the other is trained without one of
 their ranges, and judged on it. Then σ is multiplied by one number, so that 68 % of the errors lie
 within one σ there and on --calibrate, every set with equal weight; the head that is written has
-learnt from all. Where the weights have an int8 graph, the head is added to it.
+learnt from all. OUT.json has these scores before that, for docs/uncertainty_image.py. Where the weights have an int8 graph, the head is added to it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if __name__ == '__main__':  # before imports that take seconds
     begin_command()
 
 import argparse
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -129,18 +130,19 @@ def train_head(head: UncertaintyHead, sets: Sequence[Features], steps: int, rate
 
 
 @torch.inference_mode()
-def judge_head(head: UncertaintyHead, samples: Features
-               ) -> tuple[UncertaintyScores, npt.NDArray[np.float32]]:
-    """Scores of σ on samples, and |true − predicted depth| / σ of their pixels."""
-    scores, ratios = UncertaintyScores(), []
+def judge_head(head: UncertaintyHead, samples: Features, *every: UncertaintyScores
+               ) -> npt.NDArray[np.float32]:
+    """|true − predicted depth| / σ of samples' pixels; `every` gets the samples too."""
+    ratios = []
     for sample in samples:
         *features, depth, target = (part[None].float() for part in sample)
         sigma = (head(*features, depth).exp() * depth)[0, 0].numpy()
         d, t = depth[0, 0].numpy(), target[0, 0].numpy()
-        scores.add(d, sigma, t)
+        for scores in every:
+            scores.add(d, sigma, t)
         known = t > 0
         ratios.append(np.abs(t - d)[known] / np.maximum(sigma[known], 1e-6))
-    return scores, np.concatenate(ratios)
+    return np.concatenate(ratios)
 
 
 def error_ratios(predictor: DepthPredictor, dataset: RgbdDataset) -> npt.NDArray[np.float32]:
@@ -209,11 +211,12 @@ def fresh_head(network: HybridDepthNet) -> UncertaintyHead:
 
 
 def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Namespace
-             ) -> dict[str, npt.NDArray[np.float32]]:
+             ) -> tuple[UncertaintyScores, npt.NDArray[np.float32]]:
     """Train the network's head as the command says.
 
     Returns:
-        |error| / σ of the held-out images' pixels, each by a head that did not see its range.
+        Scores of the held-out images, and |error| / σ of their pixels, each by a head that did not
+        see its range; σ is not calibrated yet.
     """
     data, option = [open_dataset(path) for path in args.data], '--held-out [[A,B]]'
     first, (_, *others) = data[0], hold_out(data, args.held_out, option)[0]
@@ -238,19 +241,19 @@ def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Nam
         known = first.numbered(args.sister_held_out, option='--sister-held-out [[A,B]]')
         sets.append(features(known, counts[0], sister=load_network(args.sister).eval()))
         weights, shares[0] = [*weights, shares[0] / 2], shares[0] / 2
-    ratios = []
+    together, ratios = UncertaintyScores(), [np.zeros(0, np.float32)]
     for k, dataset in enumerate(ranges if len(ranges) > 1 else ()):
         rest = [sample for other in held_out[:k] + held_out[k + 1:] for sample in other]
         head = fresh_head(network)
         train_head(head, [rest, *sets], args.steps, args.lr, shares=[shares[0], *weights])
-        scores, errors = judge_head(head, features(dataset, len(dataset), plain))
+        scores, shown = UncertaintyScores(), features(dataset, len(dataset), plain)
+        ratios.append(judge_head(head, shown, scores, together))
         print(f'held-out range {args.held_out[k]}: {format_uncertainty(scores.report())}')
-        ratios.append(errors)
     everything = [sample for samples in held_out for sample in samples]
     loss = train_head(fresh_head(network), [everything, *sets], args.steps, args.lr,
                       shares=[shares[0], *weights])
     print(f'loss at the end: {loss:.4f}')
-    return {'held out': np.concatenate(ratios)} if ratios else {}
+    return together, np.concatenate(ratios)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -279,15 +282,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = load_config(args.config, args.set)
         sets = {path: equally_spaced(open_dataset(path), args.count) for path in args.calibrate}
         network = load_network(args.weights)
-        ratios = train_on(network, config, args) if args.steps else {}
-        if not ratios:
+        scores, errors = UncertaintyScores(), np.zeros(0, np.float32)
+        if args.steps:
+            scores, errors = train_on(network, config, args)
+        if not scores.images:
             held_out = open_dataset(args.data[0]).numbered(args.held_out,
                                                            option='--held-out [[A,B]]')
             sets = {args.data[0]: equally_spaced(held_out, args.count), **sets}
-        print(calibrate(network, sets, ratios))
+        print(calibrate(network, sets, {'held out': errors} if scores.images else {}))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
         print(args.out)
+        if scores.images:
+            write_bytes_atomically(args.out.with_suffix('.json'), json.dumps(
+                {**scores.report(), 'curves': scores.curves().tolist()}, indent=1).encode())
         source = HybridModel(args.weights)
         if source.int8_graph:
             graph = args.out.with_name(args.out.stem + INT8_SUFFIX)
