@@ -173,7 +173,8 @@ def test_calibration_makes_sigma_honest(tmp_path):
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias.fill_(2.0)
-    table = calibrate(network, {'wall': Wall()})
+    factor, table = calibrate(network, {'wall': Wall()})
+    assert factor > 0
     sigma = DepthPredictor(network).predict(Wall().read(0)[0]).sigma
     assert np.median(sigma) == pytest.approx(1.0, rel=0.05) and 'wall' in table
 

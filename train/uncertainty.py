@@ -8,7 +8,8 @@ it is hardly ever wrong, and σ would be too small everywhere else.
 The held-out images also say how honest σ is: one head after the other is trained without one of
 their ranges, and judged on it. Then σ is multiplied by one number, so that 68 % of the errors lie
 within one σ there and on --calibrate, every set with equal weight; the head that is written has
-learnt from all. OUT.json has these scores before that, for docs/uncertainty_image.py. Where the weights have an int8 graph, the head is added to it.
+learnt from all. The scores lie beside OUT, in a .json that docs/uncertainty_image.py draws. Where
+the weights have an int8 graph, the head is added to it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,14 @@ def with_uncertainty(network: HybridDepthNet) -> HybridDepthNet:
         eighth = network.up_projections[1].main_conv.out_channels
         network.uncertainty = UncertaintyHead(network.reduction.out_channels, eighth, quarter)
     return network
+
+
+class DepthAndSigma(NamedTuple):
+    """Depth, its standard deviation and true depth (0: unknown), float32 h×w, metres."""
+
+    depth: npt.NDArray[np.float32]
+    sigma: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.float32]
 
 
 Features = list[list[torch.Tensor]]  # of each sample: what the head sees, depth, true depth
@@ -130,19 +139,22 @@ def train_head(head: UncertaintyHead, sets: Sequence[Features], steps: int, rate
 
 
 @torch.inference_mode()
-def judge_head(head: UncertaintyHead, samples: Features, *every: UncertaintyScores
-               ) -> npt.NDArray[np.float32]:
-    """|true − predicted depth| / σ of samples' pixels; `every` gets the samples too."""
-    ratios = []
+def predict_head(head: UncertaintyHead, samples: Features) -> list[DepthAndSigma]:
+    """Depth, σ and true depth of samples, float32 h×w, metres."""
+    predictions = []
     for sample in samples:
-        *features, depth, target = (part[None].float() for part in sample)
-        sigma = (head(*features, depth).exp() * depth)[0, 0].numpy()
-        d, t = depth[0, 0].numpy(), target[0, 0].numpy()
-        for scores in every:
-            scores.add(d, sigma, t)
-        known = t > 0
-        ratios.append(np.abs(t - d)[known] / np.maximum(sigma[known], 1e-6))
-    return np.concatenate(ratios)
+        *features, depth, truth = (part[None].float() for part in sample)
+        sigma = head(*features, depth).exp() * depth
+        predictions.append(DepthAndSigma(*(part[0, 0].numpy() for part in (depth, sigma, truth))))
+    return predictions
+
+
+def score(predictions: Iterable[DepthAndSigma], factor: float = 1.0) -> UncertaintyScores:
+    """Scores of predictions, σ multiplied by a factor."""
+    scores = UncertaintyScores()
+    for depth, sigma, truth in predictions:
+        scores.add(depth, factor * sigma, truth)
+    return scores
 
 
 def error_ratios(predictor: DepthPredictor, dataset: RgbdDataset) -> npt.NDArray[np.float32]:
@@ -178,18 +190,24 @@ def calibration_factor(ratios: Sequence[npt.NDArray[np.float32]]) -> float:
 
 
 def calibrate(network: HybridDepthNet, datasets: Mapping[str, RgbdDataset],
-              ratios: Mapping[str, npt.NDArray[np.float32]] = MappingProxyType({})) -> str:
-    """Multiply σ by one factor, in the head's last bias; returns a table.
+              held_out: Sequence[DepthAndSigma] = ()) -> tuple[float, str]:
+    """Multiply σ by one factor, in the head's last bias.
 
     Args:
         network: It is changed.
         datasets: Sets that calibrate.
-        ratios: |error| / σ of more of them.
+        held_out: Predictions that calibrate too.
+
+    Returns:
+        The factor, and a table.
     """
     predictor = DepthPredictor(network)
-    every = {**ratios, **{name: error_ratios(predictor, dataset)
-                          for name, dataset in datasets.items()}}
-    factor = calibration_factor(list(every.values()))
+    ratios = {name: error_ratios(predictor, dataset) for name, dataset in datasets.items()}
+    if held_out:
+        ratios['held out'] = np.concatenate([
+            np.abs(truth - depth)[truth > 0] / np.maximum(sigma[truth > 0], 1e-6)
+            for depth, sigma, truth in held_out])
+    factor = calibration_factor(list(ratios.values()))
     network.unfuse()
     head = network.uncertainty
     assert head is not None and head.last.bias is not None
@@ -197,8 +215,8 @@ def calibrate(network: HybridDepthNet, datasets: Mapping[str, RgbdDataset],
         head.last.bias += math.log(factor)
     lines = [f'σ was multiplied by {factor:.3f}', f'{"":24}{"within 1 σ":>11}{"2 σ":>8}']
     lines += [f'{name[-24:]:24}{np.mean(one < factor):11.3f}{np.mean(one < 2 * factor):8.3f}'
-              for name, one in every.items()]
-    return '\n'.join(lines)
+              for name, one in ratios.items()]
+    return factor, '\n'.join(lines)
 
 
 def fresh_head(network: HybridDepthNet) -> UncertaintyHead:
@@ -211,12 +229,11 @@ def fresh_head(network: HybridDepthNet) -> UncertaintyHead:
 
 
 def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Namespace
-             ) -> tuple[UncertaintyScores, npt.NDArray[np.float32]]:
+             ) -> list[DepthAndSigma]:
     """Train the network's head as the command says.
 
     Returns:
-        Scores of the held-out images, and |error| / σ of their pixels, each by a head that did not
-        see its range; σ is not calibrated yet.
+        Of the held-out images, each by a head that did not see its range; σ is not calibrated yet.
     """
     data, option = [open_dataset(path) for path in args.data], '--held-out [[A,B]]'
     first, (_, *others) = data[0], hold_out(data, args.held_out, option)[0]
@@ -241,19 +258,20 @@ def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Nam
         known = first.numbered(args.sister_held_out, option='--sister-held-out [[A,B]]')
         sets.append(features(known, counts[0], sister=load_network(args.sister).eval()))
         weights, shares[0] = [*weights, shares[0] / 2], shares[0] / 2
-    together, ratios = UncertaintyScores(), [np.zeros(0, np.float32)]
+    judged: list[DepthAndSigma] = []
     for k, dataset in enumerate(ranges if len(ranges) > 1 else ()):
         rest = [sample for other in held_out[:k] + held_out[k + 1:] for sample in other]
         head = fresh_head(network)
         train_head(head, [rest, *sets], args.steps, args.lr, shares=[shares[0], *weights])
-        scores, shown = UncertaintyScores(), features(dataset, len(dataset), plain)
-        ratios.append(judge_head(head, shown, scores, together))
-        print(f'held-out range {args.held_out[k]}: {format_uncertainty(scores.report())}')
+        predictions = predict_head(head, features(dataset, len(dataset), plain))
+        print(f'held-out range {args.held_out[k]}: '
+              f'{format_uncertainty(score(predictions).report())}')
+        judged += predictions
     everything = [sample for samples in held_out for sample in samples]
     loss = train_head(fresh_head(network), [everything, *sets], args.steps, args.lr,
                       shares=[shares[0], *weights])
     print(f'loss at the end: {loss:.4f}')
-    return together, np.concatenate(ratios)
+    return judged
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -282,18 +300,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = load_config(args.config, args.set)
         sets = {path: equally_spaced(open_dataset(path), args.count) for path in args.calibrate}
         network = load_network(args.weights)
-        scores, errors = UncertaintyScores(), np.zeros(0, np.float32)
-        if args.steps:
-            scores, errors = train_on(network, config, args)
-        if not scores.images:
+        judged = train_on(network, config, args) if args.steps else []
+        if not judged:
             held_out = open_dataset(args.data[0]).numbered(args.held_out,
                                                            option='--held-out [[A,B]]')
             sets = {args.data[0]: equally_spaced(held_out, args.count), **sets}
-        print(calibrate(network, sets, {'held out': errors} if scores.images else {}))
+        factor, table = calibrate(network, sets, judged)
+        print(table)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_network(network, args.out)
         print(args.out)
-        if scores.images:
+        if judged:
+            scores = score(judged, factor)
+            print(f'held out: {format_uncertainty(scores.report())}')
             write_bytes_atomically(args.out.with_suffix('.json'), json.dumps(
                 {**scores.report(), 'curves': scores.curves().tolist()}, indent=1).encode())
         source = HybridModel(args.weights)
