@@ -1,21 +1,25 @@
 """How far depth may be off: the head, its files and graphs, what the predictor makes of it."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from hybrid_depth_ros.files import file_digest
 from hybrid_depth_ros.metrics import UncertaintyScores, format_uncertainty
-from hybrid_depth_ros.models.hybrid import HybridModel
+from hybrid_depth_ros.models.hybrid import INT8_SUFFIX, HybridModel
 from hybrid_depth_ros.network import USUAL_LOG_SIGMA, HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.runtimes.export import read_graph
 from hybrid_depth_ros.weights import load_network, save_network
 from train.data import Batch, LoadedBatch, to_input
 from train.datasets import open_dataset
 from train.evaluate import height_table
 from train.loss import laplace
 from train.protocols import evaluate_whole
+from train.quantise import add_uncertainty
 from train.uncertainty import (
     WITHIN_ONE,
     calibrate,
@@ -24,6 +28,7 @@ from train.uncertainty import (
     train_head,
     with_uncertainty,
 )
+from train.uncertainty import main as train_uncertainty
 
 
 @pytest.fixture(scope='module')
@@ -214,3 +219,46 @@ def test_whole_images_are_judged_by_kind_and_uncertainty(network):
     plain = evaluate_whole(DepthPredictor(HybridDepthNet('efficientnet_lite0')),
                            open_dataset('room:700'))
     assert plain.uncertainty is None and 'AUSE' not in height_table(plain)
+
+
+def test_the_int8_graph_keeps_its_depth_and_gets_the_head(tmp_path, image):
+    plain = HybridModel('lite-nyu')
+    lite = with_uncertainty(load_network('lite-nyu'))
+    with torch.no_grad():
+        lite.uncertainty.last.weight.normal_(0, 0.3)
+    path = tmp_path / 'with.safetensors'
+    save_network(lite, path)
+    (tmp_path / f'with{INT8_SUFFIX}').write_bytes(add_uncertainty(
+        read_graph(plain.int8_graph, plain.digest), lite, file_digest(path)))
+    before, after, exact = (
+        DepthPredictor(weights, runtime=runtime, precision=precision, device='cpu').predict(image)
+        for weights, runtime, precision in (('lite-nyu', 'openvino', 'int8'),
+                                            (str(path), 'openvino', 'int8'),
+                                            (str(path), 'torch', 'fp32')))
+    np.testing.assert_array_equal(after.depth, before.depth)
+    known = np.isfinite(exact.sigma)
+    ratio = np.log((after.sigma / after.depth)[known] / (exact.sigma / exact.depth)[known])
+    assert np.abs(ratio).mean() < 0.1 and np.log(exact.sigma / exact.depth)[known].std() > 0.1
+
+
+def test_the_command_judges_each_range_by_a_head_that_did_not_see_it(tmp_path, capsys):
+    torch.manual_seed(0)
+    network = HybridDepthNet('efficientnet_lite0')
+    with torch.no_grad():
+        network.head.bias.fill_(2.0)
+    save_network(network, tmp_path / 'depth.safetensors')
+    train_uncertainty(['--weights', str(tmp_path / 'depth.safetensors'), '--data', 'room:700-702',
+                       '--held-out', '[[700, 700], [701, 701]]', '--images', '4', '--steps', '2',
+                       '--sister', str(tmp_path / 'depth.safetensors'), '--sister-held-out',
+                       '[[702, 702]]', '--set', 'precision=fp32', 'workers=0',
+                       '--out', str(tmp_path / 'sigma.safetensors')])
+    said = capsys.readouterr().out
+    assert 'held-out range [700, 700]: AUSE' in said and 'held-out range [701, 701]: AUSE' in said
+    scores = json.loads((tmp_path / 'sigma.json').read_text())
+    assert scores['within_1'] == pytest.approx(WITHIN_ONE, abs=0.01)
+    assert len(scores['curves']) == 3
+    again = load_network(tmp_path / 'sigma.safetensors')
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(again(inputs)[:, :1], network.eval()(inputs), rtol=0.01,
+                                   atol=0.01)
