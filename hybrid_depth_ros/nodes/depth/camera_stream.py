@@ -425,6 +425,12 @@ class CameraStream:
             return 'the recording is paused, or at its end'
         return 'see whether its camera runs'
 
+    def _camera_info_advice(self) -> str:
+        beside = f"{self.topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+        if beside != self._camera_infos.topic and self._node.count_publishers(beside):
+            return f'remap camera_info to {beside}, which is published'
+        return 'publish it, or set horizontal_fov'
+
     def _health(self, latency_p95: float, settings: DepthSettings) -> tuple[bytes, str]:
         """Level and message of the status."""
         if not self._images.subscription:
@@ -440,8 +446,9 @@ class CameraStream:
             return DiagnosticStatus.ERROR, self._skip_reason
         if self._received and self._intrinsics is None:
             return DiagnosticStatus.WARN, (
-                f'no camera_info that will do on {self._camera_infos.topic}: publish it, or set '
-                'horizontal_fov' + (f' ({self._info_problem})' if self._calibrations else ''))
+                f'no camera_info that will do on {self._camera_infos.topic}: '
+                + self._camera_info_advice()
+                + (f' ({self._info_problem})' if self._calibrations else ''))
         if self._received and self._info_problem and self._calibrations:
             return DiagnosticStatus.WARN, f'{self._info_problem}; horizontal_fov counts instead'
         if problem := self._header_problem or self._info_doubt:

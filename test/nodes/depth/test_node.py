@@ -358,7 +358,11 @@ def test_namespaces_remaps_and_qos_overrides(graph):
     graph.listen(Image, '/front/depth/image', qos_profile_sensor_data)
     graph.listen(PointCloud2, '/front/depth/points')
     graph.ready()
-    graph.spin(0.5)
+    beside = graph.node.create_publisher(CameraInfo, '/cam/camera_info', 10)
+    assert graph.answer('/front/depth/image', rgb_to_image(CHART, graph.header()), camera=None)
+    graph.diagnosis(lambda status: 'on /cam/info: remap camera_info to /cam/camera_info, which is '
+                    'published' in status.message)
+    graph.node.destroy_publisher(beside)
     assert graph.answer('/front/depth/points', rgb_to_image(CHART, graph.header()))
     published, = graph.node.get_publishers_info_by_topic('/front/depth/image')
     assert published.qos_profile.reliability.name == 'BEST_EFFORT'
