@@ -84,8 +84,8 @@ def start_rviz(given: dict[str, Any], image: str, own_camera: bool) -> list[Any]
         in_room = own_camera and given['camera'] == 'room'
         floor = -float(given['camera_height'] or (ROOM_HEIGHT if in_room else 0))
     topics = {'/image_raw': image, '/image_raw/compressed': f'{image}/compressed', **{
-        f'/depth/{name}': f'depth/{name}' for name in ('image', 'points', 'anchors',
-                                                       'uncertainty')}}
+        f'/depth/{name}': f'depth/{name}' for name in (
+            'image', 'points', 'anchors', 'obstacles', 'scan', 'uncertainty')}}
     actions = rviz(given, fixed_frame or body_frame_of(given['optical_frame']), topics,
                    rviz_configuration(anchors=bool(given['anchors']), floor=floor,
                                       compressed=given['image_transport'] == 'compressed'),

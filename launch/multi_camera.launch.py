@@ -71,7 +71,8 @@ def start(given: dict[str, Any]) -> list[Any]:
 def start_rviz(given: dict[str, Any], cameras: list[str], own_cameras: bool) -> list[Any]:
     """Describe RViz. Where nobody knows the cameras' poses, RViz alone hears of made-up ones."""
     topics = {f'/{name}/depth/{topic}': f'{name}/depth/{topic}'
-              for name in cameras for topic in ('points', 'anchors')}
+              for name in cameras
+              for topic in ('points', 'anchors', 'obstacles', 'scan')}
     configuration = rviz_configuration(cameras, anchors=bool(given['anchors']))
     if given['fixed_frame'] or not own_cameras:
         return rviz(given, given['fixed_frame'] or 'base_link', topics, configuration)

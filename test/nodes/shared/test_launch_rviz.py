@@ -24,6 +24,8 @@ PROPERTIES = {
     'Axes': {'Reference Frame', 'Length', 'Radius', 'Show Trail', 'Alpha'},
     'PointCloud2': {'Topic', 'Filter size', 'Selectable', 'Style', 'Size (m)', 'Size (Pixels)',
                     'Alpha', 'Decay Time', 'Position Transformer', 'Color Transformer', 'Color'},
+    'LaserScan': {'Topic', 'Filter size', 'Selectable', 'Style', 'Size (m)', 'Size (Pixels)',
+                  'Alpha', 'Decay Time', 'Position Transformer', 'Color Transformer', 'Color'},
     'Image': {'Topic', 'Normalize Range', 'Min Value', 'Max Value', 'Median window'},
 }
 
@@ -48,12 +50,14 @@ def test_names_are_those_that_rviz_knows():
 def test_it_shows_what_the_nodes_publish():
     pytest.importorskip('rclpy')
     from hybrid_depth_ros.nodes import camera
-    from hybrid_depth_ros.nodes.depth import camera_stream
-    code = ''.join(Path(module.__file__).read_text() for module in (camera, camera_stream))
+    from hybrid_depth_ros.nodes.depth import camera_stream, obstacle_topics
+    code = ''.join(Path(module.__file__).read_text()
+                   for module in (camera, camera_stream, obstacle_topics))
     topics = {display['Topic']['Value']: display for display in displays(configuration()).values()
               if 'Topic' in display}
     assert set(topics) == {'/image_raw', *(
-        f'/depth/{name}' for name in ('image', 'points', 'anchors', 'uncertainty'))}
+        f'/depth/{name}' for name in ('image', 'points', 'anchors', 'obstacles', 'scan',
+                                      'uncertainty'))}
     for topic, display in topics.items():
         assert f"'{topic[1:]}'" in code
         # ours are reliable; another camera's images may come best effort, which hears both
@@ -71,7 +75,8 @@ def test_the_first_look():
     assert shown['Fixed frame']['Length'] == 0.1
     depth = shown['Depth']
     assert (depth['Normalize Range'], depth['Min Value'], depth['Max Value']) == (False, 0, 5)
-    assert not shown['Anchors']['Enabled'] and not shown['Uncertainty']['Enabled']
+    assert not any(shown[name]['Enabled'] for name in (
+        'Anchors', 'Obstacles', 'Scan', 'Uncertainty'))
     assert [panel['Class'] for panel in whole['Panels']] == ['rviz_common/Displays']
     # an orbit that the mouse turns about the vertical, from behind and above, around what is ahead
     view = manager['Views']['Current']
