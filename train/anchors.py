@@ -1,5 +1,6 @@
 """What anchors bring: ``python -m train.anchors --data PATH``, sensors simulated from true depth.
 
+With ``--completion``: depth completion by the papers' protocol (:mod:`train.completion`).
 With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms; with
 ``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor.
 """
@@ -25,6 +26,7 @@ from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
+from train.completion import completion_table
 from train.datasets.pairs import RgbdDataset, parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.protocols import BORDER
@@ -200,6 +202,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_data_arguments(parser, 'test')
     parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
+    parser.add_argument('--completion', action='store_true',
+                        help="depth completion of --data by the papers' protocol: from 5 to 30,000 "
+                        'points, a line, zones, outliers, poses that are off')
+    parser.add_argument('--baseline', action='store_true',
+                        help='with --completion: the smooth correction alone beside it, too')
     parser.add_argument('--floor', type=seeds, metavar='FIRST-LAST',
                         help='the floor in the virtual rooms of these seeds')
     parser.add_argument('--flicker', type=seeds, metavar='FIRST-LAST',
@@ -207,6 +214,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not (args.data or args.floor or args.flicker):
         parser.error('say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')
+    if args.baseline and not args.completion:
+        parser.error('--baseline goes with --completion')
+    if args.completion and not args.data:
+        parser.error('--completion needs --data PATH')
     with exit_on_error('train.anchors'):
         predictor = DepthPredictor(load_network(args.weights))
         if args.floor:
@@ -217,7 +228,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset = open_data(args, args.data)
             if args.ranges:
                 dataset = dataset.numbered(args.ranges)
-            print(sensors_table(predictor, dataset))
+            print(completion_table(predictor, dataset, args.baseline) if args.completion else
+                  sensors_table(predictor, dataset))
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import gaussian_process as gp
-from hybrid_depth_ros.anchors import residual_process
+from hybrid_depth_ros.anchors import random_field
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median, smoothed_correction
 from hybrid_depth_ros.anchors.types import Anchors
 
@@ -41,19 +41,14 @@ class CorrectionParameters:
     # Inducing points: one for each cell with anchors, of the finest grid with few enough of them
     inducing_grids: tuple[int, ...] = (
         32, 28, 24, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4)  # cells along the side
-    few_anchors: int = 400  # up to which max_inducing points are made, and no details follow
+    few_anchors: int = 400  # up to which max_inducing points are made
     max_inducing: int = 224
     max_inducing_dense: int = 40
     max_fitted: int = 6000  # anchors that are gathered; all are judged
-    # The second process, and means in cells
+    # What follows details
     detail_side: int = 320  # pixels of the longer side, at which it is computed
-    detail_grids: tuple[int, ...] = (
-        64, 56, 48, 40, 34, 28, 24, 20, 18, 16, 14, 12, 10, 8)  # cells along the side, as above
-    max_residual_points: int = 500
-    detail_sigma: float = 0.025  # share of the distance; anchors that are less sure say no details
-    detail_consensus: float = 0.5  # share of the anchors that agree, or there are no details
-    dense_cells: tuple[int, ...] = (16, 8, 4, 2, 1)  # pixels of that side along a cell
-    dense: float = 1.5  # anchors in a cell with some, at least, for its mean
+    consensus: float = 0.5  # share of the anchors that agree, or there are no details
+    suspect: float = 0.2  # weight to begin with of those that do not agree
     # Outliers
     agreement: float = 0.15  # log ratio within which anchors beside each other agree
     student_freedom: float = 3.0  # degrees of freedom of the noise (Student's t)
@@ -109,23 +104,25 @@ class Anchored:
 
 def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
                    previous: Anchored | TemporalState | None = None, *,
-                   stamp: float | None = None, time_constant: float = 0.5,
-                   smooth: bool = False) -> Anchored:
+                   image: npt.NDArray[np.uint8] | None = None, stamp: float | None = None,
+                   time_constant: float = 0.5, smooth: bool = False) -> Anchored:
     """Depth, corrected so that it agrees with anchors.
 
     Args:
         depth: H×W metres; NaN, inf and what is not above 0 is unknown.
         anchors: measured distances, or None.
         previous: the result for the same camera's last frame, or its ``state``, or None.
+        image: uint8 H×W×3 RGB or H×W of the same view, in any size, or None. A correction ends
+            where its colours change.
         stamp: seconds, of the image; None: 0.1 s after the last.
         time_constant: seconds over which the correction by few anchors is averaged; with `smooth`
             the scale of depth without anchors is smoothed over twice that; 0: not.
         smooth: whether depth without anchors is smoothed over time.
 
     Raises:
-        ValueError: depth is not a 2-D array, or anchors are no Anchors.
+        ValueError: depth is not a 2-D array, anchors are no Anchors, or the image is no uint8.
     """
-    _check_arguments(depth, anchors)
+    _check_arguments(depth, anchors, image)
     height, width = depth.shape
     cells = _cells(width, height)
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -143,15 +140,11 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
         if chosen.size:
             coarse, agrees = _correction(log_depth - level, level, cells, samples)
             after, measured = samples.log_ratio - coarse.ravel()[samples.cell], coarse
-            sure = samples.sigma <= PARAMETERS.detail_sigma
-            if (np.count_nonzero(sure) > PARAMETERS.few_anchors
-                    and agrees[sure].mean() > PARAMETERS.detail_consensus):
-                detail, after[sure] = _detail(
-                    depth, coarse, samples.part(sure), ~agrees[sure], level)
-                measured = coarse + cv2.resize(detail, coarse.shape[::-1])
+            if agrees.mean() > PARAMETERS.consensus:
+                detail, after, agrees = _detail(depth, image, coarse, samples, agrees, level)
+                measured = coarse + cv2.resize(detail, coarse.shape[::-1],
+                                               interpolation=cv2.INTER_AREA)
                 detail -= cv2.resize(measured - coarse, detail.shape[::-1])
-                agrees[sure] = np.abs(after[sure]) < (
-                    PARAMETERS.rejection + 2 * samples.sigma[sure])
             used[chosen] = agrees
     field, state = smoothed_correction(previous, log_depth, measured, int(np.count_nonzero(used)),
                                        stamp, time_constant, smooth)
@@ -172,13 +165,18 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
 anchored = complete_depth
 
 
-def _check_arguments(depth: Any, anchors: Any) -> None:
+def _check_arguments(depth: Any, anchors: Any, image: Any) -> None:
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
         raise ValueError('depth must be an array H×W and not empty, got '
                          f'{getattr(depth, "shape", type(depth).__name__)}')
     if not (anchors is None or isinstance(anchors, Anchors)):
         raise ValueError('anchors must be Anchors(u, v, depth) or None, got '
                          f'{type(anchors).__name__}')
+    if image is not None and not (
+            isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size
+            and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))):
+        raise ValueError('image must be uint8 H×W×3 RGB or H×W, got '
+                         f'{getattr(image, "dtype", "")} {getattr(image, "shape", type(image))}')
 
 
 class _Cells(NamedTuple):
@@ -364,79 +362,40 @@ def _correction(log_depth: Array, level: np.floating, cells: _Cells, samples: _S
     return field + _local_mean(residuals, trust, samples.cell, log_depth.shape), agrees
 
 
-def _detail(depth: Array, coarse: Array, samples: _Samples, suspects: Mask, level: np.floating
-            ) -> tuple[Array, Array]:
+def _detail(depth: Array, image: npt.NDArray[np.uint8] | None, coarse: Array, samples: _Samples,
+            agrees: Mask, level: np.floating) -> tuple[Array, Array, Mask]:
     """What anchors still say after the coarse correction.
 
     Args:
         depth: H×W metres as predicted.
+        image: uint8 of the same view, or None.
         coarse: the correction so far, float32 rows×columns.
         samples: the anchors.
-        suspects: those that do not agree with it.
+        agrees: those that agree with it.
         level: the median log depth.
 
     Returns:
         The log correction besides, float32 at ``detail_side``; log of measured / corrected depth of
-        each anchor.
+        each anchor; which agree now.
     """
     height, width = depth.shape
-    side = max(height, width)
-    scale = min(1.0, PARAMETERS.detail_side / side)
+    scale = min(1.0, PARAMETERS.detail_side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     with np.errstate(divide='ignore', invalid='ignore'):
         x = np.log(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), dtype=np.float32)
     x[~np.isfinite(x)] = level
     correction = cv2.resize(coarse, size)
     x += correction
+    if image is not None:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    side = np.float32(max(height, width))
     column = np.minimum((samples.u * (size[0] * side / width)).astype(np.int32), size[0] - 1)
     row = np.minimum((samples.v * (size[1] * side / height)).astype(np.int32), size[1] - 1)
-    predicted = samples.x + level + correction[row, column]
-    residuals = samples.log_ratio + samples.x + level - predicted
-    fitted = slice(None, None, -(-samples.u.size // PARAMETERS.max_fitted))
-    nothing = np.zeros(samples.u[fitted].size, np.float32)
-    points = _inducing_points(
-        _Samples(samples.u[fitted], samples.v[fitted], predicted[fitted], residuals[fitted],
-                 samples.sigma[fitted], samples.cell[fitted]),
-        nothing, nothing, PARAMETERS.detail_grids, PARAMETERS.max_residual_points,
-        PARAMETERS.max_residual_points)
-    u, v, log_depth, _ = points.places
-    values = points.log_ratio.astype(np.float32)
-    alone = len(values) == len(suspects)
-    fit = residual_process.fit(
-        residual_process.Places(u, v, log_depth), values,
-        (points.sigma ** 2).astype(np.float32),
-        suspects if alone else np.abs(values) > PARAMETERS.rejection)
-    detail = residual_process.mean(fit, x, side * scale)
-    after = residuals - detail[row, column]
-    if samples.u.size > len(values):
-        trust = 1 / (1 + (samples.sigma / residual_process.PARAMETERS.noise_sd) ** 2)
-        dense = _dense_mean(after, trust, row, column, detail.shape)
-        detail += dense
-        after = after - dense[row, column]
-    return detail, after
-
-
-def _dense_mean(residuals: Array, weights: Array, row: Indices, column: Indices,
-                shape: tuple[int, ...]) -> Array:
-    """Means of what is left in cells, from large ones to ones with few anchors: float32 `shape`.
-
-    Source: S. Lee, G. Wolberg and S. Y. Shin, *Scattered Data Interpolation with Multilevel
-    B-splines*, 1997.
-    """
-    total = np.zeros(shape, np.float32)
-    for size in PARAMETERS.dense_cells:
-        rows, columns = (-(-length // size) for length in shape)
-        cell = (row // size) * columns + column // size
-        members = np.bincount(cell, minlength=rows * columns)
-        if residuals.size < PARAMETERS.dense * np.count_nonzero(members):
-            break
-        left = residuals - total[row, column]
-        sums = np.bincount(
-            cell, weights * left.clip(-PARAMETERS.rejection, PARAMETERS.rejection), rows * columns)
-        means = sums / (np.bincount(cell, weights, rows * columns) + 0.5)
-        means = means.astype(np.float32).reshape(rows, columns)
-        total += cv2.resize(means, (columns * size, rows * size))[:shape[0], :shape[1]]
-    return total
+    residual = samples.log_ratio - correction[row, column]
+    detail, outliers = random_field.follow(x, image, random_field.Samples(
+        column, row, residual, samples.sigma,
+        np.where(agrees, np.float32(1), np.float32(PARAMETERS.suspect))))
+    return detail, residual - detail[row, column], ~outliers
 
 
 def _robust_solution(points: _InducingPoints, covariance: Array, offset: float, iterations: int
