@@ -7,9 +7,9 @@ of one part of real and rendered images predict the error in the rest. The term 
 gives all that stands in one column at one predicted depth the same error: above and below a
 lidar's plane that is the same thing. Outliers lose weight by leave-one-out prediction. The mean is
 followed as far as it is large against its doubt, as in Wiener's filter, since what anchors say of a
-chair does not hold for the wall behind it. Where anchors are many, a second process of short reach
-follows what they still say (:mod:`~hybrid_depth_ros.anchors.residual_process`), and means in ever
-smaller cells do. Few anchors, a lidar's line or zones say too little of what lies beside them.
+chair does not hold for the wall behind it.
+A Gauss-Markov random field then follows what anchors still say of details, up to where depth or
+colour steps (:mod:`~hybrid_depth_ros.anchors.random_field`).
 """
 
 import functools
@@ -47,6 +47,7 @@ class CorrectionParameters:
     max_fitted: int = 6000  # anchors that are gathered; all are judged
     # What follows details
     detail_side: int = 320  # pixels of the longer side, at which it is computed
+    detail_sigma: float = 0.025  # share of the distance; anchors that are less sure say no details
     consensus: float = 0.5  # share of the anchors that agree, or there are no details
     suspect: float = 0.2  # weight to begin with of those that do not agree
     # Outliers
@@ -140,8 +141,10 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
         if chosen.size:
             coarse, agrees = _correction(log_depth - level, level, cells, samples)
             after, measured = samples.log_ratio - coarse.ravel()[samples.cell], coarse
-            if agrees.mean() > PARAMETERS.consensus:
-                detail, after, agrees = _detail(depth, image, coarse, samples, agrees, level)
+            sure = samples.sigma <= PARAMETERS.detail_sigma
+            if sure.any() and agrees[sure].mean() > PARAMETERS.consensus:
+                detail, after[sure], agrees[sure] = _detail(
+                    depth, image, coarse, samples.part(sure), agrees[sure], level)
                 measured = coarse + cv2.resize(detail, coarse.shape[::-1],
                                                interpolation=cv2.INTER_AREA)
                 detail -= cv2.resize(measured - coarse, detail.shape[::-1])

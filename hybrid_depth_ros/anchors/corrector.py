@@ -68,13 +68,15 @@ class AnchorSettings(NamedTuple):
 
 class ImageInfo(NamedTuple):
     """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
-    motion. other_camera: why the intrinsics may be another camera's, or empty."""
+    motion. other_camera: why the intrinsics may be another camera's, or empty. rgb: uint8 H×W×3,
+    whose colours say where things end."""
 
     stamp: int
     frame: str
     intrinsics: Intrinsics | None
     gray: npt.NDArray[np.uint8] | None = None
     other_camera: str = ''
+    rgb: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class AnchorCorrector:
         anchors = Anchors.joined(parts.values())
         completion = complete_depth(
             depth, anchors, self._state, stamp=image.stamp / 1e9,
+            image=image.gray if image.rgb is None else image.rgb,
             time_constant=settings.time_constant, smooth=settings.smooth)
         first = 0
         for name, part in parts.items():

@@ -40,8 +40,8 @@ class FieldParameters:
     expected_outliers: tuple[float, float] = (0.1, 5.0)  # before any is seen: of so many anchors
     least_error: float = 0.004  # log, the median of what the others are off
     noise_share: float = 3.0  # of that median, the noise, where it is more than noise_sd
-    iterations: int = 3  # of each solution, of the last one:
-    final_iterations: int = 5
+    iterations: int = 2  # of each solution, of the last one:
+    final_iterations: int = 4
     few_anchors: int = 2000  # up to which half of the resolution will do
     fine_iterations: int = 2
 
@@ -77,7 +77,7 @@ def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Sampl
     finest = multigrid.pyramid(_links(log_depth, image))
     grids = finest[1:]
     prior = np.full(grids[0].right.shape, 4 * PARAMETERS.prior_precision, np.float32)
-    rows, columns = prior.shape
+    rows, columns = grids[0].right.shape
     cell = (samples.row // 2) * columns + samples.column // 2
     precision = 1 / (PARAMETERS.loose_sd ** 2 + samples.sigma ** 2)
     trust, field = samples.trust, None
@@ -91,13 +91,20 @@ def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Sampl
     precision = ~outliers / (noise ** 2 + samples.sigma ** 2)
     field = multigrid.solve(grids, *_system(prior, cell, precision, samples.residual), field,
                             PARAMETERS.final_iterations)
-    field = cv2.resize(field, (2 * columns, 2 * rows))
+    field = _doubled(field, height, width)
     if off.size > PARAMETERS.few_anchors:
-        cell = samples.row * field.shape[1] + samples.column
-        prior = np.full(field.shape, PARAMETERS.prior_precision, np.float32)
+        cell = samples.row * (2 * columns) + samples.column
+        prior = np.full((2 * rows, 2 * columns), PARAMETERS.prior_precision, np.float32)
+        field = np.pad(field, ((0, 2 * rows - height), (0, 2 * columns - width)))
         field = multigrid.solve(finest, *_system(prior, cell, precision, samples.residual), field,
                                 PARAMETERS.fine_iterations)
     return field[:height, :width], outliers
+
+
+def _doubled(field: Array, height: int, width: int) -> Array:
+    """A field on the next finer grid, without what lies beside the image: float32 H×W."""
+    field = field[:(height + 1) // 2, :(width + 1) // 2]
+    return cv2.resize(field, (2 * field.shape[1], 2 * field.shape[0]))[:height, :width]
 
 
 def _outliers(off: Array) -> tuple[Mask, float]:
@@ -128,7 +135,8 @@ def _system(prior: Array, cell: Indices, precision: Array, values: Array) -> tup
 
 def _links(log_depth: Array, image: npt.NDArray[np.uint8] | None) -> multigrid.Links:
     """1 / variance of the differences between neighbours, on a grid with whole 2×2 … cells."""
-    shape = tuple(-(-size // multigrid.MULTIPLE) * multigrid.MULTIPLE for size in log_depth.shape)
+    rows, columns = (-(-size // multigrid.MULTIPLE) * multigrid.MULTIPLE
+                     for size in log_depth.shape)
     if image is not None and image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     conductances = []
@@ -142,7 +150,7 @@ def _links(log_depth: Array, image: npt.NDArray[np.uint8] | None) -> multigrid.L
             square = cv2.multiply(step, step, scale=(PARAMETERS.colour_step / 255) ** 2,
                                   dtype=cv2.CV_32F)
             variance += square if square.ndim == 2 else cv2.transform(square, np.ones((1, 3)))
-        whole = np.zeros(shape, np.float32)
+        whole = np.zeros((rows, columns), np.float32)
         np.divide(1, variance, out=whole[:variance.shape[0], :variance.shape[1]])
         conductances.append(whole)
     return multigrid.Links(*conductances)

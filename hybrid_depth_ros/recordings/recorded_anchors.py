@@ -94,7 +94,7 @@ class RecordedAnchors:
             recorded: when it was recorded, ns.
             intrinsics: of the frame.
             relative: whether depth is inverse depth without scale and shift.
-            rgb: uint8 H×W×3 of the frame, for depth by motion.
+            rgb: uint8 H×W×3 of the frame: depth by motion, and where a correction ends.
 
         Returns:
             float32 H×W metres; all NaN where depth is relative and no anchors had come.
@@ -103,7 +103,7 @@ class RecordedAnchors:
         gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         try:
             corrected = self._corrector.correct(
-                depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera),
+                depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera, rgb),
                 self._settings, relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)

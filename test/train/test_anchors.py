@@ -9,7 +9,7 @@ pytest.importorskip('tqdm')
 
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
-from train import anchors
+from train import anchors, completion
 from train.datasets.pairs import Subset
 from train.datasets.raycast_rooms import VirtualRooms
 
@@ -50,6 +50,42 @@ def test_the_table_of_sensors_says_what_they_bring():
     harmed.factor = np.ones((264, 352), np.float32)
     alone, *_ = anchors.sensors_table(harmed, harmed).split('\n')
     assert alone == 'the network alone: δ1 1.0000 on 2 images'
+
+
+def test_the_table_of_completion_says_what_each_kind_brings(monkeypatch):
+    monkeypatch.setattr(completion, 'KINDS', {name: completion.KINDS[name] for name in (
+        '5 points', '500 points', 'a tilted scan', '8×8 zones', '500 points, 10 % outliers',
+        '500 points, pose off by 2°')})
+    wrong = Wrong(1.4, Subset(VirtualRooms('room:3'), [2, 9]))
+    first, *lines = completion.completion_table(wrong, wrong, baseline=True).split('\n')
+    assert first.startswith('2 images of 304×228; the network alone: RMSE ')
+    alone = float(re.search(r'RMSE ([\d.]+)', first)[1])
+    errors = {}
+    for line, name in zip(lines, completion.KINDS, strict=True):
+        assert line.startswith(f'{name} ')
+        smooth, errors[name] = (float(re.search(rf'{column} ([\d.]+) m', line)[1])
+                                for column in ('smooth', 'completed'))
+        assert errors[name] < 0.6 * alone and smooth < alone, line
+    assert errors['500 points'] < errors['5 points'] + 0.02
+
+
+def test_kinds_of_completion_measure_where_they_look():
+    truth = np.full((228, 304), 2, np.float32)
+    truth[114] = 3
+    view = completion.View(np.zeros((228, 304, 3), np.uint8), truth, truth, 260)
+    rng = np.random.default_rng(0)
+    for name, kind in completion.KINDS.items():
+        found = completion.measure(kind, view, rng)
+        count = re.match(r'([\d,]+) points', name)
+        assert len(found) == (int(count[1].replace(',', '')) if count else
+                              64 if 'zones' in name else 225)
+        gross = np.abs(found.depth / 2 - 1) > 0.51
+        assert gross.mean() == pytest.approx(0.8 * kind.outliers, abs=0.06), name
+        if name == 'a line of 225':
+            assert (found.depth == 3).all()
+        if name == '5 points':
+            assert found.u.max() < 304 and (found.u == found.u.round()).all()
+    assert len(set(zip(*completion.scattered(30_000)(truth, rng)))) == 30_000
 
 
 def test_sensors_measure_where_they_look():
@@ -124,6 +160,8 @@ def test_a_camera_looks_where_it_is_told_to():
 @pytest.mark.parametrize(('arguments', 'said'), [
     (('--floor', 'x'), 'names no rooms: write room:FIRST-LAST'),
     (('--floor', '9-3'), 'names no rooms'), (('--flicker', ''), 'names no rooms'),
+    (('--baseline', '--data', 'x'), '--baseline goes with --completion'),
+    (('--completion', '--floor', '3'), '--completion needs --data'),
     ((), 'say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')])
 def test_what_will_not_do_is_said(arguments, said, capsys):
     with pytest.raises(SystemExit):

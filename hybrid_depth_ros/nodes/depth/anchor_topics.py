@@ -89,7 +89,7 @@ class AnchorTopics:
         gray = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
                 if 'motion' in self._corrector.sources else None)
         image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray,
-                          frame.other_camera)
+                          frame.other_camera, frame.rgb)
         try:
             depth = self._corrector.correct(depth, image, settings.anchoring, relative).depth
         except LookupError as error:
