@@ -271,6 +271,7 @@ class Victim:
 ABOUT = {
     'frame': 'frame skipped', 'calibration': ('camera_info will not do', 'nothing came'),
     'resized': 'camera_info: it is for', 'frame_id': 'frame_id',
+    'doubt': ('camera_info contradicts itself', 'camera_info is of the frame'),
     'clock': ('the images carry no stamp', 'stamps are'), 'anchors': 'anchors',
 }
 

@@ -2,7 +2,9 @@
 
 With ``--completion``: depth completion by the papers' protocol (:mod:`train.completion`).
 With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms; with
-``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor.
+``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor;
+with ``--orientation FIRST-LAST``: after how many images a lidar is withheld that is turned or
+mirrored, and one that is right.
 """
 
 if __name__ == '__main__':  # before imports that take seconds
@@ -19,10 +21,13 @@ import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.orientation_check import OrientationCheck
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.poses import pose_from_angles, read_pose
 from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_NOISE, LIDAR_POSE
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
@@ -40,6 +45,8 @@ TILTED = np.tan(np.deg2rad(2))
 HARM = 0.02          # δ1 that an image may lose
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 RATES = 30, 10       # frames a second; the first is what is drawn
+WITHHELD_AFTER = 1, 2, 5  # images
+LIDAR = np.asarray(read_pose(LIDAR_POSE))
 HEIGHTS, PITCHES = (0.2, 0.35, 0.7, 1.0, 1.4), (11, 3)
 
 
@@ -143,6 +150,37 @@ def floor_table(predictor: DepthPredictor, seeds: range, views: int = 2) -> str:
     return '\n'.join(lines)
 
 
+def orientation_table(predictor: DepthPredictor, seeds: range, views: int = 10) -> str:
+    """The share of walks after whose first images a lidar is withheld, as text."""
+    seen = []
+    for seed in seeds:
+        room = Room(seed)
+        for number in range(views):
+            pose = room.camera_pose(2 + 6 * number)
+            rgb, _ = room.render(CAMERA, pose)
+            ranges = room.scan(pose @ LIDAR, LIDAR_ANGLES) + np.random.default_rng(number).normal(
+                0, LIDAR_NOISE, LIDAR_ANGLES.size)
+            beams = np.stack((np.cos(LIDAR_ANGLES), np.sin(LIDAR_ANGLES), 0 * LIDAR_ANGLES))
+            seen.append((predictor(rgb, fx=CAMERA.fx), (ranges * beams).astype(np.float32)))
+    yaws = {degrees: pose_from_angles(0, 0, 0, 0, 0, np.deg2rad(degrees)) for degrees in (45, 180)}
+    lines = []
+    for name, move, times in (
+            ('right', np.eye(4), 1), ('right, depth 1.4 times as far', np.eye(4), 1.4),
+            ('right, depth 0.7 times as far', np.eye(4), 0.7), ('turned by 180°', yaws[180], 1),
+            ('turned by 45°', yaws[45], 1), ('mirrored', np.diag([1.0, -1, 1, 1]), 1)):
+        shares = []
+        for images in WITHHELD_AFTER:
+            withheld = []
+            for first in range(0, len(seen), images):
+                check = OrientationCheck(False)
+                for depth, points in seen[first:first + images]:
+                    check.add(depth * np.float32(times), points, LIDAR @ move, CAMERA)
+                withheld.append(bool(check.trouble))
+            shares.append(f'{np.mean(withheld):.0%} of {len(withheld)} after {images}')
+        lines.append(f'{name}: {", ".join(shares)}')
+    return '\n'.join(lines)
+
+
 def log_scales(ratio: Depth, parts: tuple[int, int] = (3, 4)) -> npt.NDArray[np.float64]:
     """Log of the median of predicted / true depth, then of the median in parts beside each other.
 
@@ -211,9 +249,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='the floor in the virtual rooms of these seeds')
     parser.add_argument('--flicker', type=seeds, metavar='FIRST-LAST',
                         help='smoothing over time, on walks through the rooms of these seeds')
+    parser.add_argument('--orientation', type=seeds, metavar='FIRST-LAST',
+                        help='a lidar that is turned or mirrored, in the rooms of these seeds')
     args = parser.parse_args(argv)
-    if not (args.data or args.floor or args.flicker):
-        parser.error('say --data PATH, --floor FIRST-LAST or --flicker FIRST-LAST')
+    if not (args.data or args.floor or args.flicker or args.orientation):
+        parser.error('say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST or --orientation '
+                     'FIRST-LAST')
     if args.baseline and not args.completion:
         parser.error('--baseline goes with --completion')
     if args.completion and not args.data:
@@ -224,6 +265,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(floor_table(predictor, args.floor))
         if args.flicker:
             print(flicker_table(predictor, args.flicker))
+        if args.orientation:
+            print(orientation_table(predictor, args.orientation))
         if args.data:
             dataset = open_data(args, args.data)
             if args.ranges:

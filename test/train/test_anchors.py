@@ -169,3 +169,20 @@ def test_what_will_not_do_is_said(arguments, said, capsys):
     told = capsys.readouterr().err
     assert said in told and 'Traceback' not in told
     assert anchors.seeds('600-605') == anchors.seeds('room:600-605') == range(600, 606)
+
+
+def test_a_lidar_is_withheld_where_it_is_turned():
+    """With depth that is right but for its scale."""
+    class Room3(Room):
+        def render(self, camera, pose):
+            rgb, self.truth = super().render(camera, pose)
+            predictor.truth = self.truth
+            return rgb, self.truth
+    predictor = Wrong(1.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anchors, 'Room', Room3)
+        patch.setattr(anchors, 'CAMERA', Intrinsics.from_horizontal_fov(160, 120, 63.3))
+        patch.setattr(anchors, 'WITHHELD_AFTER', (2,))
+        lines = anchors.orientation_table(predictor, range(3, 4), 2).split('\n')
+    assert lines[0] == 'right: 0% of 1 after 2'
+    assert 'turned by 180°: 100% of 1 after 2' in lines

@@ -374,7 +374,7 @@ class CameraStream:
                 self.warn('camera_info is resized', f'camera_info: {camera.note}', every=3600)
             self._other_camera = other_camera(header.frame_id, self._calibrations.frame)
             self._info_doubt = self._other_camera or (
-                f'camera_info: {camera.doubt}' if camera.doubt else '')
+                f'camera_info contradicts itself: {camera.doubt}' if camera.doubt else '')
             if self._info_doubt:
                 self.warn('camera_info in doubt', self._info_doubt, every=3600)
             self._intrinsics = camera.intrinsics
