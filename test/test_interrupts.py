@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_depth_ros.interrupts import EXTRAS
+
 
 def begun(module, loaded, *arguments):
     """A command of ours as a process, when it has mapped what `loaded` names."""
@@ -70,19 +72,32 @@ def test_an_import_leaves_signals_alone(tmp_path):
     assert done.stdout == 'unchanged\n', done.stderr
 
 
+# Packages that are hidden are not found, by imports and by importlib.util.find_spec.
 HIDE = '''
-import importlib.abc, os, sys
-class Hide(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in os.environ['HIDDEN'].split():
-            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
-sys.meta_path.insert(0, Hide())
+import os, sys
+from importlib.machinery import PathFinder
+class Visible(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.split('.')[0] in os.environ['HIDDEN'].split()
+        return None if hidden else super().find_spec(name, path, target)
+sys.meta_path[:] = [Visible if finder is PathFinder else finder for finder in sys.meta_path]
 '''
 ROS = 'rclpy sensor_msgs std_msgs diagnostic_msgs rcl_interfaces std_srvs lifecycle_msgs'
+OTHERS = ' '.join(EXTRAS)
+START = '-c "import sys; from hybrid_depth_ros import executables; sys.exit(executables.{}())"'
+
+
+def run_without(hidden, command, folder):
+    (folder / 'sitecustomize.py').write_text(HIDE)
+    return subprocess.run(
+        [sys.executable, *shlex.split(command)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, 'HIDDEN': hidden, 'PYTHONPATH': os.pathsep.join(
+            [str(folder), str(Path(__file__).parents[1])])})
 
 
 @pytest.mark.parametrize(('command', 'hidden', 'said'), [
-    *((f'-c "from hybrid_depth_ros.executables import {name}; {name}()"', ROS,
+    *((START.format(name), ROS,
        "a part of ROS 2, is not here: source /opt/ros/DISTRO/setup.bash, or pip install "
        "'hybrid_depth_ros[ros]'") for name in (
            'depth_node', 'camera_node', 'viewer_node', 'evaluator_node')),
@@ -91,14 +106,27 @@ ROS = 'rclpy sensor_msgs std_msgs diagnostic_msgs rcl_interfaces std_srvs lifecy
     ('-m train.evaluate --weights lite-nyu --data x', 'timm',
      "timm is not installed: pip install 'hybrid_depth_ros[train]'"),
     ('-m hybrid_depth_ros.evaluate_bag x', 'tqdm',
-     "tqdm is not installed: pip install 'hybrid_depth_ros[bag]'")])
+     "tqdm is not installed: pip install 'hybrid_depth_ros[bag]'"),
+    ('-m hybrid_depth_ros.weights --check lite-nyu', OTHERS,
+     'nothing here can run a network: pip install openvino, or pip install torch'),
+    (START.format('depth_node'), OTHERS,
+     'nothing here can run a network: pip install openvino, or pip install torch'),
+    (START.format('viewer_node'), OTHERS,
+     'the viewer needs viser, which is not installed: pip install viser')])
 def test_a_command_without_a_package_says_how_to_get_it(command, hidden, said, tmp_path):
     """After ``pip install .`` these commands ended in tracebacks of rclpy, timm and others."""
-    (tmp_path / 'sitecustomize.py').write_text(HIDE)
-    ended = subprocess.run(
-        [sys.executable, *shlex.split(command)], capture_output=True, text=True, timeout=120,
-        env={**os.environ, 'HIDDEN': hidden, 'PYTHONPATH': os.pathsep.join(
-            [str(tmp_path), str(Path(__file__).parents[1])])})
+    ended = run_without(hidden, command, tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert 'Traceback' not in ended.stderr
     assert said in ended.stderr
+
+
+@pytest.mark.parametrize(('command', 'hidden', 'said'), [
+    ('-m hybrid_depth_ros.weights', f'{ROS} {OTHERS}', 'lite-nyu'),
+    ('-m hybrid_depth_ros.weights --check lite-nyu', f'{ROS} {OTHERS}'.replace(' openvino', ''),
+     'runs in openvino int8 and gives metres')])
+def test_a_command_needs_no_more_than_it_uses(command, hidden, said, tmp_path):
+    """With openvino alone, README's robot, the check ended in a traceback of timm."""
+    ended = run_without(hidden, command, tmp_path)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr
+    assert said in ended.stdout

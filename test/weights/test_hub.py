@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import threading
 
 import pytest
@@ -222,14 +221,3 @@ def test_a_check_shows_the_network_an_image(outputs, said, tmp_path, capsys):
     path.with_suffix('.yaml').write_text('output: metric\nwhite: 1')
     assert main(['--check', str(path)]) == 1
     assert said in capsys.readouterr().err
-
-
-def test_a_check_needs_no_more_than_what_runs_the_network(monkeypatch, capsys):
-    """With openvino alone, README's robot, it ended in a traceback of timm."""
-    pytest.importorskip('openvino')
-    monkeypatch.setitem(sys.modules, 'torch', None)
-    monkeypatch.setitem(sys.modules, 'timm', None)
-    monkeypatch.setattr('hybrid_depth_ros.runtimes.selection.installed',
-                        lambda name: name == 'openvino')
-    assert main(['--check', 'lite-nyu']) == 0
-    assert 'runs in openvino int8 and gives metres' in capsys.readouterr().out
