@@ -32,13 +32,30 @@ def children(process):
     return found
 
 
-def start(out, *arguments):
-    return subprocess.Popen([*DEMO, '--out', str(out), *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+@pytest.fixture
+def start():
+    """A function that starts the demo, which leads a group of processes."""
+    started = []
+
+    def run(out, *arguments):
+        started.append(subprocess.Popen(
+            [*DEMO, '--out', str(out), *arguments], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True))
+        return started[-1]
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_what_the_demo_leaves(tmp_path):
-    process = start(tmp_path, '--seconds', '4')
+STAGES = {
+    'nodes start': lambda process, out: len(children(process)) >= 2,
+    'frames come': lambda process, out: any(
+        file.stat().st_size > 10_000 for file in out.rglob('*.mcap'))}
+
+
+def test_what_the_demo_leaves(start, tmp_path):
+    process = start(tmp_path, '--seconds', '3')
     printed = process.communicate(timeout=120)[0]
     assert process.returncode == 0, printed
     assert 'latency median' in printed
@@ -90,22 +107,24 @@ def test_uncertainty_is_shown_and_not_recorded():
     assert saved[Path('picture.png')].shape[1] > 3 * 64  # camera, depth, uncertainty, scale
 
 
-def test_a_folder_of_pictures(tmp_path):
+def test_a_folder_of_images(start, tmp_path):
     (tmp_path / 'mine').mkdir()
     for i in range(3):
         cv2.imwrite(str(tmp_path / 'mine' / f'{i}.png'), np.full((240, 320, 3), 40 * i, np.uint8))
-    process = start(tmp_path / 'out', '--seconds', '2', '--source', str(tmp_path / 'mine'))
+    process = start(tmp_path / 'out', '--seconds', '1', '--source', str(tmp_path / 'mine'))
     printed = process.communicate(timeout=120)[0]
     assert process.returncode == 0, printed
     assert 'true depth' not in printed
     assert (tmp_path / 'out' / 'picture.png').is_file()
 
 
-@pytest.mark.parametrize('wait', [2.0, 7.0])
+@pytest.mark.parametrize('stage', STAGES)
 @pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_leaves_nothing_running(tmp_path, wait, stop):
-    process = start(tmp_path, '--seconds', '60')
-    time.sleep(wait)
+def test_a_stop_leaves_nothing_running(start, tmp_path, stage, stop):
+    process, deadline = start(tmp_path, '--seconds', '60'), time.monotonic() + 60
+    while not STAGES[stage](process, tmp_path):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
     nodes = children(process)
     assert len(nodes) >= 2
     if stop == signal.SIGINT:
@@ -120,7 +139,7 @@ def test_a_stop_leaves_nothing_running(tmp_path, wait, stop):
             os.kill(node, 0)
 
 
-def test_a_source_that_is_not_there(tmp_path):
+def test_a_source_that_is_not_there(start, tmp_path):
     process = start(tmp_path, '--source', 'nowhere.mp4')
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
@@ -130,8 +149,8 @@ def test_a_source_that_is_not_there(tmp_path):
     assert 'camera device 57 is not there' in printed
 
 
-def test_the_demo_with_a_lidar_shows_both(tmp_path):
-    process = start(tmp_path, '--seconds', '6', '--anchors', 'scan')
+def test_the_demo_with_a_lidar_shows_both(start, tmp_path):
+    process = start(tmp_path, '--seconds', '4', '--anchors', 'scan')
     printed = process.communicate(timeout=150)[0]
     assert process.returncode == 0, printed
     assert 'Traceback' not in printed

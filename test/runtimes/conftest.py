@@ -14,9 +14,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def weights(tmp_path):
+def weights(tiny, tmp_path):
     """The file of a small network."""
     torch.manual_seed(0)
     path = tmp_path / 'small.safetensors'
-    save_network(HybridDepthNet('efficientnet_lite0'), path)
+    save_network(HybridDepthNet('tiny'), path)
     return path
