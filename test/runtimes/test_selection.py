@@ -1,7 +1,5 @@
 """Which runtime is chosen, and what is refused."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -16,6 +14,22 @@ def load_runtime(weights='lite-nyu', *args, **options):
     return selection.load_runtime(open_model(weights), *args, **options)
 
 
+class Clock:
+    """Stands in for the module time: what sleeps takes no time, and a look at it nearly none."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def monotonic(self):
+        self.now += 1e-6
+        return self.now
+
+    perf_counter = monotonic
+
+
 class Fake:
     """A runtime that takes a known time."""
 
@@ -24,7 +38,7 @@ class Fake:
 
     def __call__(self, pixels):
         self.calls += 1
-        time.sleep(self.seconds)
+        selection.time.sleep(self.seconds)
 
 
 def fakes(monkeypatch, seconds):
@@ -36,6 +50,7 @@ def fakes(monkeypatch, seconds):
         if isinstance(seconds[name], Exception):
             raise seconds[name]
         return Fake(name, seconds[name])
+    monkeypatch.setattr(selection, 'time', Clock())
     monkeypatch.setattr(selection, 'make_runtime', make)
     monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
     return made
@@ -126,11 +141,12 @@ class Restless:
 
     def __call__(self, pixels):
         self.log.append(self.name)
-        time.sleep(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
+        selection.time.sleep(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
 
 
 def restless(monkeypatch, **seconds):
     log = []
+    monkeypatch.setattr(selection, 'time', Clock())
     monkeypatch.setattr(selection, 'make_runtime',
                         lambda name, *_: Restless(name, seconds[name], log))
     monkeypatch.setattr(selection, 'installed', lambda name: name in seconds)
