@@ -8,6 +8,7 @@ with a ConfigHeader of 12 bytes: int32 0 and two float32, a and b. What follows 
 
 import struct
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,13 +30,14 @@ FORMATS = ('png', 'rvl')
 LARGEST = 65535  # number of 16 bits
 
 
-def encode_compressed_depth(depth: npt.NDArray[np.floating], encoding: str, form: str = 'png',
+def encode_compressed_depth(depth: npt.NDArray[Any], encoding: str, form: str = 'png',
                             depth_max: float = 100.0, depth_quantization: float = 100.0
                             ) -> tuple[str, bytes]:
     """Depth → format and data of a sensor_msgs/CompressedImage.
 
     Args:
-        depth: float H×W, metres, NaN where unknown.
+        depth: float H×W, metres, NaN where unknown; of 16UC1 also uint16 H×W, what
+            :func:`~hybrid_depth_ros.encodings.depth_to_millimetres` made of them.
         encoding: ``32FC1`` or ``16UC1``, which the receiver decodes to.
         form: ``png`` or ``rvl``.
         depth_max: Metres; what is farther becomes unknown.
@@ -56,9 +58,9 @@ def encode_compressed_depth(depth: npt.NDArray[np.floating], encoding: str, form
         raise ValueError(f'a depth image is H×W, not {depth.shape}')
     a = b = 0.0
     if encoding == '16UC1':
-        values = depth_to_millimetres(depth)
+        values = depth if depth.dtype == np.uint16 else depth_to_millimetres(depth)
         if 1000 * depth_max < LARGEST:
-            values[values > 1000 * depth_max] = 0
+            values = np.where(values > 1000 * depth_max, np.uint16(0), values)
     else:
         a = depth_quantization * (depth_quantization + 1)
         b = 1 - a / depth_max

@@ -12,12 +12,14 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.border import NO_BORDER, Border, find_border
+from hybrid_depth_ros.encodings import depth_to_millimetres
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.models import open_model
 from hybrid_depth_ros.models.base import Model, NetworkInput
@@ -57,6 +59,14 @@ class Prediction:
     depth: npt.NDArray[np.float32]
     metric: bool
     sigma: npt.NDArray[np.float32] | None = None
+
+    def encoded(self, encoding: str) -> npt.NDArray[Any]:
+        """Depth as ``32FC1`` or ``16UC1`` has it, H×W: made once for all who send it."""
+        return self._millimetres if encoding == '16UC1' else self.depth
+
+    @cached_property
+    def _millimetres(self) -> npt.NDArray[np.uint16]:
+        return depth_to_millimetres(self.depth)
 
     @property
     def confidence(self) -> npt.NDArray[np.float32] | None:

@@ -318,7 +318,8 @@ class CameraStream:
         """Send the depth image of one frame, if it is asked for."""
         if metres and self._has_subscribers(self._depth_publisher):
             self._depth_publisher.publish(
-                depth_to_image(metres.depth, frame.header, settings.depth_encoding))
+                depth_to_image(metres.encoded(settings.depth_encoding), frame.header,
+                               settings.depth_encoding))
 
     def publish_cloud(self, frame: InputFrame, metres: Prediction | None,
                       settings: DepthSettings) -> None:
@@ -334,10 +335,10 @@ class CameraStream:
                 cloud = voxel_downsample(cloud, settings.voxel_size)
             if wants_cloud:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
-        if depth is not None:
-            self._compressed.publish(depth, frame.header, settings)
         if depth is not None and frame.intrinsics:
             self._obstacles.publish(frame.header, depth, frame.rgb, frame.intrinsics, settings)
+        if metres:  # what takes longest, last
+            self._compressed.publish(metres, frame.header, settings)
         self._published += 1
         self._skip_reason = ''
         self._check_header(frame.header, settings.optical_frame)

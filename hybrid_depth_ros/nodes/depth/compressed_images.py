@@ -15,6 +15,7 @@ from hybrid_depth_ros.compressed_depth import encode_compressed_depth
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.messages import compressed_message
 from hybrid_depth_ros.nodes.shared.subscription import transport_topic
+from hybrid_depth_ros.predictor import Prediction
 from hybrid_depth_ros.visualization import colour_depth
 
 COLOUR_RANGE = (0.3, 10.0)  # metres from warm to cold, by their logarithm: nobody's frame flickers
@@ -41,16 +42,16 @@ class CompressedDepthImages:
             CompressedImage, transport_topic(node, prefix + 'depth/image_color', 'compressed'))
         self.publishers = self._depth, self._colours
 
-    def publish(self, depth: npt.NDArray[np.float32], header: Header,
-                settings: DepthSettings) -> None:
-        """Send those that somebody listens to, of a depth image float32 H×W in metres."""
+    def publish(self, metres: Prediction, header: Header, settings: DepthSettings) -> None:
+        """Send those that somebody listens to, of depth in metres."""
         if self._depth.get_subscription_count():
             self._depth.publish(compressed_message(header, *encode_compressed_depth(
-                depth, settings.depth_encoding, settings.compressed_depth_format,
+                metres.encoded(settings.depth_encoding), settings.depth_encoding,
+                settings.compressed_depth_format,
                 settings.depth_max, settings.depth_quantization)))
         if self._colours.get_subscription_count():
             self._colours.publish(compressed_message(
-                header, 'rgb8; jpeg compressed bgr8', _coloured_jpeg(depth)))
+                header, 'rgb8; jpeg compressed bgr8', _coloured_jpeg(metres.depth)))
 
 
 def _coloured_jpeg(depth: npt.NDArray[np.float32]) -> bytes:

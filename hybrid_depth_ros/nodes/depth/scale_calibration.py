@@ -132,6 +132,8 @@ class ScaleCalibration:
                              'measured_distance to that (metres), and call again')
         if any(settings.anchors):
             raise ValueError('anchors give depth its scale: start without them to calibrate it')
+        if self.waiting:
+            raise ValueError('a distance is being measured already: call again')
         self._measured, self._depths = Future(), []
         timeout = create_steady_timer(
             self._node, TIMEOUT, lambda: self._measured.done() or self._measured.set_result(False))

@@ -61,11 +61,12 @@ def rgb_to_image(rgb: npt.NDArray[np.uint8], header: Header) -> Image:
     return message
 
 
-def depth_to_image(depth: npt.NDArray[np.floating], header: Header, encoding: str) -> Image:
+def depth_to_image(depth: npt.NDArray[Any], header: Header, encoding: str) -> Image:
     """Convert depth to a little-endian sensor_msgs/Image.
 
     Args:
-        depth: float H×W, metres, NaN where unknown.
+        depth: float H×W, metres, NaN where unknown; of 16UC1 also uint16 H×W, what
+            :func:`hybrid_depth_ros.encodings.depth_to_millimetres` made of them.
         header: The message's header.
         encoding: ``32FC1``, metres in float32; or ``16UC1``, millimetres, rounded, 0 where unknown
             or not within 1…65534.
@@ -80,7 +81,7 @@ def depth_to_image(depth: npt.NDArray[np.floating], header: Header, encoding: st
     if depth.ndim != 2 or not depth.size:
         raise ValueError(f'a depth image is H×W, not {depth.shape}')
     values: npt.NDArray[Any] = depth
-    if encoding == '16UC1':
+    if encoding == '16UC1' and depth.dtype != np.uint16:
         values = depth_to_millimetres(depth)
     height, width = depth.shape
     pixels = values.astype('<' + DEPTH_TYPES[encoding], copy=False)

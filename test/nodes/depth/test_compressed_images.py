@@ -12,13 +12,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from stub_depth_node import HEIGHT, WIDTH, scene_depth
 
+from hybrid_depth_ros import predictor
 from hybrid_depth_ros.border import DECISIVE_FRAMES
 from hybrid_depth_ros.compressed_depth import compressed_to_depth
-from hybrid_depth_ros.encodings import compressed_to_rgb, image_to_depth
+from hybrid_depth_ros.encodings import compressed_to_rgb, depth_to_millimetres, image_to_depth
 from hybrid_depth_ros.nodes.depth.compressed_images import CompressedDepthImages
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
-from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
+from hybrid_depth_ros.nodes.shared.messages import depth_to_image, rgb_to_image
 from hybrid_depth_ros.point_cloud import cloud_to_array
+from hybrid_depth_ros.predictor import Prediction
 
 
 class Publisher:
@@ -56,7 +58,7 @@ def test_depth_is_compressed_as_the_parameters_say(encoding, form):
     true = scene_depth(WIDTH, HEIGHT)
     true[:5] = np.nan
     header = Header(frame_id='camera')
-    images.publish(true, header, DepthSettings(
+    images.publish(Prediction(true, True), header, DepthSettings(
         depth_encoding=encoding, compressed_depth_format=form))
     message, = depth.messages
     assert (message.format, message.header) == (f'{encoding}; compressedDepth {form}', header)
@@ -70,8 +72,27 @@ def test_depth_is_compressed_as_the_parameters_say(encoding, form):
         np.nanargmin(true), np.nanargmax(true)))
     assert near[0] - near[2] > far[0] - far[2]  # warm is near
     depth.listeners = colours.listeners = 0
-    images.publish(true, header, DepthSettings())
+    images.publish(Prediction(true, True), header, DepthSettings())
     assert len(depth.messages) == len(colours.messages) == 1
+
+
+def test_millimetres_are_made_once_for_all_who_send_them(monkeypatch):
+    made = []
+
+    def count(depth):
+        made.append(depth)
+        return depth_to_millimetres(depth)
+    monkeypatch.setattr(predictor, 'depth_to_millimetres', count)
+    metres, header = Prediction(scene_depth(WIDTH, HEIGHT), True), Header()
+    image = depth_to_image(metres.encoded('16UC1'), header, '16UC1')
+    assert image == depth_to_image(metres.depth, header, '16UC1')
+    images, depth, _ = compressed_images()
+    images.publish(metres, header, DepthSettings(depth_encoding='16UC1', depth_max=2.0))
+    assert len(made) == 1
+    near = np.where(metres.depth <= 2.0005, metres.depth, np.nan)
+    np.testing.assert_allclose(compressed_to_depth(depth.messages[0]), near, atol=6e-4)
+    assert metres.encoded('32FC1') is metres.depth
+    assert image_to_depth(image).max() > 2  # what depth_max removed is gone from one alone
 
 
 @pytest.mark.parametrize('graph', [

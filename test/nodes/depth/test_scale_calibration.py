@@ -106,6 +106,11 @@ def test_what_can_t_be_measured_is_said_in_a_sentence(tmp_path):
         assert not answer.success and '\n' not in answer.message
         assert any(part in answer.message for part in said.split('|')), answer.message
     assert not path.exists()
+    busy = Tape(path, measured_distance=1.5)
+    first = busy.calibration._calibrate(None, Trigger.Response())
+    first.send(None)
+    assert 'being measured already' in busy.call(0).message
+    first.close()
     path.write_text('{')
     broken = Tape(path, measured_distance=1.5)
     assert broken.see(2.0) == 1
