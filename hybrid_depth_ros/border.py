@@ -23,12 +23,13 @@ TOLERANCE = 16          # of 255: how far a pixel of a border may be from its co
 CONSTANT_SHARE = 0.98   # of a row's pixels that are no farther
 STEP = 24               # of 255: by so much a pixel of the scene beside the border differs from it
 STEP_SHARE = 0.2        # so many of them do at each side; in each quarter of a wide one,
-MEAN_STEP_SHARE = 0.5   # and on average of opposite sides
+MEAN_STEP_SHARE = 0.5   # and on average
 STEP_DEPTH = 3          # pixels of the scene that count as beside the border
 MAX_DIFFERENCE = 3      # pixels between the widths of opposite sides,
 MAX_RATIO = 1.25        # or their ratio
 LEAP = 8                # rows from one that is looked at to the next, at first
 DECISIVE_FRAMES = 3     # in a row, of a camera: then what they show counts
+CHECK_INTERVAL = 4      # frames from one check of a border that counts to the next
 AGREEMENT = 2           # pixels by which one border may differ from image to image
 
 Pixels = npt.NDArray[np.void]  # of three bytes: NumPy copies them three times as fast as uint8 ×3
@@ -73,10 +74,17 @@ def find_border(rgb: npt.NDArray[np.uint8]) -> Border:
     if top and left and max(border) > FRAME_SHARE * min(height, width) and (
             rgb[0, 0].max() >= BLACK):  # a thing on a white wall, rather than a frame
         return NO_BORDER
-    ends = ((rows[:, left:width - right], top, bottom),
-            (rows.T[:, top:height - bottom], left, right))
-    return border if all(_scene_begins(*end) for end in ends
-                         if end[1]) else NO_BORDER
+    edges = []
+    for side, first, last in ((rows[:, left:width - right], top, bottom),
+                              (rows.T[:, top:height - bottom], left, right)):
+        if first:
+            pair = [_steps(side, first), _steps(side[::-1], last)]
+            if max(first, last) > FRAME_SHARE * len(side) and not _reaches_the_ends(*pair):
+                return NO_BORDER
+            edges += pair
+    shares = [float(edge.mean()) for edge in edges]
+    certain = min(shares) >= STEP_SHARE and sum(shares) >= MEAN_STEP_SHARE * len(shares)
+    return border if certain else NO_BORDER
 
 
 def _pixels(rgb: npt.NDArray[np.uint8]) -> Pixels:
@@ -89,15 +97,12 @@ def _bytes(pixels: Pixels) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 3)
 
 
-def _scene_begins(rows: Pixels, first: int, last: int) -> bool:
-    """Whether the scene begins behind the `first` rows and before the `last`, all along them."""
-    steps = [_steps(rows, first), _steps(rows[::-1], last)]
-    shares = [float(side.mean()) for side in steps]
-    if min(shares) < STEP_SHARE or sum(shares) < 2 * MEAN_STEP_SHARE:
-        return False
-    # a bright door or screen in a dark room does not reach from end to end
-    return max(first, last) <= FRAME_SHARE * len(rows) or all(
-        part.mean() >= STEP_SHARE for part in np.array_split(steps[0] | steps[1], 4))
+def _reaches_the_ends(first: npt.NDArray[np.bool_], last: npt.NDArray[np.bool_]) -> bool:
+    """Whether the scene begins in each quarter of two opposite edges.
+
+    A bright door or screen in a dark room does not reach from end to end.
+    """
+    return all(part.mean() >= STEP_SHARE for part in np.array_split(first | last, 4))
 
 
 def _constant_sides(rows: Pixels) -> tuple[int, int]:
@@ -150,6 +155,7 @@ class BorderTracker:
     def __init__(self) -> None:
         self._border, self._size = NO_BORDER, (0, 0)
         self._others: list[Border] = []
+        self._since_check = 0
 
     def update(self, rgb: npt.NDArray[np.uint8]) -> Border:
         """The border that counts for this frame.
@@ -160,6 +166,10 @@ class BorderTracker:
         size = rgb.shape[:2]
         if size != self._size:
             self._border, self._size, self._others = NO_BORDER, size, []
+        if any(self._border) and not self._others:
+            self._since_check = (self._since_check + 1) % CHECK_INTERVAL
+            if self._since_check:
+                return self._border
         found = find_border(rgb)
         if _agree(found, self._border) or (not any(found) and self._holds(rgb)):
             self._others = []
