@@ -73,9 +73,11 @@ def start_rviz(given: dict[str, Any], cameras: list[str], own_cameras: bool) -> 
     topics = {f'/{name}/depth/{topic}': f'{name}/depth/{topic}'
               for name in cameras
               for topic in ('points', 'anchors', 'obstacles', 'scan')}
-    configuration = rviz_configuration(cameras, anchors=bool(given['anchors']))
+    anchors = bool(given['anchors'])
     if given['fixed_frame'] or not own_cameras:
-        return rviz(given, given['fixed_frame'] or 'base_link', topics, configuration)
+        return rviz(given, given['fixed_frame'] or 'base_link', topics,
+                    rviz_configuration(cameras, anchors))
+    configuration = rviz_configuration(cameras, anchors, width=APART * (len(cameras) - 1))
     apart = [(f'/{topic}', f'rviz/{topic}') for topic in ('tf', 'tf_static')]
     actions = rviz(given, ALL_CAMERAS, topics, configuration, remappings=apart)
     if isinstance(actions[0], Node):

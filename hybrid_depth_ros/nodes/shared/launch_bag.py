@@ -84,7 +84,7 @@ def play_bag(given: Mapping[str, Any], node: LifecycleNode) -> list[Any]:
     """
     if not installed('ros2bag'):
         raise RuntimeError('`ros2 bag` is not installed, which plays recordings: apt install '
-                           'ros-$ROS_DISTRO-ros2bag ros-$ROS_DISTRO-rosbag2-storage-mcap')
+                           'ros-$ROS_DISTRO-rosbag2')
 
     def ended(event: Any, context: Any) -> list[Any]:
         if not event.returncode or context.is_shutdown:

@@ -51,7 +51,8 @@ def body_transform(given: Mapping[str, Any], optical_frame: str, **options: Any)
 
 
 def rviz_configuration(cameras: Sequence[str] = ('',), anchors: bool = False,
-                       compressed: bool = False, floor: float = 0.0) -> dict[str, Any]:
+                       compressed: bool = False, floor: float = 0.0, width: float = 0.0
+                       ) -> dict[str, Any]:
     """Return what RViz shows, as its files hold it.
 
     Args:
@@ -59,6 +60,7 @@ def rviz_configuration(cameras: Sequence[str] = ('',), anchors: bool = False,
         anchors: Whether there are anchors to be shown.
         compressed: Whether the images come compressed.
         floor: z of the grid in the fixed frame, metres.
+        width: How far to the right cameras stand side by side, metres: all are in view.
     """
     configuration: dict[str, Any] = yaml.safe_load(CONFIG_FILE.read_text())
     manager, displays = configuration['Visualization Manager'], []
@@ -78,6 +80,9 @@ def rviz_configuration(cameras: Sequence[str] = ('',), anchors: bool = False,
                 displays[-1]['Name'] += f', {name}'
                 displays[-1]['Topic']['Value'] = f'/{name}{topic}'
     manager['Displays'] = displays
+    view = manager['Views']['Current']
+    view['Focal Point']['Y'] -= width / 2
+    view['Distance'] += width
     return configuration
 
 

@@ -155,7 +155,8 @@ def test_clouds_of_all_cameras(given, frame, names, start):
     start('multi_camera.launch.py', *given)
     words, = start.words('rviz2')
     assert option(words, '-f') == frame
-    shown = displays(yaml.safe_load(Path(option(words, '-d')).read_text()))
+    whole = yaml.safe_load(Path(option(words, '-d')).read_text())
+    shown, view = displays(whole), whole['Visualization Manager']['Views']['Current']
     clouds = {display['Topic']['Value'] for display in shown.values()
               if display['Enabled'] and 'Topic' in display}
     assert clouds == {f'/{name}/depth/points' for name in names}
@@ -167,7 +168,11 @@ def test_clouds_of_all_cameras(given, frame, names, start):
         assert {option(words, '--child-frame-id') for words in published} == {
             f'{name}_optical_frame' for name in names}
         assert all('/tf_static:=rviz/tf_static' in words for words in published)
-        assert len({option(words, '--y') for words in published}) == len(names)
+        beside = [float(option(words, '--y')) for words in published]
+        assert sorted(beside) == [-18, -12, -6, 0]
+        assert view['Focal Point']['Y'] == -9 and view['Distance'] > 18
+    else:
+        assert view['Focal Point']['Y'] == 0
 
 
 @needs_launch
@@ -185,3 +190,9 @@ def test_no_rviz_no_screen(variables, code, said, start):
     start.words('depth_node')
     start.wait_for(said)
     assert 'viewer:=web shows the same in a browser' in start.log
+
+
+@needs_launch
+def test_the_page_shows_one_camera(start):
+    said = start.refusal('multi_camera.launch.py', 'cameras:=a,b', 'sources:=none', 'viewer:=web')
+    assert 'viewer:=web shows one camera' in said and '__ns:=/a -r image:=image_raw' in said
