@@ -61,7 +61,7 @@ bench: $(VENV)/test.installed
 	  $(if $(DATA),--data="$$AS_DATA") $(if $(PEERS),--peers)
 
 soak: $(VENV)/test.installed
-	@for script in hostile faults training soak; do \
+	@for script in hostile faults training robot soak; do \
 	  echo "test/soak/$$script.py"; $(RUN) test/soak/$$script.py || exit 1; done
 
 docs: $(VENV)/docs.installed

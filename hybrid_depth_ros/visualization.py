@@ -7,6 +7,10 @@ import numpy.typing as npt
 BAR_WIDTH, MARGIN = 14, 8  # pixels at an image height of 480
 FULL_COLOUR_SHARE = 0.5  # of depth: a standard deviation from there on is white
 FULL_COLOUR_RESIDUAL = 0.3  # of log depth: from there on red or blue has no green left
+# The map of the floor
+PIXELS_PER_METRE = 80
+BACKGROUND, RINGS, FREE, OBSTACLE, TRUE_OBSTACLE = (
+    (250, 250, 250), (205, 205, 205), (222, 240, 222), (190, 50, 35), (60, 110, 200))
 
 
 def depth_range(*depths: npt.NDArray[np.floating]) -> tuple[float, float]:
@@ -126,3 +130,46 @@ def draw_anchors(rgb: npt.NDArray[np.uint8], u: npt.NDArray[np.floating],
         cv2.circle(drawn, place, size + 1, (0, 0, 0), -1)
         cv2.circle(drawn, place, size, colour, -1)
     return drawn
+
+
+def draw_floor_map(points: npt.NDArray[np.floating], angles: npt.NDArray[np.floating],
+                   ranges: npt.NDArray[np.floating], reach: float,
+                   truth: npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.uint8]:
+    """Draw obstacles and free space, the camera in the middle below, forward upwards.
+
+    Args:
+        points: N×2, obstacles, metres forward and to the left.
+        angles: M radians to the left of forward, of a scan.
+        ranges: M metres; inf: free up to `reach`, NaN: unknown.
+        reach: Metres of the map, ahead and to each side.
+        truth: K×2, true obstacles, drawn below the others.
+
+    Returns:
+        uint8 H×2H×3, RGB.
+    """
+    size = round(reach * PIXELS_PER_METRE)
+    image = np.full((size, 2 * size, 3), BACKGROUND, np.uint8)
+
+    def pixels(places: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+        return np.stack((size - places[:, 1] * PIXELS_PER_METRE,
+                         size - 1 - places[:, 0] * PIXELS_PER_METRE), 1).round().astype(np.int32)
+    half = np.abs(np.diff(angles)).mean() / 2 if angles.size > 1 else 0.0
+    with np.errstate(invalid='ignore'):
+        far = np.minimum(ranges, reach)
+    for angle, length in zip(angles[~np.isnan(far)], far[~np.isnan(far)]):
+        corners = np.array([[0.0, 0.0], *(length * np.array([np.cos(side), np.sin(side)])
+                                          for side in (angle - half, angle + half))])
+        cv2.fillConvexPoly(image, pixels(corners), FREE)
+    for metres in range(1, int(np.ceil(reach)) + 1):
+        cv2.circle(image, (size, size - 1), metres * PIXELS_PER_METRE, RINGS, 1, cv2.LINE_AA)
+        cv2.putText(image, f'{metres} m', (size + 3, size + 14 - metres * PIXELS_PER_METRE),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.4, (120, 120, 120), 1, cv2.LINE_AA)
+    for places, colour in ((truth, TRUE_OBSTACLE), (points, OBSTACLE)):
+        if places is not None:
+            x, y = pixels(places).T
+            inside = (x >= 1) & (x < 2 * size - 1) & (y >= 1) & (y < size - 1)
+            for dy in (-1, 0, 1):
+                for dx in (-1, 0, 1):
+                    image[y[inside] + dy, x[inside] + dx] = colour
+    cv2.circle(image, (size, size - 1), 6, (40, 40, 40), -1, cv2.LINE_AA)
+    return image

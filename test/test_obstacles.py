@@ -17,11 +17,18 @@ from hybrid_depth_ros.obstacles import (
     obstacle_scan,
     scan_angles,
 )
+from hybrid_depth_ros.visualization import (
+    BACKGROUND,
+    FREE,
+    OBSTACLE,
+    PIXELS_PER_METRE,
+    draw_floor_map,
+)
 
 CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
 HEIGHT, PITCH = 0.6, 10.0
 DOWN = down_from_pitch(PITCH)
-SETTINGS = ObstacleSettings()
+SETTINGS, BOX = ObstacleSettings(), (1.5, 0.2, -0.2, 0.5)
 
 
 def scene(boxes=(), far=6.0, ramp=0.0):
@@ -200,3 +207,16 @@ def test_voxels_too_small_for_the_range_are_named():
 def test_settings_that_hold_nothing_are_named(wrong):
     with pytest.raises(ValueError, match='hold nothing: make the upper one larger'):
         ObstacleSettings(**wrong)
+
+
+def test_the_map_from_above_shows_obstacles_and_free_space():
+    found = find_obstacles(scene([BOX]), CAMERA, FloorPlane.from_gravity(HEIGHT, DOWN), SETTINGS)
+    scan = scan_of(scene([BOX]))
+    plan = draw_floor_map(np.stack((found.x[found.chosen], found.y[found.chosen]), 1),
+                          scan.angles, scan.ranges, 4.0)
+    size, row = plan.shape[0], plan.shape[0] - 1 - round(1.5 * PIXELS_PER_METRE)
+    assert plan.shape == (size, 2 * size, 3)
+    assert (plan[row, size - 4:size + 5] == OBSTACLE).all(1).mean() > 0.8
+    left = size - round(0.45 * PIXELS_PER_METRE)
+    assert tuple(plan[row, left]) == FREE and tuple(plan[row, 2]) == BACKGROUND
+    assert tuple(plan[row - 30, size + 2]) == BACKGROUND  # behind the box nothing is known

@@ -1,0 +1,207 @@
+"""A simple robot that drives by depth/scan alone, with and without anchors; collisions counted.
+
+``python test/soak/robot.py [--minutes 20] [--rooms 600 609] [--anchors none floor scan motion]
+[--json OUT] [--image OUT]``. In each virtual room a round robot goes ahead at 0.3 m/s and turns
+where the scan shows something within 0.4 m, as a vacuum cleaner does. Its camera sees what it
+drives past; depth, anchors and scan are those of the depth node, without messages. The minutes are
+shared by the rooms. A collision is a touch of wall or furniture up to the robot's height; the robot
+is then set back. Ends with 1 where depth with an anchor collides more often than depth alone.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.obstacles import (
+    FloorPlane,
+    FloorTracker,
+    ObstacleSettings,
+    find_obstacles,
+    obstacle_scan,
+    scan_angles,
+)
+from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
+from hybrid_depth_ros.predictor import DepthPredictor
+from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
+from hybrid_depth_ros.visualization import draw_floor_map
+
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 70)
+HEIGHT, PITCH = 0.7, 10.0  # m of the camera above the floor, ° down
+RADIUS, TALL = 0.2, 0.8    # m, of the robot; the camera is in its middle
+SPEED, TURN = 0.3, np.deg2rad(45)  # m/s, rad/s
+STOP = 0.4                 # m before the robot's front
+STEP = 0.2                 # s from image to image
+BACK = 0.3                 # m that it is set back from a collision
+LIDAR = 0.2                # m that the lidar is below the camera
+SETTINGS = ObstacleSettings(max_height=TALL + 0.1)
+AROUND = np.deg2rad(np.arange(0, 360, 5))
+DOWN = down_from_pitch(PITCH)
+
+
+def level_pose(place, yaw, height):
+    """x forward, y left, z up → world, 4×4."""
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    pose[:3, 3] = *place, height
+    return pose
+
+
+def clearance(room, place):
+    """Metres from a place to the nearest thing up to the robot's height."""
+    return min(room.scan(level_pose(place, 0.0, height), AROUND).min()
+               for height in np.arange(0.06, TALL, 0.09))
+
+
+def start_of(room):
+    """The place of the room with most space, on a grid."""
+    places = [np.array([x, y]) for x in np.arange(0.5, room.size[0], 0.4)
+              for y in np.arange(0.5, room.size[1], 0.4)]
+    return max(places, key=lambda place: clearance(room, place))
+
+
+class Eyes:
+    """From an image to a scan, as the depth node does it."""
+
+    def __init__(self, predictor, anchor):
+        self.predictor, self.anchor = predictor, anchor
+        ahead, below = LIDAR * np.sin(np.deg2rad(PITCH)), LIDAR * np.cos(np.deg2rad(PITCH))
+        fixed = {'scan': read_pose(f'{ahead} 0 {-below} 0 {-PITCH} 0'), 'motion': np.eye(4)}
+        self.corrector = AnchorCorrector(
+            [] if anchor == 'none' else [anchor], [fixed.get(anchor)])
+        self.settings = AnchorSettings(camera_height=HEIGHT, camera_pitch=PITCH)
+        self.floor = FloorTracker()
+        self.level = FloorPlane.from_gravity(HEIGHT, DOWN)
+        self.angles = scan_angles(CAMERA, self.level, SETTINGS)
+
+    def look(self, room, place, yaw, seconds):
+        """(image, scan) of the robot's camera."""
+        pose = upright_camera_pose([*place, HEIGHT], yaw, -np.deg2rad(PITCH))
+        rgb, _ = room.render(CAMERA, pose)
+        depth = self.predictor(rgb, fx=CAMERA.fx)
+        nanoseconds = round(seconds * 1e9)
+        header = SimpleNamespace(frame_id='camera', stamp=SimpleNamespace(
+            sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9))
+        if self.anchor == 'scan':
+            angles = np.deg2rad(np.arange(-180, 180.0))
+            ranges = room.scan(level_pose(place, yaw, HEIGHT - LIDAR), angles)
+            self.corrector.take('scan', SimpleNamespace(
+                header=header, ranges=ranges, angle_min=-np.pi, angle_max=np.deg2rad(179),
+                angle_increment=np.deg2rad(1), range_min=0.05, range_max=8.0, time_increment=0.0,
+                scan_time=0.0))
+        elif self.anchor == 'motion':
+            x, y, z, w = quaternion_from_pose(pose)
+            self.corrector.take('motion', SimpleNamespace(
+                header=SimpleNamespace(stamp=header.stamp, frame_id='odom'),
+                child_frame_id='camera', pose=SimpleNamespace(pose=SimpleNamespace(
+                    position=SimpleNamespace(**dict(zip('xyz', pose[:3, 3]))),
+                    orientation=SimpleNamespace(x=x, y=y, z=z, w=w)))))
+        if self.anchor != 'none':
+            gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+            depth = self.corrector.correct(
+                depth, ImageInfo(nanoseconds, 'camera', CAMERA, gray), self.settings).depth
+        plane = self.floor.update(depth, CAMERA, HEIGHT, DOWN, seconds) or self.level
+        return rgb, obstacle_scan(find_obstacles(depth, CAMERA, plane, SETTINGS), self.angles)
+
+
+def turn_of(scan, turning):
+    """Where to turn: 0 where the way ahead is free, else 1 (left) or -1, kept while it turns."""
+    forward, aside = scan.ranges * np.cos(scan.angles), scan.ranges * np.sin(scan.angles)
+    ahead = np.abs(scan.angles) < np.deg2rad(35)
+    near = np.isfinite(scan.ranges) & (forward < RADIUS + STOP) & (
+        np.abs(aside) < RADIUS + 0.05)
+    unknown = np.isnan(scan.ranges[np.abs(scan.angles) < np.deg2rad(15)]).mean() > 0.3
+    if not near.any() and not unknown:
+        return 0
+    space = np.where(np.isnan(scan.ranges), 0, np.minimum(scan.ranges, SETTINGS.max_range))
+    left, right = (space[ahead & (side * scan.angles > 0)].mean() for side in (1, -1))
+    return turning or (1 if left > right else -1)
+
+
+def drive(predictor, seed, anchor, seconds, views=None):
+    """Drive in one room: collisions and metres."""
+    room = Room(seed)
+    place, yaw, turning = start_of(room), 0.7, 0
+    eyes, collisions, metres = Eyes(predictor, anchor), 0, 0.0
+    steps = round(seconds / STEP)
+    for step in range(steps):
+        rgb, scan = eyes.look(room, place, yaw, step * STEP)
+        turning = turn_of(scan, turning)
+        if turning:
+            yaw += turning * TURN * STEP
+        else:
+            ahead = SPEED * STEP * np.array([np.cos(yaw), np.sin(yaw)])
+            place = place + ahead
+            if clearance(room, place) < RADIUS:
+                collisions += 1
+                place, turning = place - ahead * (1 + BACK / np.linalg.norm(ahead)), 1
+                if clearance(room, place) < RADIUS:
+                    place = start_of(room)
+                yaw += np.pi / 2
+            else:
+                metres += SPEED * STEP
+        if views is not None and step % max(1, steps // 4) == 0:
+            views.append((rgb, scan, room, place, yaw))
+    return collisions, metres
+
+
+def strip(views):
+    """Images of the drive above maps of its scans (red) and of the truth (blue), RGB."""
+    columns = []
+    for rgb, scan, room, place, yaw in views:
+        beams = np.deg2rad(np.arange(-90, 90, 0.5))
+        true = np.min([room.scan(level_pose(place, yaw, height), beams)
+                       for height in np.arange(0.06, TALL, 0.09)], 0)
+        seen = np.isfinite(scan.ranges)
+        points, standing = (ranges[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
+                            for ranges, angles in ((scan.ranges[seen], scan.angles[seen]),
+                                                   (true, beams)))
+        plan = draw_floor_map(points, scan.angles, scan.ranges, 3.0, standing)
+        columns.append(np.vstack([cv2.resize(part, (320, 320 * part.shape[0] // part.shape[1]))
+                                  for part in (rgb, plan)]))
+    return np.hstack(columns)
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--minutes', type=float, default=20)
+    parser.add_argument('--rooms', type=int, nargs=2, default=(600, 609))
+    parser.add_argument('--anchors', nargs='+', default=['none', 'floor', 'scan', 'motion'],
+                        choices=('none', 'floor', 'scan', 'motion'))
+    parser.add_argument('--weights', default='lite-nyu')
+    parser.add_argument('--json', type=Path)
+    parser.add_argument('--image', type=Path)
+    args = parser.parse_args()
+    predictor, report, views = DepthPredictor(args.weights, 'cpu'), {}, []
+    seeds = range(args.rooms[0], args.rooms[1] + 1)
+    for anchor in args.anchors:
+        drives = [drive(predictor, seed, anchor, args.minutes * 60 / len(seeds),
+                        views if anchor == args.anchors[0] and seed == seeds[0] else None)
+                  for seed in seeds]
+        collisions, metres = (float(sum(part)) for part in zip(*drives))
+        report[anchor] = {'collisions': int(collisions), 'metres': metres,
+                          'minutes': args.minutes, 'rooms': len(seeds)}
+        print(f'{anchor:7} {collisions:.0f} collisions in {metres:.0f} m and {args.minutes:g} '
+              f'minutes, {len(seeds)} rooms', flush=True)
+    if args.image:
+        cv2.imwrite(str(args.image), strip(views)[..., ::-1])
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + '\n')
+    alone = report.get('none')
+    worse = alone and [name for name, row in report.items()
+                       if row['collisions'] > alone['collisions'] + 2]
+    if worse:
+        print(f'more collisions than alone: {", ".join(worse)}')
+    return 1 if worse else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
