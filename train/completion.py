@@ -9,7 +9,7 @@ Source: F. Ma and S. Karaman, *Sparse-to-Dense*, ICRA 2018, section IV.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import cv2
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, complete_depth, correction
-from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.metrics import DepthErrors, UncertaintyScores
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.datasets.pairs import RgbdDataset, read_checked
 
@@ -131,16 +131,19 @@ def score(view: View, depth: Array) -> tuple[float, float, float]:
     return metrics['rmse'], metrics['rel'], metrics['delta1']
 
 
-def scores(views: Sequence[View], kind: Kind) -> tuple[Array, float]:
-    """Means of RMSE, REL and δ1; the median time of a frame, ms of the processor."""
-    found, times = [], []
+def scores(views: Sequence[View], kind: Kind) -> tuple[Array, float, dict[str, Any]]:
+    """Means of RMSE, REL and δ1; the median time of a frame, ms of the processor; how good sigma
+    is, as :meth:`UncertaintyScores.report` has it."""
+    found, times, uncertainty = [], [], UncertaintyScores()
     for number, view in enumerate(views):
         anchors = measure(kind, view, np.random.default_rng(number))
         start = time.process_time()
-        depth = complete_depth(view.depth, anchors, image=view.image).depth
+        result = complete_depth(view.depth, anchors, image=view.image)
         times.append(time.process_time() - start)
-        found.append(score(view, depth))
-    return np.mean(found, 0), 1000 * float(np.median(times))
+        found.append(score(view, result.depth))
+        if result.sigma is not None:
+            uncertainty.add(result.depth, result.sigma, view.truth)
+    return np.mean(found, 0), 1000 * float(np.median(times)), uncertainty.report()
 
 
 def completion_table(predictor: DepthPredictor, dataset: RgbdDataset, baseline: bool = False
@@ -164,6 +167,7 @@ def completion_table(predictor: DepthPredictor, dataset: RgbdDataset, baseline: 
     return '\n'.join(lines)
 
 
-def _columns(name: str, means: Array, milliseconds: float) -> str:
+def _columns(name: str, means: Array, milliseconds: float, sigma: dict[str, Any]) -> str:
     return (f'{name} {means[0]:.3f} m, {means[1]:.3f}, {means[2]:.3f} '
-            f'({milliseconds:.1f} ms)')
+            f'({milliseconds:.1f} ms), within sigma {sigma["within_1"]:.0%}, AUSE '
+            f'{sigma["ause"]:.3f}')

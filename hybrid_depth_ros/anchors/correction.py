@@ -24,6 +24,7 @@ from hybrid_depth_ros.anchors import gaussian_process as gp
 from hybrid_depth_ros.anchors import random_field
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median, smoothed_correction
 from hybrid_depth_ros.anchors.types import Anchors
+from hybrid_depth_ros.anchors.uncertainty import depth_sigma
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -87,6 +88,9 @@ class Anchored:
         spread: the robust standard deviation of the used anchors' residuals, a share of depth; NaN
             where there are none.
         state: for the next frame's `previous`.
+        anchors: that it was corrected by, or None.
+        sigma: standard deviation of `depth`, float32 H×W metres, NaN where it is unknown; None
+            where no anchor was used. It is computed when it is asked for.
     """
 
     depth: npt.NDArray[np.float32]
@@ -96,6 +100,14 @@ class Anchored:
     scale: float
     spread: float
     state: TemporalState
+    anchors: Anchors | None = None
+
+    @functools.cached_property
+    def sigma(self) -> npt.NDArray[np.float32] | None:
+        """As described above."""
+        if self.anchors is None or not self.used.any():
+            return None
+        return depth_sigma(self.depth, self.anchors.u[self.used], self.anchors.v[self.used])
 
     @property
     def rejected(self) -> int:
@@ -152,7 +164,8 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     field, state = smoothed_correction(previous, log_depth, measured, int(np.count_nonzero(used)),
                                        stamp, time_constant, smooth)
     if field is None:  # nothing is known, nothing is changed
-        return Anchored(depth, used, usable, residuals, 1.0, float('nan'), state)
+        return Anchored(depth, used, usable, residuals, 1.0, float('nan'), state,
+                        anchors)
     spread = float('nan')
     if samples is not None and samples.u.size:
         residuals[usable] = after + (measured - field).ravel()[samples.cell]
@@ -162,7 +175,7 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     factor: Array = cv2.resize(np.exp(log_factor), (width, height))
     factor *= depth
     return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
-                    state)
+                    state, anchors)
 
 
 anchored = complete_depth

@@ -110,6 +110,14 @@ class AnchorTopics:
                     source.warning[:MAX_PROBLEM_LENGTH]))
         return depth
 
+    def sigma(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Return the standard deviation of corrected depth, float32 H×W metres.
+
+        It is None where no anchor was used, or `depth` is not what was corrected last.
+        """
+        last = self._corrector.last
+        return None if last is None or last.depth is not depth else last.completion.sigma
+
     def cloud(self, intrinsics: Intrinsics | None) -> npt.NDArray[np.void] | None:
         """Return the last frame's anchors as one row of points, coloured by how well they fit.
 

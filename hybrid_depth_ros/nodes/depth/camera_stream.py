@@ -287,16 +287,20 @@ class CameraStream:
             depth: float32 H×W, metres; it becomes NaN where sigma is above ``max_uncertainty``.
             before: The network's own depth, which `sigma` is of. What anchors changed in it
                 changes sigma by the same factor: the share of depth stays.
-            sigma: float32 H×W, metres; None where the network estimates none.
+            sigma: float32 H×W, metres; None where the network estimates none. Then anchors do, if
+                some were used.
             settings: The node's.
 
         Returns:
-            float32 H×W, the standard deviation of `depth` in metres; None where `sigma` is.
+            float32 H×W, the standard deviation of `depth` in metres, or None.
         """
         if sigma is None:
+            sigma, before = self._anchors.sigma(depth), depth
+        if sigma is None:
             if settings.max_uncertainty or settings.cloud_confidence:  # a listener may do without
-                self.warn('uncertainty', 'the network estimates no uncertainty: depth/uncertainty '
-                          'stays silent, max_uncertainty and cloud_confidence do nothing; see '
+                self.warn('uncertainty', 'the network estimates no uncertainty, and no anchor was '
+                          'used: depth/uncertainty stays silent, max_uncertainty and '
+                          'cloud_confidence do nothing; see '
                           'docs/training.md', every=3600)
             return None
         with np.errstate(invalid='ignore', divide='ignore'):

@@ -3,6 +3,7 @@
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
@@ -10,6 +11,7 @@ rclpy = pytest.importorskip('rclpy')
 from transform_messages import header
 
 from hybrid_depth_ros.nodes.depth import camera_stream
+from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
 from hybrid_depth_ros.nodes.depth.camera_stream import CameraStream
 
 
@@ -40,3 +42,28 @@ def test_a_recording_that_starts_anew_is_no_trouble_for_some_seconds(monkeypatch
     clock.ros_time_is_active = False
     CameraStream._check_header(stream, header(10**9, 'camera'), '')
     assert not stream._header_problem
+
+
+@pytest.mark.parametrize('by_anchors', [True, False])
+def test_anchors_say_how_sure_depth_is_where_the_network_does_not(by_anchors):
+    depth, warned = np.full((4, 6), 2, np.float32), []
+    depth[:, 3:] = 4
+    stream = SimpleNamespace(
+        _anchors=SimpleNamespace(sigma=lambda of: np.full_like(of, 0.5) if by_anchors else None),
+        _has_subscribers=lambda publisher: False, _uncertainty_publisher=None,
+        warn=lambda *what, every: warned.append(what))
+    settings = SimpleNamespace(max_uncertainty=0.2, cloud_confidence=False)
+    sigma = CameraStream.apply_sigma(stream, None, depth, depth / 2, None, settings)
+    if by_anchors:
+        np.testing.assert_allclose(sigma, 0.5)
+        assert np.isnan(depth[:, :3]).all() and (depth[:, 3:] == 4).all() and not warned
+    else:
+        assert sigma is None and 'no anchor was used' in warned[0][1]
+
+
+def test_sigma_is_of_the_depth_that_was_corrected_last():
+    topics, depth = AnchorTopics.__new__(AnchorTopics), np.ones((4, 6), np.float32)
+    topics._corrector = SimpleNamespace(last=None)
+    assert topics.sigma(depth) is None
+    topics._corrector.last = SimpleNamespace(depth=depth, completion=SimpleNamespace(sigma=depth))
+    assert topics.sigma(depth) is depth and topics.sigma(depth.copy()) is None
