@@ -49,9 +49,9 @@ def topics(pose=None):
     def lookup(*_):
         if pose is None:
             raise LookupError('no transform leads there')
-        return pose
+        return SimpleNamespace(pose=pose)
     warned = []
-    made = ObstacleTopics(None, 'front/', Topic, SimpleNamespace(pose=lookup),
+    made = ObstacleTopics(None, 'front/', Topic, SimpleNamespace(pose_over_time=lookup),
                           lambda *told: warned.append(told))
     return made, *made.publishers, warned
 
