@@ -285,17 +285,18 @@ class CameraStream:
         Args:
             frame: What was seen.
             depth: float32 H×W, metres; it becomes NaN where sigma is above ``max_uncertainty``.
-            before: The network's own depth, which `sigma` is of. What anchors changed in it
+            before: The network's own depth, which `sigma` is of. What smoothing changed in it
                 changes sigma by the same factor: the share of depth stays.
-            sigma: float32 H×W, metres; None where the network estimates none. Then anchors do, if
-                some were used.
+            sigma: float32 H×W, metres; None where the network estimates none. Where anchors were
+                used, theirs takes its place.
             settings: The node's.
 
         Returns:
             float32 H×W, the standard deviation of `depth` in metres, or None.
         """
-        if sigma is None:
-            sigma, before = self._anchors.sigma(depth), depth
+        # anchored depth is several times as sure as the network's own
+        if (anchored := self._anchors.sigma(depth)) is not None:
+            sigma, before = anchored, depth
         if sigma is None:
             if settings.max_uncertainty or settings.cloud_confidence:  # a listener may do without
                 self.warn('uncertainty', 'the network estimates no uncertainty, and no anchor was '

@@ -44,8 +44,9 @@ def test_a_recording_that_starts_anew_is_no_trouble_for_some_seconds(monkeypatch
     assert not stream._header_problem
 
 
-@pytest.mark.parametrize('by_anchors', [True, False])
-def test_anchors_say_how_sure_depth_is_where_the_network_does_not(by_anchors):
+@pytest.mark.parametrize(('by_anchors', 'by_network'),
+                         [(True, None), (True, np.ones((4, 6), np.float32)), (False, None)])
+def test_anchors_say_how_sure_depth_is_where_they_were_used(by_anchors, by_network):
     depth, warned = np.full((4, 6), 2, np.float32), []
     depth[:, 3:] = 4
     stream = SimpleNamespace(
@@ -53,7 +54,7 @@ def test_anchors_say_how_sure_depth_is_where_the_network_does_not(by_anchors):
         _has_subscribers=lambda publisher: False, _uncertainty_publisher=None,
         warn=lambda *what, every: warned.append(what))
     settings = SimpleNamespace(max_uncertainty=0.2, cloud_confidence=False)
-    sigma = CameraStream.apply_sigma(stream, None, depth, depth / 2, None, settings)
+    sigma = CameraStream.apply_sigma(stream, None, depth, depth / 2, by_network, settings)
     if by_anchors:
         np.testing.assert_allclose(sigma, 0.5)
         assert np.isnan(depth[:, :3]).all() and (depth[:, 3:] == 4).all() and not warned
