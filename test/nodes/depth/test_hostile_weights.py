@@ -109,7 +109,8 @@ def hostile_weights(folder):
 
 def test_a_running_node_refuses_weights_and_keeps_its_own(victim, tmp_path):
     network, weights = victim.node._network, victim.node.get_parameter('weights').value
-    for turn in range(2):  # the first one imports libraries, which stay
+    growth: list[float] = []
+    for turn in range(3):  # the first one imports libraries, which stay
         before = held_megabytes()
         (folder := tmp_path / str(turn)).mkdir()
         for path, said in hostile_weights(folder):
@@ -125,8 +126,9 @@ def test_a_running_node_refuses_weights_and_keeps_its_own(victim, tmp_path):
             victim.node._publish_diagnostics()  # the parameter shows what runs
             assert victim.node.get_parameter('weights').value == weights
             victim.good()
+        growth.append(held_megabytes() - before)
     assert not list(tmp_path.rglob('ran'))
-    assert held_megabytes() - before < 100
+    assert min(growth[1:]) < 100  # what leaks does so every time
 
 
 def test_a_download_never_leaves_https(tmp_path, monkeypatch):
