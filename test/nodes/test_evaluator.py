@@ -50,6 +50,8 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop, depth):
         publishers = {topic: node.create_publisher(kind, topic, 20) for kind, topic in (
             (Image, PREDICTED), (CompressedImage, packed) if ';' in depth else (Image, DEPTH))}
         wait(lambda: said and all(p.get_subscription_count() for p in publishers.values()))
+        found = time.monotonic()  # by the publishers; the subscriptions find these a little later
+        wait(lambda: time.monotonic() > found + 0.5)
         for topic, message in messages:
             if topic in publishers:
                 publishers[topic].publish(bytes(STORE.serialize_cdr(message, message.__msgtype__)))
