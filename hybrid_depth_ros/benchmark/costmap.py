@@ -10,16 +10,15 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.floor import down_from_pitch
-from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
+from hybrid_depth_ros.arguments import exit_on_error
+from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
 from hybrid_depth_ros.benchmark.stages import FOV
-from hybrid_depth_ros.files import result_file
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacles import (
     FloorPlane,
@@ -257,23 +256,16 @@ def vanish(predictor: Predictor, seeds: Sequence[int]) -> dict[str, dict[str, fl
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argument_parser(__doc__, prog='costmap')
-    parser.add_argument('--weights', default='lite-nyu')
-    parser.add_argument('--rooms', nargs=2, type=int, default=(600, 605), metavar='SEED',
-                        help='first and last (default: %(default)s)')
-    parser.add_argument('--json', type=user_path, metavar='OUT')
-    args = parser.parse_args(argv)
+    args = room_parser(__doc__, 'costmap', 605).parse_args(argv)
     with exit_on_error('costmap'):
         report = vanish(DepthPredictor(args.weights, 'cpu'),
-                        range(args.rooms[0], args.rooms[1] + 1))
+                        room_seeds(args))
         for name, row in report.items():
             print(f'{name}: {row["cells"]:.0f} cells of the cylinder, {row["left"]:.1f} left after '
                   f'{UPDATE:g} s, {row["left at the end"]:.1f} after {AFTER * UPDATE:g} s; '
                   f'{row["places"]} of {row["of"]} places keep more than {KEPT:.0%}; gone after '
                   f'{row["seconds"]:.1f} s')
-        if args.json:
-            with result_file(args.json) as file:
-                file.write_text(json.dumps(report, indent=1) + '\n')
+        write_report(args, report)
 
 
 if __name__ == '__main__':

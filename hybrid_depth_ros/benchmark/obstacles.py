@@ -10,7 +10,6 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,9 +17,9 @@ import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import anchored
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
-from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
+from hybrid_depth_ros.arguments import exit_on_error
+from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
 from hybrid_depth_ros.benchmark.stages import FOV
-from hybrid_depth_ros.files import result_file
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacle_metrics import ObstacleScores
 from hybrid_depth_ros.obstacles import (
@@ -126,16 +125,11 @@ def product_table(report: Mapping[str, Mapping[str, float]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argument_parser(__doc__, prog='obstacles')
-    parser.add_argument('--weights', default='lite-nyu')
-    parser.add_argument('--rooms', nargs=2, type=int, default=(600, 609), metavar='SEED',
-                        help='first and last (default: %(default)s)')
-    parser.add_argument('--json', type=user_path, metavar='OUT')
-    args = parser.parse_args(argv)
+    args = room_parser(__doc__, 'obstacles', 609).parse_args(argv)
     camera = Intrinsics.from_horizontal_fov(*SIZE, FOV)
     with exit_on_error('obstacles'):
         predictor = DepthPredictor(args.weights, 'cpu')
-        rooms = [Room(seed) for seed in range(args.rooms[0], args.rooms[1] + 1)]
+        rooms = [Room(seed) for seed in room_seeds(args)]
         reports = []
         for height, pitch in MOUNTS:
             down = down_from_pitch(pitch)
@@ -160,9 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                       f'{product_table(published)}\n', flush=True)
                 reports.append({'height': height, 'pitch': pitch, 'depth': name,
                                 'products': published, **score.report()})
-        if args.json:
-            with result_file(args.json) as file:
-                file.write_text(json.dumps(reports, indent=1) + '\n')
+        write_report(args, reports)
 
 
 if __name__ == '__main__':

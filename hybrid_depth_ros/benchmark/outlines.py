@@ -10,7 +10,6 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,9 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.arguments import argument_parser, exit_on_error, user_path
+from hybrid_depth_ros.arguments import exit_on_error
+from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
 from hybrid_depth_ros.benchmark.stages import FOV
-from hybrid_depth_ros.files import result_file
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import depth_edges, snap_edges
 from hybrid_depth_ros.predictor import DepthPredictor
@@ -160,15 +159,10 @@ def rooms_seen(predictor: Any, seeds: Sequence[int]) -> list[View]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argument_parser(__doc__, prog='outlines')
-    parser.add_argument('--weights', default='lite-nyu')
-    parser.add_argument('--rooms', nargs=2, type=int, default=(600, 605), metavar='SEED',
-                        help='first and last (default: %(default)s)')
-    parser.add_argument('--json', type=user_path, metavar='OUT')
-    args = parser.parse_args(argv)
+    args = room_parser(__doc__, 'outlines', 605).parse_args(argv)
     with exit_on_error('outlines'):
         views = rooms_seen(DepthPredictor(args.weights, 'cpu'),
-                           range(args.rooms[0], args.rooms[1] + 1))
+                           room_seeds(args))
         ways: list[tuple[str, list[npt.NDArray[np.float32]]]] = [
             ('all points', [view.depth for view in views])]
         ways += [(f'dropped, {fraction}', [
@@ -181,9 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f'{row["way"]:18}' + '  '.join(
                 f'{key} {value:.0f}' if value > 1 else f'{key} {value:.1%}'
                 for key, value in row.items() if isinstance(value, float)))
-        if args.json:
-            with result_file(args.json) as file:
-                file.write_text(json.dumps(rows, indent=1) + '\n')
+        write_report(args, rows)
 
 
 if __name__ == '__main__':
