@@ -1,14 +1,14 @@
 """A depth node in a process of its own, over DDS, with a predictor whose scene is known."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from forked_process import ForkedProcess
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
@@ -21,7 +21,6 @@ from stub_depth_node import CX, CY, FX, FY, HEIGHT, WIDTH
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message
 
-ROOT = Path(__file__).resolve().parent.parent
 RECOVERY = 2.0  # seconds from the end of a fault to depth
 CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
 CHART = np.repeat(np.repeat(np.array(
@@ -40,12 +39,10 @@ class Graph:
 
     def __init__(self, log, *arguments, seconds=0.0, scale=1.0, warnings_every=5.0):
         self.log = log
-        with log.open('w') as file:
-            self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name('stub_depth_node.py'),
-                 f'--warnings-every={warnings_every}', '--', str(seconds), str(scale),
-                 '--ros-args', *arguments], stderr=file, stdout=file,
-                cwd=Path(__file__).parent.parent)
+        self.process = ForkedProcess(
+            Path(__file__).with_name('stub_depth_node.py'),
+            [f'--warnings-every={warnings_every}', '--', seconds, scale, '--ros-args', *arguments],
+            log)
         self.connect()
         self.count = 0
 
@@ -150,13 +147,11 @@ class Graph:
 
 def start_camera():
     """A camera node at 20 Hz on ``image``, in a process."""
-    return subprocess.Popen(
-        [sys.executable, '-m', 'hybrid_depth_ros.nodes.camera', '--ros-args', '-p', 'rate:=20.0',
-         '-p', 'width:=160', '-p', 'height:=120', '-r', 'image_raw:=image'], cwd=ROOT,
-        stderr=subprocess.DEVNULL)
+    return ForkedProcess('hybrid_depth_ros.nodes.camera', [
+        '--ros-args', '-p', 'rate:=20.0', '-p', 'width:=160', '-p', 'height:=120',
+        '-r', 'image_raw:=image'], os.devnull)
 
 
 def start_again(process, log):
     """The process of a Graph, once more."""
-    with log.open('w') as file:
-        return subprocess.Popen(process.args, stdout=file, stderr=file, cwd=ROOT)
+    return ForkedProcess(*process.args, log)
