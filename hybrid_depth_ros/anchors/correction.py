@@ -89,6 +89,7 @@ class Anchored:
             where there are none.
         state: for the next frame's `previous`.
         anchors: that it was corrected by, or None.
+        measured: bool H×W, which pixels a depth image measured and were kept as they are, or None.
         sigma: standard deviation of `depth`, float32 H×W metres, NaN where it is unknown; None
             where no anchor was used. It is computed when it is asked for.
     """
@@ -101,13 +102,15 @@ class Anchored:
     spread: float
     state: TemporalState
     anchors: Anchors | None = None
+    measured: Mask | None = None
 
     @functools.cached_property
     def sigma(self) -> npt.NDArray[np.float32] | None:
         """As described above."""
         if self.anchors is None or not self.used.any():
             return None
-        return depth_sigma(self.depth, self.anchors.u[self.used], self.anchors.v[self.used])
+        return depth_sigma(self.depth, self.anchors.u[self.used], self.anchors.v[self.used],
+                           self.measured)
 
     @property
     def rejected(self) -> int:
@@ -135,14 +138,11 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     Raises:
         ValueError: depth is not a 2-D array, anchors are no Anchors, or the image is no uint8.
     """
-    _check_arguments(depth, anchors, image)
+    check_arguments(depth, anchors, image)
     height, width = depth.shape
     cells = _cells(width, height)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        log_depth = np.log(depth[cells.centres], dtype=np.float32)
-    known = np.isfinite(log_depth)
-    level = np.float32(median(log_depth[known]) if known.any() else 0.0)
-    log_depth[~known] = level
+    log_depth = cell_log_depth(depth)
+    level = np.float32(median(log_depth))
     count = 0 if anchors is None else len(anchors)
     used, usable = np.zeros(count, bool), np.zeros(count, bool)
     residuals = np.full(count, np.nan, np.float32)
@@ -181,7 +181,21 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
 anchored = complete_depth
 
 
-def _check_arguments(depth: Any, anchors: Any, image: Any) -> None:
+def cell_log_depth(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Log depth in the centres of the grid's cells, float32 rows×columns.
+
+    It is the median where depth is unknown, and 0 where nothing is known.
+    """
+    height, width = depth.shape
+    with np.errstate(divide='ignore', invalid='ignore'):
+        log_depth = np.log(depth[_cells(width, height).centres], dtype=np.float32)
+    known = np.isfinite(log_depth)
+    log_depth[~known] = median(log_depth[known]) if known.any() else 0
+    return log_depth
+
+
+def check_arguments(depth: Any, anchors: Any, image: Any) -> None:
+    """Raise ValueError where these are not as :func:`complete_depth` takes them."""
     if not (isinstance(depth, np.ndarray) and depth.ndim == 2 and depth.size):
         raise ValueError('depth must be an array H×W and not empty, got '
                          f'{getattr(depth, "shape", type(depth).__name__)}')

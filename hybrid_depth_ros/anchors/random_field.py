@@ -74,7 +74,7 @@ def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Sampl
         float32 H×W, log; bool for each anchor.
     """
     height, width = log_depth.shape
-    finest = multigrid.pyramid(_links(log_depth, image))
+    finest = multigrid.pyramid(links(log_depth, image))
     grids = finest[1:]
     prior = np.full(grids[0].right.shape, 4 * PARAMETERS.prior_precision, np.float32)
     rows, columns = grids[0].right.shape
@@ -133,7 +133,7 @@ def _system(prior: Array, cell: Indices, precision: Array, values: Array) -> tup
     return total, information
 
 
-def _links(log_depth: Array, image: npt.NDArray[np.uint8] | None) -> multigrid.Links:
+def links(log_depth: Array, image: npt.NDArray[np.uint8] | None) -> multigrid.Links:
     """1 / variance of the differences between neighbours, on a grid with whole 2×2 … cells."""
     rows, columns = (-(-size // multigrid.MULTIPLE) * multigrid.MULTIPLE
                      for size in log_depth.shape)
