@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -204,20 +205,16 @@ class Recorder(Node):
 def start(node: str, *arguments: str) -> subprocess.Popen:
     """Start a node of this package, by the name of its module, as a process.
 
-    A terminal's Ctrl-C reaches it too; until rclpy runs it is deaf to that, not killed half-way
+    A terminal's Ctrl-C reaches it too. Until rclpy runs it is deaf to that, not killed half-way
     through an import with a traceback.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return subprocess.Popen([sys.executable, '-m', f'hybrid_depth_ros.nodes.{node}',
-                                 '--ros-args', '--log-level', 'warn', *arguments])
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return subprocess.Popen(['/bin/sh', '-c', 'trap "" INT; exec "$0" "$@"',
+                             sys.executable, '-m', f'hybrid_depth_ros.nodes.{node}',
+                             '--ros-args', '--log-level', 'warn', *arguments])
 
 
 def stop(processes: Iterable[subprocess.Popen]) -> None:
     """End processes: politely, then not."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut this short
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -244,9 +241,10 @@ def run(source: str, seconds: float, out: Path, partial: Path, weights: str,
     bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     nodes: list[subprocess.Popen] = []
     names: list[str] = []
-    recorder, interrupted = None, False
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does
-        signal.signal(ending, signal.default_int_handler)
+    recorder, stopped = None, threading.Event()
+    # no exception: one in the middle of start() would leave a node running
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: stopped.set())
     print('Starting the camera node and the depth node', flush=True)
     bag.open()
     try:
@@ -268,14 +266,12 @@ def run(source: str, seconds: float, out: Path, partial: Path, weights: str,
             print(f'Open http://127.0.0.1:{PORT} in a browser', flush=True)
         patience = START_TIMEOUT if weights in REGISTRY else EXPORT_TIMEOUT
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not stopped.is_set():
             rclpy.spin_once(recorder, timeout_sec=0.1)
             if any(process.poll() is not None for process in nodes):
                 break
             if recorder.arrivals:
                 deadline = recorder.arrivals[0] + seconds
-    except KeyboardInterrupt:
-        interrupted = True
     finally:
         ended = [(name, process.poll()) for name, process in zip(names, nodes)]
         stop(nodes)
@@ -290,7 +286,7 @@ def run(source: str, seconds: float, out: Path, partial: Path, weights: str,
                   file=sys.stderr)
             return 1
     if not recorder or not recorder.arrivals:
-        print('No depth came' + (' before the interruption.' if interrupted else
+        print('No depth came' + (' before the interruption.' if stopped.is_set() else
               f' within {patience:.0f} s of the start: see what the nodes say above, or '
               'whether --source room gives some.'), file=sys.stderr)
         return 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -119,17 +118,11 @@ def test_a_folder_of_images(start, tmp_path):
     assert (tmp_path / 'out' / 'picture.png').is_file()
 
 
-def ignores_interrupts(pid: int) -> bool:
-    ignored = re.search(r'SigIgn:\s*(\w+)', Path(f'/proc/{pid}/status').read_text())
-    return bool(int(ignored[1], 16) >> (signal.SIGINT - 1) & 1)
-
-
 @pytest.mark.parametrize('stage', STAGES)
 @pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_leaves_nothing_running(start, tmp_path, stage, stop):
-    process, deadline = start(tmp_path, '--seconds', '60'), time.monotonic() + 60
-    # while it starts a node it ignores Ctrl-C, so that the node does
-    while not STAGES[stage](process, tmp_path) or ignores_interrupts(process.pid):
+    process, deadline = start(tmp_path, '--seconds', '60'), time.monotonic() + 150
+    while not STAGES[stage](process, tmp_path):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     nodes = children(process)
@@ -138,7 +131,7 @@ def test_a_stop_leaves_nothing_running(start, tmp_path, stage, stop):
         os.killpg(process.pid, stop)  # a terminal's Ctrl-C reaches the nodes too
     else:
         process.send_signal(stop)
-    printed = process.communicate(timeout=30)[0]
+    printed = process.communicate(timeout=60)[0]
     assert 'Traceback' not in printed
     assert not children(process)
     for node in nodes:
