@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-LEVELS = 6  # grids; the sides of the finest are multiples of 2 ** (LEVELS - 1)
-MULTIPLE = 2 ** (LEVELS - 1)
+LEVELS = 6  # grids, where the finest is an image's
 # Of the summed conductances: nodes of a coarser grid lie twice as far apart (Braess' 1 / 1.8).
 COARSENING = np.float32(0.55)
 _DAMPING = np.float32(0.7)  # of Jacobi's steps
@@ -44,10 +43,11 @@ class _Grid(NamedTuple):
     columns: int
 
 
-def pyramid(links: Links) -> list[Links]:
-    """Conductances of all grids, the finest first. Its sides must be multiples of MULTIPLE."""
+def pyramid(links: Links, levels: int = LEVELS) -> list[Links]:
+    """Conductances of all grids, the finest first. Its sides must be multiples of
+    2 ** (levels - 1)."""
     grids = [links]
-    for _ in range(LEVELS - 1):
+    for _ in range(levels - 1):
         right, below = grids[-1]
         grids.append(Links((right[::2, 1::2] + right[1::2, 1::2]) * COARSENING,
                            (below[1::2, ::2] + below[1::2, 1::2]) * COARSENING))

@@ -27,20 +27,20 @@ Indices = npt.NDArray[Any]
 class FieldParameters:
     """Of the field. "Log" is the natural log of a depth."""
 
-    smooth_sd: float = 0.05  # log, from one pixel to the next
-    depth_step: float = 2.0  # log besides, for each unit of the step in predicted log depth
+    smooth_sd: float = 0.05  # log, from one node to the next
+    depth_step: float = 3.0  # log besides, for each unit of the step in predicted log depth
     colour_step: float = 4.0  # log besides, for a step from black to white
     noise_sd: float = 0.015  # log, of a measurement about the field
     prior_precision: float = 1e-3  # of each pixel: far from all anchors the field is 0
     # Outliers: of a mixture, how far anchors are off a field that follows each of them less
     loose_sd: float = 0.04
     agreement: float = 0.1  # log, within which an anchor keeps half of its weight for that field
-    rounds: int = 3
+    steps: tuple[int, ...] = (4, 4, 4, 2)  # pixels from one node to the next, of each solution
     outlier_density: float = 0.3  # of an outlier's log: anywhere over a range of 3.3
     expected_outliers: tuple[float, float] = (0.1, 5.0)  # before any is seen: of so many anchors
     least_error: float = 0.004  # log, the median of what the others are off
     noise_share: float = 3.0  # of that median, the noise, where it is more than noise_sd
-    iterations: int = 2  # of each solution, of the last one:
+    iterations: int = 3  # of each solution, of the last one:
     final_iterations: int = 4
     few_anchors: int = 2000  # up to which half of the resolution will do
     fine_iterations: int = 2
@@ -74,30 +74,33 @@ def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Sampl
         float32 H×W, log; bool for each anchor.
     """
     height, width = log_depth.shape
-    finest = multigrid.pyramid(links(log_depth, image))
-    grids = finest[1:]
-    prior = np.full(grids[0].right.shape, 4 * PARAMETERS.prior_precision, np.float32)
-    rows, columns = grids[0].right.shape
-    cell = (samples.row // 2) * columns + samples.column // 2
+    half, levels = ((width + 1) // 2, (height + 1) // 2), multigrid.LEVELS - 1
+    grids = multigrid.pyramid(links(
+        cv2.resize(log_depth, half, interpolation=cv2.INTER_AREA),
+        None if image is None else cv2.resize(image, half, interpolation=cv2.INTER_AREA),
+        levels), levels)
     precision = 1 / (PARAMETERS.loose_sd ** 2 + samples.sigma ** 2)
     trust, field = samples.trust, None
-    for _ in range(PARAMETERS.rounds):
-        system = _system(prior, cell, precision * trust, samples.residual)
-        field = multigrid.solve(grids, *system, field, PARAMETERS.iterations)
+    for step in PARAMETERS.steps:
+        part = grids[step // 4:]  # half of the resolution, or a quarter
+        if field is not None and field.shape != part[0].right.shape:
+            field = cv2.resize(field, part[0].right.shape[::-1])
+        system, cell = _system(part[0], samples, precision * trust, step)
+        field = multigrid.solve(part, *system, field, PARAMETERS.iterations)
         off = np.abs(samples.residual - field.ravel()[cell])
         trust = 1 / (1 + (off / PARAMETERS.agreement) ** 2)
     outliers, error = _outliers(np.maximum(off - 2 * samples.sigma, 0))
     noise = max(PARAMETERS.noise_sd, PARAMETERS.noise_share * error)
     precision = ~outliers / (noise ** 2 + samples.sigma ** 2)
-    field = multigrid.solve(grids, *_system(prior, cell, precision, samples.residual), field,
-                            PARAMETERS.final_iterations)
+    system, _ = _system(grids[0], samples, precision, 2)
+    field = multigrid.solve(grids, *system, field, PARAMETERS.final_iterations)
     field = _doubled(field, height, width)
     if off.size > PARAMETERS.few_anchors:
-        cell = samples.row * (2 * columns) + samples.column
-        prior = np.full((2 * rows, 2 * columns), PARAMETERS.prior_precision, np.float32)
-        field = np.pad(field, ((0, 2 * rows - height), (0, 2 * columns - width)))
-        field = multigrid.solve(finest, *_system(prior, cell, precision, samples.residual), field,
-                                PARAMETERS.fine_iterations)
+        finest = multigrid.pyramid(links(log_depth, image))
+        rows, columns = finest[0].right.shape
+        field = np.pad(field, ((0, rows - height), (0, columns - width)))
+        system, _ = _system(finest[0], samples, precision, 1)
+        field = multigrid.solve(finest, *system, field, PARAMETERS.fine_iterations)
     return field[:height, :width], outliers
 
 
@@ -125,17 +128,25 @@ def _outliers(off: Array) -> tuple[Mask, float]:
     return outlying > 0.5, error
 
 
-def _system(prior: Array, cell: Indices, precision: Array, values: Array) -> tuple[Array, Array]:
-    """Precision and information of each pixel."""
-    total, information = (np.bincount(cell, weights, prior.size).astype(np.float32)
-                          .reshape(prior.shape) for weights in (precision, precision * values))
-    total += prior
-    return total, information
+def _system(grid: multigrid.Links, samples: Samples, precision: Array, step: int
+            ) -> tuple[tuple[Array, Array], Indices]:
+    """Precision and information of each node of a grid, one for step × step pixels; each sample's
+    node."""
+    shape = grid.right.shape
+    cell = (samples.row // step) * shape[1] + samples.column // step
+    total, information = (np.bincount(cell, weights, grid.right.size).astype(np.float32)
+                          .reshape(shape) for weights in (precision, precision * samples.residual))
+    total += np.float32(step * step * PARAMETERS.prior_precision)
+    return (total, information), cell
 
 
-def links(log_depth: Array, image: npt.NDArray[np.uint8] | None) -> multigrid.Links:
-    """1 / variance of the differences between neighbours, on a grid with whole 2×2 … cells."""
-    rows, columns = (-(-size // multigrid.MULTIPLE) * multigrid.MULTIPLE
+def links(log_depth: Array, image: npt.NDArray[np.uint8] | None,
+          levels: int = multigrid.LEVELS) -> multigrid.Links:
+    """1 / variance of the differences between neighbours, for so many levels of grids.
+
+    log_depth, image: as of :func:`follow`, both of one size.
+    """
+    rows, columns = (-(-size // 2 ** (levels - 1)) * 2 ** (levels - 1)
                      for size in log_depth.shape)
     if image is not None and image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
