@@ -11,16 +11,10 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.floor_plane import FloorPlane, fit_floor
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import save_image
-from hybrid_depth_ros.obstacles import (
-    FloorPlane,
-    ObstacleSettings,
-    find_obstacles,
-    fit_floor,
-    obstacle_scan,
-    scan_angles,
-)
+from hybrid_depth_ros.obstacles import ObstacleSettings, find_obstacles, obstacle_scan, scan_angles
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
 from hybrid_depth_ros.visualization import colour_depth, depth_range, draw_floor_map

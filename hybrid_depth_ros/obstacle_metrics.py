@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.floor_plane import FloorPlane, fit_floor
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
     ObstacleSettings,
     Scan,
     find_obstacles,
-    fit_floor,
     obstacle_cells,
     obstacle_scan,
     scan_angles,

@@ -1,8 +1,6 @@
 """Obstacles above the floor, out of depth: points for a costmap, and a laser scan.
 
-The floor is fitted as a plane to what the network sees as the floor, so that its scale error does
-not lift the floor into obstacles. Frames are optical frames (REP 103); heights are metres above the
-floor.
+Frames are optical frames (REP 103); heights are metres above the floor.
 """
 
 from __future__ import annotations
@@ -14,18 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.anchors.floor import find_floor
+from hybrid_depth_ros.floor_plane import FloorPlane, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import POINT, pack_rgb, snap_edges
 
 Floats = npt.NDArray[np.floating]
 
 GRID_WIDTH = 160         # pixels across at which depth is looked at
-MAX_RAMP = np.deg2rad(12)  # a plane that is steeper against gravity is no floor
-FLOOR_MEMORY = 0.5       # seconds over which the floor is averaged
-FLOOR_INTERVAL = 0.1     # seconds from one fit to the next, at least
-FLOOR_HOLD = 3.0         # seconds that a floor is kept when it is not seen
-FIT_ROUNDS, FIT_TOLERANCE = 3, 0.06  # of the plane; log depth within which a cell is of it
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
 SIGMAS = 2.0             # so many of them must a point be above the floor
@@ -35,32 +28,13 @@ REACH_SHARE = 0.95       # of range_max, up to which a direction must be seen to
 
 
 @dataclass(frozen=True)
-class FloorPlane:
-    """The floor under a camera.
-
-    Attributes:
-        up: 3, unit vector away from the floor, in the optical frame.
-        height: Metres of the camera above it, as the depth has it.
-    """
-
-    up: npt.NDArray[np.float64]
-    height: float
-
-    @classmethod
-    def from_gravity(cls, height: float, down: npt.ArrayLike) -> FloorPlane:
-        """A level floor. height: metres; down: 3, gravity in the optical frame."""
-        direction = np.asarray(down, np.float64)
-        return cls(-direction / np.linalg.norm(direction), height)
-
-
-@dataclass(frozen=True)
 class ObstacleSettings:
     """What counts as an obstacle.
 
     Attributes:
         min_height: Metres above the floor; lower things count only where depth is sure of them.
         max_height: Metres above the floor; higher things are passed under.
-        min_range: Metres along the floor.
+        min_range: Metres along the floor, level.
         max_range: Metres along the floor.
         voxel_size: Metres, of the thinning; 0: none.
         edge_filter: Share by which inverse depth jumps at an outline; points there hang in the
@@ -69,7 +43,7 @@ class ObstacleSettings:
 
     min_height: float = 0.05
     max_height: float = 1.8
-    min_range: float = 0.2
+    min_range: float = 0.05
     max_range: float = 4.0
     voxel_size: float = 0.05
     edge_filter: float = 0.05
@@ -130,76 +104,6 @@ class Scan:
         return np.asarray(self.angle_min + self.angle_increment * np.arange(self.ranges.size))
 
 
-class FloorTracker:
-    """The floor under a moving camera: fitted in each frame, averaged, held where it is not seen.
-
-    Attributes:
-        reason: Why it was not seen in the last frame; empty where it was.
-    """
-
-    def __init__(self) -> None:
-        self._plane: FloorPlane | None = None
-        self._seen = 0.0
-        self.reason = ''
-
-    def update(self, depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: float,
-               down: npt.ArrayLike, seconds: float) -> FloorPlane | None:
-        """The floor in this frame; None where it was not seen for FLOOR_HOLD seconds.
-
-        Args:
-            depth: H×W metres.
-            intrinsics: Of the image.
-            height: Metres of the camera above the floor, about.
-            down: 3, gravity in the optical frame.
-            seconds: The frame's time.
-        """
-        passed = seconds - self._seen
-        if self._plane and 0 <= passed < FLOOR_INTERVAL:
-            return self._plane
-        plane, self.reason = fit_floor(depth, intrinsics, height, down)
-        if plane is None:
-            return self._plane if self._plane and 0 <= passed <= FLOOR_HOLD else None
-        if self._plane and 0 <= passed <= FLOOR_HOLD:
-            share = 1 - np.exp(-max(passed, 0.0) / FLOOR_MEMORY)
-            up = (1 - share) * self._plane.up + share * plane.up
-            log_height = ((1 - share) * np.log(self._plane.height)
-                          + share * np.log(plane.height))
-            plane = FloorPlane(up / np.linalg.norm(up), float(np.exp(log_height)))
-        self._plane, self._seen = plane, seconds
-        return plane
-
-
-def fit_floor(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: float,
-              down: npt.ArrayLike) -> tuple[FloorPlane | None, str]:
-    """The plane that depth has as the floor, and why there is none.
-
-    Inverse depth of a plane is linear in the image; it is fitted to the cells that
-    :func:`hybrid_depth_ros.anchors.floor.find_floor` finds, those off it left out.
-    """
-    floor = find_floor(depth, intrinsics, height, down)
-    if floor.reason:
-        return None, floor.reason
-    columns, rows = floor.anchors.u.astype(int), floor.anchors.v.astype(int)
-    rays = np.stack(((columns - intrinsics.cx) / intrinsics.fx,
-                     (rows - intrinsics.cy) / intrinsics.fy, np.ones(columns.size)), axis=1)
-    z = depth[rows, columns].astype(np.float64)
-    kept = np.isfinite(z) & (z > 0)
-    plane = np.zeros(3)
-    for _ in range(FIT_ROUNDS):
-        if kept.sum() < 3:
-            return None, 'too little of the floor is seen'
-        weighted = rays[kept] * z[kept, None]  # of relative errors
-        plane = np.linalg.lstsq(weighted.T @ weighted, weighted.sum(0), rcond=None)[0]
-        with np.errstate(invalid='ignore', divide='ignore'):
-            kept = np.abs(np.log(rays @ plane * z)) < FIT_TOLERANCE
-    length = float(np.linalg.norm(plane))
-    direction = np.asarray(down, np.float64) / np.linalg.norm(down)
-    tilt = np.arccos(np.clip(plane @ direction / length, -1, 1))
-    if tilt > MAX_RAMP:  # what was found is level by the cells alone
-        return FloorPlane(-direction, floor.height), ''
-    return FloorPlane(-plane / length, 1 / length), ''
-
-
 @dataclass(frozen=True)
 class Obstacles:
     """Depth on a grid of pixels, as places above the floor; NaN where unknown.
@@ -211,7 +115,7 @@ class Obstacles:
         ranges: h×w metres along the floor.
         depth: h×w metres.
         chosen: bool h×w, those that count as obstacles.
-        rays: 3×h×w, forward, left and up of each pixel's ray at depth 1.
+        rays: 3×h×w of each pixel's ray at depth 1: forward, left, and away from the floor.
         grid: The pixels.
         plane: The floor.
         settings: What counts.
@@ -238,9 +142,10 @@ class _Grid(NamedTuple):
     y: npt.NDArray[np.float32]  # h×1
 
     def rays(self, plane: FloorPlane) -> Floats:
-        """3×h×w: forward, left and up of each pixel's ray at depth 1."""
-        return np.stack([a * self.x + (b * self.y + c)
-                         for a, b, c in level_axes(plane).T.astype(np.float32)])
+        """3×h×w of each ray at depth 1: level forward and left, and away from the floor."""
+        forward, left, up = level_axes(plane).T
+        return np.stack([a * self.x + (b * self.y + c) for a, b, c in np.array(
+            (forward, left, up - plane.slope), np.float32)])
 
 
 @lru_cache(maxsize=8)
@@ -252,21 +157,6 @@ def _grid(intrinsics: Intrinsics) -> _Grid:
         for size, centre, focal, shape in (
             (intrinsics.width, intrinsics.cx, intrinsics.fx, (1, -1)),
             (intrinsics.height, intrinsics.cy, intrinsics.fy, (-1, 1)))))
-
-
-def level_axes(plane: FloorPlane) -> npt.NDArray[np.float64]:
-    """Forward, left and up of a camera above a floor.
-
-    Returns:
-        3×3, unit vectors in columns, in the optical frame.
-    """
-    axis = np.array([0.0, 0.0, 1.0])
-    forward = axis - plane.up * plane.up[2]
-    if np.linalg.norm(forward) < 0.1:  # it looks straight down: the image's top is forward
-        axis = np.array([0.0, -1.0, 0.0])
-        forward = axis - plane.up * (plane.up @ axis)
-    forward /= np.linalg.norm(forward)
-    return np.stack((forward, np.cross(plane.up, forward), plane.up), axis=1)
 
 
 def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane: FloorPlane,
@@ -290,8 +180,8 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
                          f'{intrinsics.width}×{intrinsics.height}')
     grid = _grid(intrinsics)
     z = depth[grid.rows, grid.columns]
-    if settings.edge_filter > 0:  # neither side is favoured: free space counts as well
-        z = snap_edges(z, settings.edge_filter, near_side=0.5, unsure=0.0)
+    if settings.edge_filter > 0:
+        z = snap_edges(z, settings.edge_filter)
     z = np.where((z > 0) & (z < np.inf), z, np.float32(np.nan))
     rays = grid.rays(plane)
     x, y, height = rays * z

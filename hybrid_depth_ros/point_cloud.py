@@ -24,7 +24,6 @@ RGB_SHIFTS = (16, 8, 0)  # bits: where red, green and blue lie in 0x00RRGGBB
 GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
 # Pixels of that grid within which a jump's two sides lie: in a square, and in a straight line.
 SNAP_WINDOW, SNAP_REACH = 6, 7
-NEAR_SIDE, UNSURE = 0.25, 0.15  # snap_edges' near_side and unsure
 # Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
 NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.6, 0.4, 0.05
 
@@ -71,22 +70,18 @@ def depth_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[
     return grid.enlarge(_grid_edges(grid.depth, fraction))
 
 
-def snap_edges(depth: npt.NDArray[np.float32], fraction: float, near_side: float = NEAR_SIDE,
-               unsure: float = UNSURE) -> npt.NDArray[np.float32]:
+def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.float32]:
     """Depth whose outlines are steps: a pixel on a jump takes the depth of one of its sides.
 
     A pixel on a jump (:func:`depth_edges`) lies between a near and a far surface. Their depths are
     those of the nearest pixels that show them: the extremes around it may be of other parts of
     slanted surfaces. Depth follows the image (:func:`hybrid_depth_ros.upsampling.upsample`), so the
-    pixel's place between both, in log depth, says which side it belongs to. The near side is
-    favoured: an obstacle may grow by a pixel, and must not be lost. Just behind it,
-    where neither side is sure, depth becomes unknown.
+    pixel's place between both says which side it belongs to. No pixel is
+    dropped, and neither side is favoured: free space counts as much as obstacles.
 
     Args:
         depth: H×W metres, NaN where unknown.
         fraction: As in :func:`depth_edges`.
-        near_side: Place between far (0) and near (1) from which a pixel is of the near side.
-        unsure: Below that, over so much of the way neither side is sure.
 
     Returns:
         H×W metres, NaN where unknown.
@@ -107,11 +102,9 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float, near_side: float
         pixels = np.flatnonzero(grid.enlarge(edges))
         near, far = (grid.enlarge(side).ravel()[pixels] for side in sides)
         jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
-        pixels, near, far = pixels[jump], near[jump], far[jump]
-        place = (far - np.log(snapped.ravel()[pixels])) / (far - near)
-        values = np.exp(np.where(place > near_side, near, far))
-        values[(place <= near_side) & (place >= near_side - unsure) & (unsure > 0)] = np.nan
-        snapped.ravel()[pixels] = values
+        pixels, near, far = pixels[jump], np.exp(near[jump]), np.exp(far[jump])
+        snapped.ravel()[pixels] = np.where(
+            snapped.ravel()[pixels] < (near + far) / 2, near, far)
     return snapped
 
 

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors.floor import down_from_pitch
-from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.obstacles import (
+from hybrid_depth_ros.floor_plane import (
     FLOOR_HOLD,
     FloorPlane,
     FloorTracker,
+    fit_floor,
+    level_axes,
+)
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.obstacles import (
     ObstacleSettings,
     find_obstacles,
-    fit_floor,
     obstacle_cloud,
     obstacle_scan,
     scan_angles,
@@ -203,7 +206,7 @@ def test_voxels_too_small_for_the_range_are_named():
         ObstacleSettings(voxel_size=0.001)
 
 
-@pytest.mark.parametrize('wrong', [{'min_height': 2.0}, {'min_range': 5.0}, {'max_range': 0.1}])
+@pytest.mark.parametrize('wrong', [{'min_height': 2.0}, {'min_range': 5.0}, {'max_range': 0.05}])
 def test_settings_that_hold_nothing_are_named(wrong):
     with pytest.raises(ValueError, match='hold nothing: make the upper one larger'):
         ObstacleSettings(**wrong)
@@ -220,3 +223,23 @@ def test_the_map_from_above_shows_obstacles_and_free_space():
     left = size - round(0.45 * PIXELS_PER_METRE)
     assert tuple(plan[row, left]) == FREE and tuple(plan[row, 2]) == BACKGROUND
     assert tuple(plan[row - 30, size + 2]) == BACKGROUND  # behind the box nothing is known
+
+
+def test_distances_are_level_on_a_ramp():
+    depth = scene([(1.5, 0.2, -0.2, 0.5)])  # the box stands upright on a floor that is level
+    plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
+    assert np.linalg.norm(plane.slope) < 0.01
+    rising = FloorPlane(plane.up, plane.height, 0.15 * level_axes(plane)[:, 0])
+    found = find_obstacles(depth, CAMERA, rising, SETTINGS)
+    front = found.chosen & (np.abs(found.x - 1.5) < 0.05)
+    assert front.any() and np.ptp(found.x[front]) < 0.02  # upright in the scan's frame
+    assert found.height[front].max() == pytest.approx(0.5 - 0.15 * 1.5, abs=0.02)
+
+
+def test_a_small_patch_of_floor_tells_its_height_and_no_slope():
+    depth = scene()
+    depth[:400] = np.nan
+    depth[400:] *= np.linspace(1.1, 1, 80, dtype=np.float32)[:, None]  # bent, as networks do
+    plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
+    assert plane.height == pytest.approx(HEIGHT, rel=0.1)
+    assert np.rad2deg(np.arctan(np.linalg.norm(plane.slope))) < 4  # by the cells alone it has 8

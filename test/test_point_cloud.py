@@ -60,7 +60,7 @@ def test_pixels_on_a_bleeding_edge_move_to_one_of_its_sides():
     np.testing.assert_array_equal(snapped[~edges], depth[~edges])
     near = cv2.resize(np.pad(np.ones((60, 70)), ((40, 32), (50, 56))), (640, 480),
                       interpolation=cv2.INTER_NEAREST) > 0
-    assert (snapped[near] < 2.2).mean() > 0.99  # the box is whole, but for its round corners
+    assert (snapped[near] < 2.2).mean() > 0.98  # the box is whole, but for its round corners
     assert (snapped[known & ~near] < 2.2).sum() < 0.2 * near.sum()  # and hardly larger
     cloud = organised_cloud(depth, np.zeros((480, 640, 3), np.uint8), CAMERA, edge_filter=0.1)
     np.testing.assert_array_equal(cloud['z'], snapped)

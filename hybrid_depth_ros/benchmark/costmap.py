@@ -19,15 +19,12 @@ from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.arguments import exit_on_error
 from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
 from hybrid_depth_ros.benchmark.stages import FOV
+from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, fit_floor, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
-    FloorTracker,
     ObstacleSettings,
     Scan,
     find_obstacles,
-    fit_floor,
-    level_axes,
     obstacle_cloud,
     obstacle_scan,
     scan_angles,

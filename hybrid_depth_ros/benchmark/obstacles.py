@@ -20,14 +20,12 @@ from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.arguments import exit_on_error
 from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
 from hybrid_depth_ros.benchmark.stages import FOV
+from hybrid_depth_ros.floor_plane import FloorPlane, fit_floor, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacle_metrics import ObstacleScores
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
     ObstacleSettings,
     find_obstacles,
-    fit_floor,
-    level_axes,
     obstacle_cloud,
     obstacle_scan,
     scan_angles,
@@ -41,6 +39,7 @@ PLACES = 4  # views of each room
 SETTINGS = ObstacleSettings(min_height=0.1, max_height=1.0)
 DIRECTIONS = 64          # over the camera's field of view, for all points and what is published
 NEAR, FREE = 2.0, 2.6    # metres: an obstacle is within, a free direction has none within
+ACROSS_VOXEL = 33        # directions of a voxel: less than one of DIRECTIONS apart, from 0.1 m on
 MISSED, TOO_FAR = 2.5, 1.25  # metres within which one must be seen; factor of its distance
 EDGE_FILTER = 0.05       # the depth node's default
 MOUNTS = ((1.4, 11.0), (1.0, 8.0), (0.7, 8.0), (0.35, 3.0))  # metres high, degrees down
@@ -102,7 +101,7 @@ def _nearest(cloud: npt.NDArray[np.void], level: FloorPlane, edges: npt.NDArray[
     angles, ranges = np.arctan2(y[chosen], x[chosen]), np.hypot(x[chosen], y[chosen])
     half = width / 2 / np.maximum(ranges, 0.1)
     return np.min([_binned(angles + side * half, ranges, edges)
-                   for side in ((-1, 0, 1) if width else (0,))], axis=0)
+                   for side in (np.linspace(-1, 1, ACROSS_VOXEL) if width else (0,))], axis=0)
 
 
 def _binned(angles: npt.NDArray[np.floating], ranges: npt.NDArray[np.floating],

@@ -10,6 +10,7 @@ if __name__ == '__main__':  # before imports that take seconds
     from hybrid_depth_ros.interrupts import begin_command
     begin_command()
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -100,11 +101,12 @@ def see(truth: npt.NDArray[np.float32], depth: npt.NDArray[np.float32]) -> View:
     return View(depth, surfaces, outline, near, near & ~wide)
 
 
-def hanging(view: View, depth: npt.NDArray[np.float32]) -> tuple[int, int]:
-    """How many points of a cloud's depth (NaN: no point) are of no surface.
+def hanging(view: View, depth: npt.NDArray[np.float32]
+            ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which points of a cloud's depth (NaN: no point) are of no surface.
 
     Returns:
-        Those in the air between an outline's two sides, and those in front of both.
+        bool H×W: those in the air between an outline's two sides, and those in front of both.
     """
     window = np.ones((2 * REACH + 1,) * 2, np.uint8)
     nearest, farthest = cv2.erode(view.surfaces, window), cv2.dilate(view.surfaces, window)
@@ -117,27 +119,32 @@ def hanging(view: View, depth: npt.NDArray[np.float32]) -> tuple[int, int]:
     for dy in range(-REACH, REACH + 1, 2):
         for dx in range(-REACH, REACH + 1, 2):
             alone &= np.abs(surfaces[v + REACH + dy, u + REACH + dx] - log[v, u]) > TOLERANCE
-    return int(alone.sum()), int(in_front.sum())
+    in_air = np.zeros_like(in_front)
+    in_air[v[alone], u[alone]] = True
+    return in_air, in_front
 
 
 def score(views: Sequence[View], depths: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
-    """Points in the air and in front, a frame; shares of near pixels that stay, of thin parts."""
-    counts: dict[str, int] = dict.fromkeys(('near', 'kept', 'thin', 'thin kept', 'at', 'far',
-                                            'far kept'), 0)
-    in_air = in_front = 0
+    """Points in the air and in front, a frame; shares of near pixels that stay, of thin parts.
+
+    A near pixel in the air is of an object that is seen at a wrong depth as a whole: dropping it
+    would lose the object. What is not of near objects is the curtain behind them.
+    """
+    counts: Counter[str] = Counter()
     for view, depth in zip(views, depths):
-        between, before = hanging(view, depth)
-        in_air, in_front = in_air + between, in_front + before
+        in_air, in_front = hanging(view, depth)
         known = np.isfinite(depth)
         with np.errstate(invalid='ignore', divide='ignore'):
             at = known & (np.log(depth) < view.surfaces + NEAR_TOLERANCE)
         far = view.outline & ~view.near
-        for name, mask in (('near', view.near), ('kept', view.near & known),
+        for name, mask in (('in air', in_air), ('curtain', in_air & ~view.near),
+                           ('in front', in_front), ('near', view.near), ('kept', view.near & known),
                            ('thin', view.thin), ('thin kept', view.thin & known),
                            ('at', view.near & at), ('far', far), ('far kept', far & known)):
             counts[name] += int(mask.sum())
-    return {'in the air, a frame': in_air / len(views),
-            'in front, a frame': in_front / len(views),
+    return {'in the air, a frame': counts['in air'] / len(views),
+            'of these not of near objects': counts['curtain'] / len(views),
+            'in front, a frame': counts['in front'] / len(views),
             'near pixels kept': counts['kept'] / max(counts['near'], 1),
             'near pixels kept at their depth': counts['at'] / max(counts['near'], 1),
             'thin parts kept': counts['thin kept'] / max(counts['thin'], 1),

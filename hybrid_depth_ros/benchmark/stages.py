@@ -15,11 +15,10 @@ import numpy.typing as npt
 from hybrid_depth_ros.anchors import Anchors, anchored
 from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.compressed_depth import FORMATS, encode_compressed_depth
+from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import read_colour, read_pixels
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
-    FloorTracker,
     ObstacleSettings,
     find_obstacles,
     obstacle_cloud,

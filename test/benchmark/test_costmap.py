@@ -9,8 +9,8 @@ from test_obstacles import CAMERA, DOWN, HEIGHT, scene
 
 from hybrid_depth_ros.benchmark import costmap
 from hybrid_depth_ros.benchmark.costmap import CELL, Costmap, level_cloud, scan_ends, vanish
+from hybrid_depth_ros.floor_plane import FloorPlane
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
     ObstacleSettings,
     find_obstacles,
     obstacle_cloud,
@@ -95,7 +95,7 @@ def test_the_file_marks_and_clears_apart(name):
     assert sources[1].get('inf_is_valid', False) == (name == 'obstacle_layer')
     assert name != 'voxel_layer' or (
         layer['z_voxels'] <= 16 and layer['z_voxels'] * layer['z_resolution'] > 2.3)
-    assert NODE['edge_filter'] == 0  # NaN would hold up clearing
+    assert NODE['edge_filter'] == 0  # what clears needs no outlines
 
 
 def test_the_measure_counts_what_is_left_of_a_cylinder(monkeypatch):

@@ -19,11 +19,12 @@ def truth():
 def test_surfaces_are_not_in_the_air_whatever_their_scale(truth):
     for scale in (1.0, 1.3):
         view = see(truth, scale * truth)
-        assert hanging(view, view.depth) == (0, 0)
+        assert not np.any(hanging(view, view.depth))
         between = np.full_like(truth, 2.1 * scale)
-        in_air, in_front = hanging(view, between)
+        in_air, in_front = (points.sum() for points in hanging(view, between))
         assert in_air > 0.9 * view.outline.sum() > 1000 > 600 > in_front
-        assert hanging(view, np.full_like(truth, 1.3 * scale)) == (0, view.outline.sum())
+        in_air, in_front = hanging(view, np.full_like(truth, 1.3 * scale))
+        assert not in_air.any() and np.array_equal(in_front, view.outline)
 
 
 def test_near_pixels_and_thin_parts_are_counted(truth):
@@ -37,6 +38,10 @@ def test_near_pixels_and_thin_parts_are_counted(truth):
     behind = np.where(view.near, np.float32(2.9), truth)
     figures = score([view], [behind])
     assert (figures['near pixels kept'], figures['near pixels kept at their depth']) == (1, 0)
+    of_a_near_object = np.where(view.near, np.float32(2.1), truth)
+    figures = score([view], [of_a_near_object])
+    assert figures['in the air, a frame'] > 500
+    assert figures['of these not of near objects'] == 0
 
 
 def test_a_blurred_outline_hangs_in_the_air(truth):

@@ -19,15 +19,9 @@ import numpy as np
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.obstacles import (
-    FloorPlane,
-    FloorTracker,
-    ObstacleSettings,
-    find_obstacles,
-    obstacle_scan,
-    scan_angles,
-)
+from hybrid_depth_ros.obstacles import ObstacleSettings, find_obstacles, obstacle_scan, scan_angles
 from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose

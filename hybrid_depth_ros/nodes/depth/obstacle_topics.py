@@ -12,18 +12,16 @@ from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from hybrid_depth_ros.anchors.corrector import camera_above_floor
+from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.messages import cloud_message
 from hybrid_depth_ros.nodes.shared.transforms import TransformBroadcaster, TransformLookup
 from hybrid_depth_ros.obstacles import (
-    FloorPlane,
-    FloorTracker,
     ObstacleSettings,
     Scan,
     ScanAngles,
     find_obstacles,
-    level_axes,
     obstacle_cloud,
     obstacle_scan,
     scan_angles,

@@ -145,7 +145,7 @@ class DepthSettings:
         1.8, 'above the floor: the robot passes under higher things', range=(0.0, 10.0), unit='m',
         changeable=True)
     obstacle_min_range: float = parameter(
-        0.2, 'nearest obstacle, along the floor', range=(0.0, 100.0), unit='m', changeable=True)
+        0.05, 'nearest obstacle, along the floor', range=(0.0, 100.0), unit='m', changeable=True)
     obstacle_max_range: float = parameter(
         4.0, 'farthest obstacle, along the floor', range=(0.0, 100.0), unit='m', changeable=True)
     obstacle_voxel_size: float = parameter(

@@ -71,7 +71,7 @@ def test_a_box_is_in_the_cloud_and_in_the_scan(frames):
     assert angles[-1] == pytest.approx(message.angle_max)  # as slam_toolbox counts them
     assert ranges[np.abs(angles).argmin()] == pytest.approx(1.5, abs=0.03)
     assert np.isinf(ranges[np.abs(angles - 0.3).argmin()])
-    assert (message.range_min, message.range_max) == (pytest.approx(0.2), 4.0)
+    assert (message.range_min, message.range_max) == (pytest.approx(0.05), 4.0)
     points = cloud_to_array(cloud.sent[0])
     assert cloud.sent[0].header.frame_id == 'camera' and 20 < points.size < 1000
     moved, = frames
