@@ -100,10 +100,14 @@ def openvino_model(model: Model, fuse: bool | None = None,
     """
     openvino = library()
     module, example = _exportable(model, fuse), _example(model, shape)
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's about how openvino traces
+        # torch would trace a second time and warn about differences: a third of the time
+        traced = TorchScriptPythonDecoder(
+            module, example_input=example, trace_kwargs={'check_trace': False})
         return openvino.convert_model(
-            module, example_input=example,
+            traced, example_input=example,
             input=[('pixels', list(shape or model.input_shape), model.input_dtype)])
 
 
