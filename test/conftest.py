@@ -94,6 +94,19 @@ def frames():
     return room_frames()
 
 
+@pytest.fixture(scope='session')
+def known_runtime():
+    """Processes run lite-nyu in OpenVINO at once, as where an earlier start measured it."""
+    pytest.importorskip('openvino')
+    from hybrid_depth_ros.models import open_model
+    from hybrid_depth_ros.runtimes import selection
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, 'make_runtime', lambda *_: lambda pixels: pixels)
+        patch.setattr(selection, '_benchmark_candidates', lambda made, pixels: (
+            {name: float(name[0] != 'openvino') for name in made}, 1.0, True))
+        selection.load_runtime(open_model('lite-nyu'))
+
+
 @pytest.fixture
 def graph(request, tmp_path):
     """A running depth node with a stand-in for the network, and a node that talks to it."""

@@ -1,4 +1,4 @@
-"""A depth node in a process of its own, over DDS, with a predictor whose scene is known."""
+"""A depth node, in a process of its own or in this one, and who talks to it over DDS."""
 
 import os
 import signal
@@ -14,12 +14,13 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from stub_depth_node import CX, CY, FX, FY, HEIGHT, WIDTH
 
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.nodes.shared.messages import camera_info_message
+from hybrid_depth_ros.nodes.depth.node import DepthNode
+from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
 
 RECOVERY = 2.0  # seconds from the end of a fault to depth
 CAMERA = Intrinsics(WIDTH, HEIGHT, FX, FY, CX, CY)
@@ -143,6 +144,52 @@ class Graph:
         finally:
             self.process.kill()
             self.leave()
+
+
+class OneProcess:
+    """A depth node here, where its functions can be watched, and who talks to it over DDS.
+
+    Args:
+        predictor: Stands in for the network; None: what the arguments name.
+        arguments: Behind --ros-args.
+    """
+
+    def __init__(self, predictor=None, *arguments):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.depth_node = DepthNode(predictor, context=self.context,
+                                    cli_args=['--ros-args', *arguments])
+        self.node = rclpy.create_node('tester', context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        for node in (self.depth_node, self.node):
+            self.executor.add_node(node)
+        self.image = self.node.create_publisher(Image, 'image', 10)
+        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
+        self.got = {}
+        for topic, kind in (('depth/image', Image), ('depth/points', PointCloud2)):
+            self.listen(kind, topic)
+        assert self.spin(lambda: self.image.get_subscription_count()
+                         and self.info.get_subscription_count())
+
+    def listen(self, kind, topic):
+        self.got[topic] = []
+        self.node.create_subscription(kind, topic, self.got[topic].append, 10)
+
+    def spin(self, until, seconds=20.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            self.executor.spin_once(timeout_sec=0.02)
+        return until()
+
+    def send(self, rgb=CHART):
+        self.image.publish(rgb_to_image(rgb, Header(
+            stamp=self.node.get_clock().now().to_msg(), frame_id='camera')))
+
+    def close(self):
+        self.executor.shutdown()
+        self.depth_node.destroy_node()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
 
 
 def start_camera():

@@ -33,7 +33,7 @@ def children(process):
 
 
 @pytest.fixture
-def start():
+def start(known_runtime):
     """A function that starts the demo, which leads a group of processes."""
     started = []
 

@@ -76,7 +76,7 @@ class Launched:
 
 
 @needs_launch
-def test_camera_and_node_come_up_and_end(workspace, tmp_path):
+def test_camera_and_node_come_up_and_end(workspace, known_runtime, tmp_path):
     launched = Launched(workspace, 'depth.launch.py', tmp_path / 'log', 'viewer:=none',
                         'log_level:=info')
     try:
@@ -97,7 +97,7 @@ def test_camera_and_node_come_up_and_end(workspace, tmp_path):
 
 
 @needs_launch
-def test_four_cameras_on_one_node(workspace, tmp_path):
+def test_four_cameras_on_one_node(workspace, known_runtime, tmp_path):
     launched = Launched(workspace, 'multi_camera.launch.py', tmp_path / 'log', 'viewer:=none')
     try:
         launched.wait_for('listening to /front/image_raw, /rear/image_raw, /left/image_raw, '

@@ -34,7 +34,7 @@ def test_colcon_installs_an_ament_python_package(workspace):
         assert os.access(workspace / 'lib/hybrid_depth_ros' / name, os.X_OK)
 
 
-def test_the_installed_nodes_run_outside_the_source_tree(workspace, tmp_path):
+def test_the_installed_nodes_run_outside_the_source_tree(workspace, known_runtime, tmp_path):
     site, = (workspace / 'lib').glob('python*/site-packages')
     environment = {**os.environ, 'PYTHONPATH': str(site)}
     log = (tmp_path / 'log').open('w')

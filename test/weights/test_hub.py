@@ -15,6 +15,7 @@ pytest.importorskip('huggingface_hub')
 from huggingface_hub import constants
 
 from hybrid_depth_ros import download as downloads
+from hybrid_depth_ros.runtimes import selection
 from hybrid_depth_ros.weights import hub
 from hybrid_depth_ros.weights.__main__ import main
 from hybrid_depth_ros.weights.hub import hub_folder
@@ -182,6 +183,7 @@ def test_what_huggingface_has_in_its_cache_is_taken(server, tmp_path, monkeypatc
 def test_the_command_lists_downloads_and_checks(server, tmp_path, capsys, monkeypatch):
     pytest.importorskip('transformers')
     import small_networks
+    monkeypatch.setattr(selection, 'installed', lambda name: name == 'torch')  # no measuring
     assert main([]) == 0
     listed = capsys.readouterr().out
     for name in ('lite-nyu', 'depth-anything-v2-metric-indoor-small', 'zoedepth-nyu', 'not comm'):

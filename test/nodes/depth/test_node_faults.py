@@ -146,7 +146,7 @@ def test_a_snapshot_on_a_full_disk(graph, disk, tmp_path):
 
 
 @pytest.mark.parametrize('disk', [2], indirect=True)
-def test_a_recording_on_a_full_disk(disk):
+def test_a_recording_on_a_full_disk(disk, known_runtime):
     done = subprocess.run(
         [sys.executable, '-m', 'hybrid_depth_ros.demo', '--seconds', '8', '--out', disk.path],
         cwd=ROOT, capture_output=True, text=True, timeout=150)

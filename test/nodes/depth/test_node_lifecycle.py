@@ -12,7 +12,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from graph import CAMERA, CHART, value
+from graph import CAMERA, CHART, OneProcess, value
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
@@ -211,42 +211,6 @@ def test_several_cameras_keep_what_is_theirs(graph):
     later = {name: len(graph.got[f'{name}/depth/image']) - counts[name] for name in sizes}
     assert later['rear'] <= 1
     assert min(later['front'], later['left']) > 5
-
-
-class OneProcess:
-    """A depth node here, where its functions can be watched, and who talks to it over DDS."""
-
-    def __init__(self, predictor):
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.depth_node = DepthNode(predictor, context=self.context)
-        self.node = rclpy.create_node('tester', context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        for node in (self.depth_node, self.node):
-            self.executor.add_node(node)
-        self.image = self.node.create_publisher(Image, 'image', 10)
-        self.info = self.node.create_publisher(CameraInfo, 'camera_info', 10)
-        self.got = {'depth/image': [], 'depth/points': []}
-        for topic, kind in (('depth/image', Image), ('depth/points', PointCloud2)):
-            self.node.create_subscription(kind, topic, self.got[topic].append, 10)
-        assert self.spin(lambda: self.image.get_subscription_count()
-                         and self.info.get_subscription_count())
-
-    def spin(self, until, seconds=20.0):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not until():
-            self.executor.spin_once(timeout_sec=0.02)
-        return until()
-
-    def send(self):
-        self.image.publish(rgb_to_image(CHART, Header(
-            stamp=self.node.get_clock().now().to_msg(), frame_id='camera')))
-
-    def close(self):
-        self.executor.shutdown()
-        self.depth_node.destroy_node()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture

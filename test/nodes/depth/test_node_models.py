@@ -1,6 +1,7 @@
 """The depth node with other people's networks, over DDS."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ pytest.importorskip('transformers')
 
 import small_networks
 from diagnostic_msgs.msg import DiagnosticStatus
-from graph import CHART, Graph, value
+from graph import CHART, Graph, OneProcess, value
 from lidar_scene import LIDAR, off, scene_scan
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, LaserScan
 
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.shared.messages import rgb_to_image
 
 LONG = 240.0  # seconds: a busy machine imports transformers for a while
@@ -28,13 +31,9 @@ def folders(tmp_path_factory):
             for name in ('depth_anything', 'depth_anything_metric', 'wide')}
 
 
-def started(folders, tmp_path, name, *arguments):
-    graph = Graph(tmp_path / 'log', '-p', f'weights:={folders[name]}', '-p', 'device:=cpu',
-                  '-p', 'runtime:=torch', '-p', 'precision:=fp32', *arguments, seconds=-1)
-    if 'autostart:=false' not in arguments:
-        assert graph.spin(LONG, lambda: 'listening to' in graph.log.read_text()), (
-            graph.log.read_text())
-    return graph
+def parameters(folder, *more):
+    return ('-p', f'weights:={folder}', '-p', 'device:=cpu', '-p', 'runtime:=torch', '-p',
+            'precision:=fp32', *more)
 
 
 def load(graph, weights):
@@ -59,8 +58,10 @@ def complaint(graph):
 
 
 def test_a_small_depth_anything_at_30_hz_its_lifecycle_and_lite_while_it_runs(folders, tmp_path):
-    graph = started(folders, tmp_path, 'depth_anything_metric')
+    graph = Graph(tmp_path / 'log', *parameters(folders['depth_anything_metric']), seconds=-1)
     try:
+        assert graph.spin(LONG, lambda: 'listening to' in graph.log.read_text()), (
+            graph.log.read_text())
         graph.listen(Image, 'depth/image')
         graph.ready()
         stamps, end = [], time.monotonic() + 4
@@ -104,28 +105,39 @@ def test_a_small_depth_anything_at_30_hz_its_lifecycle_and_lite_while_it_runs(fo
         graph.close(LONG)
 
 
-def test_without_metres_and_anchors_it_says_what_to_do(folders, tmp_path):
-    graph = started(folders, tmp_path, 'depth_anything', '-p', 'autostart:=false')
+def test_without_metres_and_anchors_it_says_what_to_do(folders):
+    context, sent = rclpy.Context(), []
+    rclpy.init(context=context)
+    node = DepthNode(context=context, cli_args=['--ros-args', *parameters(
+        folders['depth_anything'], '-p', 'autostart:=false')])
     try:
-        assert not graph.change_state('configure', LONG)
-        status = graph.diagnosis(lambda s: s.level == DiagnosticStatus.ERROR)['depth']
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        node._diagnostics_publisher = SimpleNamespace(publish=sent.append)
+        node._publish_diagnostics()
+        status, = sent[0].status
+        assert status.level == DiagnosticStatus.ERROR
         assert 'gives no metres' in status.message and 'give it anchors' in status.message
     finally:
-        graph.close(LONG)
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
-def test_relative_depth_goes_out_under_its_own_name(folders, tmp_path):
-    graph = started(folders, tmp_path, 'depth_anything', '-p', 'relative_depth:=true')
+def test_relative_depth_goes_out_under_its_own_name(folders):
+    graph = OneProcess(None, *parameters(folders['depth_anything'], '-p', 'relative_depth:=true'))
     try:
         graph.listen(Image, 'depth/relative')
-        graph.listen(Image, 'depth/image')
-        graph.ready()
-        message = graph.answer('depth/relative', rgb_to_image(CHART, graph.header()), timeout=60)
+        assert graph.spin(lambda: graph.node.count_subscribers('depth/relative')
+                          and graph.depth_node._cameras[0]._relative_publisher
+                          .get_subscription_count())
+        for _ in range(2):  # depth of the first would be there before that of the second
+            graph.got['depth/relative'].clear()
+            graph.send()
+            assert graph.spin(lambda: graph.got['depth/relative'])
+        message, = graph.got['depth/relative']
         assert message.encoding == '32FC1' and image_to_depth(message).std() > 0
-        graph.spin(1)
         assert not graph.got['depth/image']
     finally:
-        graph.close(LONG)
+        graph.close()
 
 
 @pytest.mark.parametrize('graph', [{'scale': 'relative', 'arguments': (
