@@ -1,6 +1,7 @@
 """Fixtures: a ROS graph of its own, and where NYU data lies if it is here."""
 
 import atexit
+import fcntl
 import os
 import random
 import shutil
@@ -138,8 +139,20 @@ def disk(request, tmp_path):
 
 @pytest.fixture(scope='session')
 def workspace(tmp_path_factory):
-    """The repository built by colcon in a workspace of its own."""
-    path = tmp_path_factory.mktemp('workspace')
+    """The repository built by colcon in a workspace, which all of a run's processes share."""
+    colcon = Path(sys.executable).with_name('colcon')
+    if not colcon.exists():
+        colcon = shutil.which('colcon') or pytest.skip('needs colcon')
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if worker else base) / 'workspace'
+    with (path.parent / 'workspace.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (path / 'built').exists():
+            build_workspace(path, colcon)
+    return path / 'install' / 'hybrid_depth_ros'
+
+
+def build_workspace(path, colcon):
     files = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, check=True,
                            capture_output=True, text=True).stdout.split('\n')
     for name in filter(None, files):
@@ -147,9 +160,6 @@ def workspace(tmp_path_factory):
             target = path / 'src' / 'hybrid_depth_ros' / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
-    colcon = Path(sys.executable).with_name('colcon')
-    if not colcon.exists():
-        colcon = shutil.which('colcon') or pytest.skip('needs colcon')
     built = subprocess.run([colcon, 'build'], cwd=path, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    return path / 'install' / 'hybrid_depth_ros'
+    (path / 'built').touch()

@@ -3,6 +3,7 @@
 ``python stub_depth_node.py SECONDS [SCALE]``: what each prediction takes (below 0: the real
 predictor), and what depth is wrong by; ``relative``: it gives no metres; ``loads``: weights are
 loaded as :class:`SlowlyLoaded`. ``--warnings-every``: seconds between two about the same trouble.
+/diagnostics come five times a second.
 """
 
 import argparse
@@ -88,6 +89,7 @@ if __name__ == '__main__':
     own = sys.argv[1:sys.argv.index('--ros-args')] if '--ros-args' in sys.argv else sys.argv[1:]
     options = parser.parse_args(own)
     camera_stream.WARNING_INTERVAL = options.warnings_every
+    node.DIAGNOSTICS_INTERVAL = 0.2
     seconds = options.seconds
     if options.scale == 'loads':
         node.DepthPredictor, seconds = SlowlyLoaded, -1.0

@@ -39,6 +39,7 @@ from hybrid_depth_ros.nodes.shared.timers import create_steady_timer
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.predictor import DepthEstimator, DepthPredictor, Prediction, free_memory
 
+DIAGNOSTICS_INTERVAL = 1.0  # seconds
 NETWORK_PARAMETERS = tuple(field.name for field in fields(NetworkSettings))
 Frames = list[tuple[CameraStream, InputFrame]]
 
@@ -101,7 +102,7 @@ class DepthNode(RefusalMessages, LifecycleNode):
         # a group of its own: while it waits for frames, the others must go on
         self.create_service(Trigger, '~/snapshot', self._take_snapshot,
                             callback_group=MutuallyExclusiveCallbackGroup())
-        create_steady_timer(self, 1.0, self._publish_diagnostics)
+        create_steady_timer(self, DIAGNOSTICS_INTERVAL, self._publish_diagnostics)
         self.exit_status: int | None = None
         if self._settings.autostart:
             self._start()
