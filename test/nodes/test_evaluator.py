@@ -2,11 +2,10 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from forked_process import ForkedProcess
 from small_recordings import COUNT, DEPTH, PREDICTED, STORE, recording, write
 
 from hybrid_depth_ros import evaluate_bag
@@ -18,6 +17,7 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop, depth):
     """Raw and compressed depth; either signal ends the node with its report."""
     rclpy = pytest.importorskip('rclpy')
     from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.qos import QoSReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
     small = [(rgb, true[::2, ::2]) for rgb, true in frames]  # true depth of another resolution
     messages = list(recording(small, depth=depth, predicted=True))
@@ -25,10 +25,9 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop, depth):
     offline, live = tmp_path / 'offline.json', tmp_path / 'live.json'
     assert evaluate_bag.main([str(path), '--predicted', PREDICTED, '--json', str(offline)]) == 0
 
-    log = (tmp_path / 'log').open('w')
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'hybrid_depth_ros.nodes.evaluator', '--ros-args',
-         '-p', f'json:={live}', '-r', f'depth_ground_truth:={DEPTH}'], stdout=log, stderr=log)
+    process = ForkedProcess('hybrid_depth_ros.nodes.evaluator', [
+        '--ros-args', '-p', f'json:={live}', '-r', f'depth_ground_truth:={DEPTH}'],
+        tmp_path / 'log')
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('player', context=context)
@@ -49,9 +48,14 @@ def test_live_scores_are_those_of_the_recording(frames, tmp_path, stop, depth):
         packed = f'{DEPTH}/compressedDepth'
         publishers = {topic: node.create_publisher(kind, topic, 20) for kind, topic in (
             (Image, PREDICTED), (CompressedImage, packed) if ';' in depth else (Image, DEPTH))}
-        wait(lambda: said and all(p.get_subscription_count() for p in publishers.values()))
-        found = time.monotonic()  # by the publishers; the subscriptions find these a little later
-        wait(lambda: time.monotonic() > found + 0.5)
+
+        def heard(publisher):
+            """A reliable subscription is there: it gets what is sent before it knows of us, too."""
+            found = node.get_subscriptions_info_by_topic(publisher.topic_name)
+            return publisher.get_subscription_count() == len(found) and any(
+                subscription.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+                for subscription in found)
+        wait(lambda: said and all(map(heard, publishers.values())))
         for topic, message in messages:
             if topic in publishers:
                 publishers[topic].publish(bytes(STORE.serialize_cdr(message, message.__msgtype__)))
