@@ -6,7 +6,8 @@
 # make docs: these pages and the API reference as HTML, in docs/_build/html.
 #
 # VIEW=1: shows it in a browser too; with DURATION=600 there is time to look.
-# ANCHORS=scan: depth corrected by the room's lidar, beside what the network alone gives.
+# ANCHORS=scan: depth corrected by the room's lidar, beside what the network alone gives; or by its
+#   depth camera that has holes (depth), or by the camera's own motion (motion).
 # FOV=DEGREES: the horizontal field of view of your camera.
 # TORCH_INDEX: where pip takes torch from, which the tests and WEIGHTS other than lite-nyu need.
 #   PyPI's x86-64 build is made for CUDA and takes 5 GB;

@@ -58,14 +58,21 @@ def is_rectified_topic(topic: str) -> bool:
     return bool({'rect', 'rectified'} & set(names[-1].split('_'))) if names else False
 
 
-def other_camera(image_frame: str, info_frame: str) -> str:
-    """Say that a camera_info is of another camera than an image; empty where it can be its own.
+def same_camera(frame: str, other: str) -> bool:
+    """Whether two frames can be of one camera.
 
     ``camera_link``, ``camera_optical_frame`` and ``/camera`` are one camera, an empty name is any.
     """
-    image, info = (re.sub('(_optical)?(_frame|_link)?$', '', frame.rpartition('/')[2])
-                   for frame in (image_frame, info_frame))
-    if not image or not info or image.startswith(info) or info.startswith(image):
+    first, second = (re.sub('(_optical)?(_frame|_link)?$', '', name.rpartition('/')[2])
+                     for name in (frame, other))
+    return (not first or not second or first.startswith(second) or second.startswith(first))
+
+
+def other_camera(image_frame: str, info_frame: str) -> str:
+    """Say that a camera_info is of another camera than an image; empty where it can be its own.
+
+    """
+    if same_camera(image_frame, info_frame):
         return ''
     return (f'camera_info is of the frame {info_frame[:MAX_FRAME_NAME]!r}, the images are of '
             f'{image_frame[:MAX_FRAME_NAME]!r}: if it is another camera, remap camera_info; else '

@@ -67,10 +67,12 @@ TOPICS = {
 }
 SHOWN_TOPICS = {'/depth/uncertainty': Image}  # where there is any; not recorded
 # With anchors: what they are taken from; beside it stands depth as the network gave it.
-ANCHOR_TOPICS: dict[str, dict[str, type]] = {'scan': {'/scan': LaserScan}, 'motion': {}}
+ANCHOR_TOPICS: dict[str, dict[str, type]] = {
+    'scan': {'/scan': LaserScan}, 'depth': {}, 'motion': {}}  # one true depth in a recording
 ANCHOR_ARGUMENTS = {
     'scan': ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
              '-r', 'anchors/scan:=scan'),
+    'depth': ('-p', 'anchors:=[depth]', '-r', 'anchors/depth:=depth_registered'),
     'motion': ('-p', 'anchors:=[motion]', '-r', 'anchors/motion:=odom')}
 RECORD_INTERVAL = 0.5  # seconds between recorded frames: a cloud alone takes 5 MB
 START_TIMEOUT = 90.0  # seconds for both nodes to start and the first depth to come
@@ -321,8 +323,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--horizontal-fov', type=number(0), default=ROOM_FOV, metavar='DEGREES',
                         help="the camera's field of view; %(default)s is a Kinect's")
     parser.add_argument('--anchors', default='', choices=('', *ANCHOR_ARGUMENTS),
-                        help="scan: correct depth by the room's lidar; motion: by the camera's own "
-                        'motion; and show it without too')
+                        help="scan: correct depth by the room's lidar; depth: by its depth camera, "
+                        "which has holes; motion: by the camera's own motion; and show it without "
+                        'too')
     parser.add_argument('--view', action='store_true', help='show it in a browser meanwhile')
     args = parser.parse_args(argv)
     for name in (args.source, args.weights):
@@ -330,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f'{printable(name)} is not UTF-8, which ROS wants of a name: rename the '
                          'file, or put a link to it')
     if args.anchors and args.source != 'room':
-        parser.error('--anchors is for --source room: only there is a lidar, and odometry')
+        parser.error('--anchors is for --source room: only there are these sensors')
     if is_device(args.source) and (missing := missing_device_reason(args.source)):
         parser.error(missing)  # a node would wait for it
     if not args.seconds > 0:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, measured_depth
 from hybrid_depth_ros.errors import reason
 from hybrid_depth_ros.files import expand_user, utf8_path
 from hybrid_depth_ros.geometry import Intrinsics
@@ -39,6 +40,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tif
 LIDAR_POSE = '0 0 -0.3 0 -11 0'
 LIDAR_ANGLES = np.linspace(-np.pi, np.pi, 360, endpoint=False)
 LIDAR_RANGE, LIDAR_NOISE = (0.12, 5.0), 0.01  # metres
+DEPTH_CAMERA = 'realsense'  # the virtual room's
 
 
 class SourceFrame(NamedTuple):
@@ -121,6 +123,13 @@ class RoomSource(Source):
         ranges = (self._room.scan(pose, LIDAR_ANGLES) + noise).astype(np.float32)
         nearest, farthest = LIDAR_RANGE
         return np.where((ranges >= nearest) & (ranges <= farthest), ranges, np.float32(np.inf))
+
+    def registered_depth(self, frame: SourceFrame) -> npt.NDArray[np.float32]:
+        """What a depth camera measures of the last frame, with its noise and holes: H×W metres."""
+        assert frame.depth is not None
+        rng = np.random.default_rng([self._seed, 10, self._count])
+        return measured_depth(DEPTH_CAMERAS[DEPTH_CAMERA], frame.rgb, frame.depth,
+                              self.intrinsics.fx, rng)
 
 
 class FolderSource(Source):

@@ -163,7 +163,7 @@ def test_the_demo_with_a_lidar_shows_both(start, tmp_path):
         assert {*TOPICS, '/scan', '/tf_static', '/alone/depth/image'} == {
             connection.topic for connection in reader.connections}
     process = start(tmp_path, '--source', 'clip.mp4', '--anchors', 'scan')
-    assert 'only there is a lidar' in process.communicate(timeout=60)[0]
+    assert 'only there are these sensors' in process.communicate(timeout=60)[0]
 
 
 def test_a_network_without_metres_gets_them_from_the_lidar(tmp_path):

@@ -119,6 +119,7 @@ def test_the_page_lists_every_topic():
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         'depth/anchors': 'PointCloud2', 'depth/uncertainty': 'Image',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
+        'anchors/depth': 'Image', 'depth/measured': 'Image', 'depth_registered': 'Image',
         'scan': 'LaserScan', 'anchors/motion': 'Odometry', 'odom': 'Odometry'}
     code = ''.join(Path(module.__file__).read_text()
                    for module in (depth, camera_stream, anchor_topics, obstacle_topics,

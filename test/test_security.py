@@ -104,7 +104,8 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
                                                'image/compressed:=image_raw/compressed',
                                                *(part for kind, topic in (
                                                    ('scan', 'scan'), ('points', 'points'),
-                                                   ('range', 'range'), ('motion', 'odom'))
+                                                   ('range', 'range'), ('motion', 'odom'),
+                                                   ('depth', 'depth_registered'))
                                                  for part in ('-r', f'anchors/{kind}:={topic}'))],
                     parameter_overrides=[Parameter(name, value=value) for name, value in {
                         'use_sim_time': True, **parameters}.items()])
@@ -121,7 +122,7 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
     try:
         for transport in ('raw', 'compressed'):
             run(partial(DepthNode, ScenePredictor(0.0)), listen_to_camera,
-                image_transport=transport, anchors=['scan', 'points', 'range', 'motion'],
+                image_transport=transport, anchors=['scan', 'points', 'range', 'depth', 'motion'],
                 anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
         run(ViewerNode, lambda node: [topic.set_wanted(True) for topic in (

@@ -4,14 +4,16 @@ It neither knows nor needs ROS: messages are taken by their fields, poses from w
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
+from hybrid_depth_ros.anchors.depth_image import MAX_AGE, read_depth_image
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.hole_filling import anchors_among, fill_holes
 from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
 from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
@@ -23,9 +25,9 @@ from hybrid_depth_ros.anchors.sensors import (
     range_anchors,
 )
 from hybrid_depth_ros.anchors.smoothing import TemporalState
-from hybrid_depth_ros.anchors.source import AnchorSource, Depth, source_kind
+from hybrid_depth_ros.anchors.source import WITHOUT_POSE, AnchorSource, Depth, source_kind
 from hybrid_depth_ros.anchors.types import Anchors
-from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.geometry import Intrinsics, Rectification
 from hybrid_depth_ros.poses import PlacedPose, Pose, deskewed
 from hybrid_depth_ros.stamps import stamp_of
 
@@ -54,6 +56,8 @@ class AnchorSettings(NamedTuple):
         camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
         floor_frame: a frame on the floor, z up.
         fixed_frame: a frame that stays while the robot moves, for motion.
+        nearest: metres that a depth image is believed from, or 0.
+        farthest: metres that it is believed up to; 0: no limit.
     """
 
     age: float = 0.5
@@ -64,12 +68,14 @@ class AnchorSettings(NamedTuple):
     camera_roll: float = 0.0
     floor_frame: str = 'base_footprint'
     fixed_frame: str = 'odom'
+    nearest: float = 0.0
+    farthest: float = 0.0
 
 
 class ImageInfo(NamedTuple):
     """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
     motion. other_camera: why the intrinsics may be another camera's, or empty. rgb: uint8 H×W×3,
-    whose colours say where things end."""
+    whose colours say where things end. rectification: how the image was undistorted, or None."""
 
     stamp: int
     frame: str
@@ -77,6 +83,7 @@ class ImageInfo(NamedTuple):
     gray: npt.NDArray[np.uint8] | None = None
     other_camera: str = ''
     rgb: npt.NDArray[np.uint8] | None = None
+    rectification: Rectification | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,8 @@ class AnchorCorrector:
 
     Args:
         names: of the sources, see :func:`source_kind`.
-        poses: 4×4 in the optical frame or None for each source, with or without the floor, which
-            needs none; or one for all.
+        poses: 4×4 in the optical frame or None for each source, with or without depth and the
+            floor, which need none; or one for all.
         lookup: for sources whose pose is None; it raises LookupError with a sentence.
 
     Attributes:
@@ -144,7 +151,7 @@ class AnchorCorrector:
         Raises:
             LookupError: it is relative and no anchor gives metres.
         """
-        measurements = dict(self._measurements(image, depth.shape, settings))
+        measurements = dict(self._measurements(image, depth.shape, settings, relative))
         scale_shift = None
         if relative:
             try:
@@ -155,11 +162,10 @@ class AnchorCorrector:
         parts = self._anchors(measurements, depth)
         if all(self.sources[name].kind == 'range' for name, part in parts.items() if len(part)):
             parts = {name: limited_by_prior(part, depth) for name, part in parts.items()}
-        anchors = Anchors.joined(parts.values())
-        completion = complete_depth(
-            depth, anchors, self._state, stamp=image.stamp / 1e9,
-            image=image.gray if image.rgb is None else image.rgb,
-            time_constant=settings.time_constant, smooth=settings.smooth)
+        if 'depth' in measurements and 'depth' not in parts:  # nor is what it said before believed
+            self._state = None
+        completion = self._completed(depth, parts, image, settings)
+        anchors = completion.anchors or Anchors.joined(())
         first = 0
         for name, part in parts.items():
             own = slice(first, first + len(part))
@@ -169,6 +175,34 @@ class AnchorCorrector:
         self._state = completion.state
         self.last = CorrectedDepth(completion.depth, anchors, completion, scale_shift)
         return self.last
+
+    def _completed(self, depth: Depth, parts: dict[str, Anchors], image: ImageInfo,
+                   settings: AnchorSettings) -> Anchored:
+        """Depth completed by all anchors, whose `anchors` are all of them, in the order of `parts`.
+
+        A depth image goes over what the others say.
+        """
+        colours, stamp = image.gray if image.rgb is None else image.rgb, image.stamp / 1e9
+        measured = self.sources['depth'].measured if 'depth' in parts else None
+        others = [part for name, part in parts.items() if measured is None or name != 'depth']
+        before = None
+        if measured is None or any(len(part) for part in others):
+            before = complete_depth(
+                depth, Anchors.joined(others), self._state, stamp=stamp, image=colours,
+                time_constant=settings.time_constant, smooth=settings.smooth)
+        if before is not None and measured is None:
+            return before
+        assert measured is not None
+        filled = fill_holes(depth if before is None else before.depth, measured, colours,
+                            stamp=stamp)
+        del parts['depth']
+        parts['depth'] = filled.anchors or Anchors.joined(())  # the last one, as its anchors are
+        if before is None:
+            return filled
+        used, usable, residuals = (np.concatenate([getattr(result, name) for result in (
+            before, filled)]) for name in ('used', 'usable', 'residuals'))
+        return replace(filled, anchors=Anchors.joined(parts.values()), used=used, usable=usable,
+                       residuals=residuals)
 
     def measure(self, depth: Depth, image: ImageInfo, settings: AnchorSettings) -> Anchors:
         """What the sources measured about an image, without a correction.
@@ -204,8 +238,8 @@ class AnchorCorrector:
                                previous, stamp=image.stamp / 1e9,
                                time_constant=settings.time_constant)
 
-    def _measurements(self, image: ImageInfo, shape: tuple[int, ...], settings: AnchorSettings
-                      ) -> Iterator[tuple[str, Measurement]]:
+    def _measurements(self, image: ImageInfo, shape: tuple[int, ...], settings: AnchorSettings,
+                      relative: bool = False) -> Iterator[tuple[str, Measurement]]:
         """What each source measured about an image; the others' trouble is noted.
 
         Messages are decoded, transformed and projected here, once a frame.
@@ -213,7 +247,10 @@ class AnchorCorrector:
         for name, source in self.sources.items():
             source.start_frame()
             try:
-                yield name, self._measurement(source, image, shape, settings)
+                if source.kind == 'depth':
+                    yield name, _depth_measurement(source, image, shape, settings, relative)
+                else:
+                    yield name, self._measurement(source, image, shape, settings)
             except (LookupError, ValueError) as error:
                 source.trouble = _sentence(error)
 
@@ -345,6 +382,20 @@ class AnchorCorrector:
         return pose
 
 
+def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
+                       settings: AnchorSettings, relative: bool) -> Measurement:
+    message = source.nearest(image.stamp, min(settings.age, MAX_AGE))
+    measured = read_depth_image(message, shape, image.frame, image.rectification,
+                                settings.nearest, settings.farthest)
+    stamp = stamp_of(message.header)
+
+    def depth_image(depth: Depth) -> Anchors:
+        source.warn(source.depth_image.add(measured, depth, stamp, metric=not relative))
+        source.measured = measured
+        return anchors_among(measured, measured > 0)
+    return depth_image
+
+
 def camera_above_floor(image_frame: str, settings: AnchorSettings, floor_pose: Callable[[], Pose]
                        ) -> tuple[float, npt.NDArray[np.floating]]:
     """The camera's height in metres, and gravity's unit vector in the optical frame.
@@ -372,7 +423,7 @@ def camera_above_floor(image_frame: str, settings: AnchorSettings, floor_pose: C
 
 def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Pose | None]:
     """The pose of each source, of poses that are one for all or do without the floor's."""
-    sensors = [name for name in names if source_kind(name) != 'floor']
+    sensors = [name for name in names if source_kind(name) not in WITHOUT_POSE]
     if len(poses) not in (1, len(sensors), len(names)):
         raise ValueError(f'there are {len(poses)} poses for {len(sensors)} sensors '
                          f'({", ".join(sensors)}): give one for all, or one for each')

@@ -62,7 +62,8 @@ def fill_holes(depth: npt.NDArray[np.floating], measured: npt.NDArray[np.floatin
     log_depth = cell_log_depth(depth)
     state = TemporalState(stamp, log_depth, cv2.resize(
         field, log_depth.shape[::-1], interpolation=cv2.INTER_AREA))
-    anchors, residuals = _some_anchors(measured, kept, depth, field)
+    anchors = anchors_among(measured, kept)
+    residuals = _residuals(anchors, depth, field)
     used = np.isfinite(residuals)
     spread = 1.4826 * median(np.abs(residuals[used])) if used.any() else float('nan')
     return Anchored(filled, used, used, residuals, float(np.exp(level)), spread, state, anchors,
@@ -158,17 +159,25 @@ def _pull_push(weight: Array, values: Array) -> Array:
     return filled
 
 
-def _some_anchors(measured: Array, kept: Array, depth: Array, field: Array
-                  ) -> tuple[Anchors, Array]:
-    """Some of the kept pixels as anchors; log of measured / corrected depth of each, NaN where
-    predicted depth is unknown."""
-    height, width = measured.shape
+def anchors_among(measured: Array, kept: Array) -> Anchors:
+    """Some of the pixels of a depth image as anchors, regularly spaced.
+
+    Args:
+        measured: float32 H×W metres.
+        kept: H×W, not 0 where these are measurements.
+    """
     step = max(1, int(np.ceil(np.sqrt(measured.size / MAX_ANCHORS))))
-    rows, columns = np.nonzero(kept[step // 2::step, step // 2::step])
-    rows, columns = (step * places + step // 2 for places in (rows, columns))
-    true = measured[rows, columns]
+    rows, columns = (step * places + step // 2
+                     for places in np.nonzero(kept[step // 2::step, step // 2::step]))
+    return Anchors(columns.astype(np.float32), rows.astype(np.float32), measured[rows, columns])
+
+
+def _residuals(anchors: Anchors, depth: Array, field: Array) -> Array:
+    """Log of measured / corrected depth of each anchor, NaN where depth is unknown."""
+    rows, columns = (values.astype(np.int32) for values in (anchors.v, anchors.u))
     with np.errstate(divide='ignore', invalid='ignore'):
-        residuals = np.log(true / depth[rows, columns])
-    residuals -= field[rows * field.shape[0] // height, columns * field.shape[1] // width]
+        residuals = np.log(anchors.depth / depth[rows, columns])
+    residuals -= field[rows * field.shape[0] // depth.shape[0],
+                       columns * field.shape[1] // depth.shape[1]]
     residuals[~np.isfinite(residuals)] = np.nan
-    return Anchors(columns.astype(np.float32), rows.astype(np.float32), true), residuals
+    return residuals

@@ -80,7 +80,7 @@ def is_measurement(ranges: Floats, nearest: float = 0.0, farthest: float = 0.0,
             reflected = intensities > 0
         if reflected[good].mean() > 0.5:
             good &= reflected
-    lowest, highest = _codes_among(ranges[good])
+    lowest, highest = code_limits(ranges[good])
     return good & (ranges > lowest) & (ranges < highest)
 
 
@@ -93,7 +93,7 @@ def _is_code(values: Floats) -> Mask:
     return code
 
 
-def _codes_among(values: Floats) -> tuple[float, float]:
+def code_limits(values: Floats) -> tuple[float, float]:
     """Between which limits values lie, but for one number that many give far off all others."""
     lowest, highest = 0.0, np.inf
     ordered = np.sort(values)
@@ -323,7 +323,7 @@ def is_point(points: npt.NDArray[np.float32]) -> Mask:
         good = (squared > ORIGIN ** 2) & (squared < FARTHEST ** 2)  # NaN neither
     known = np.flatnonzero(good)
     sample = points[:, known[::-(-known.size // (8 * SAMPLED)) or 1]]
-    lowest, highest = _codes_among(np.linalg.norm(sample, axis=0))
+    lowest, highest = code_limits(np.linalg.norm(sample, axis=0))
     if lowest > 0 or highest < np.inf:
         good &= (squared > lowest ** 2) & (squared < highest ** 2)
     for point in _repeated_among(sample):

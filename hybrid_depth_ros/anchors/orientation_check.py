@@ -6,6 +6,7 @@ turned or mirrored. A right pose fits best, whatever the network is wrong about.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,66 @@ def _alternatives(cloud: bool) -> tuple[list[str], list[Pose]]:
     return names, poses
 
 
-class OrientationCheck:
+class AverageCosts:
+    """How badly measured and predicted depth fit, as they are and otherwise, over frames.
+
+    Args:
+        names: what may be wrong; first: nothing.
+        advice: a sentence for who has to mend it.
+        times: the cost of the best other name, up to which nothing is wrong.
+    """
+
+    def __init__(self, names: Sequence[str], advice: str, times: float = TIMES) -> None:
+        self._names, self._advice, self._times = names, advice, times
+        self._costs = np.zeros(len(names))
+        self._seen = np.zeros(len(names), int)  # frames that said something about each
+        self._chance, self._skipped = 0.0, 0
+
+    def skips(self) -> bool:
+        """Whether this frame needn't be looked at: what is believed is looked at rarely."""
+        self._skipped += 1
+        return bool(self._seen[0] > SURE_FRAMES and self._skipped % RARELY and not self.trouble)
+
+    def average(self, costs: Sequence[float | None], by_chance: Sequence[float]) -> None:
+        """Take in a frame.
+
+        Args:
+            costs: of each name, as :func:`misfit` has it; None: it says nothing. The first does.
+            by_chance: of measurements in wrong places.
+        """
+        for number, cost in enumerate(costs):
+            if cost is not None:
+                self._seen[number] += 1
+                self._costs[number] += ((cost - self._costs[number])
+                                        / min(self._seen[number], AVERAGED_FRAMES))
+        self._chance += (float(np.mean(by_chance)) - self._chance) / min(self._seen[0],
+                                                                         AVERAGED_FRAMES)
+
+    @property
+    def trouble(self) -> str:
+        """Why the sensor is not believed; empty where it is."""
+        frames, cost = int(self._seen[0]), float(self._costs[0])
+        if not frames:
+            return ''
+        others = np.where(self._seen[1:] >= max(1, min(frames, AVERAGED_FRAMES) / 2),
+                          self._costs[1:], np.inf)
+        best = int(np.argmin(others))
+        if cost > max(COST, self._times * float(others[best])):
+            return ('most of it contradicts the image, and would agree if it were '
+                    f'{self._names[1 + best]}: {self._advice}')
+        if frames >= SURE_FRAMES and cost > max(COST, CHANCE * self._chance):
+            return ('it agrees with the image no better than by chance, turned, mirrored or of '
+                    f'another time: {self._advice}')
+        return ''
+
+
+class OrientationCheck(AverageCosts):
     """How well a sensor's points fit predicted depth, as they lie and otherwise."""
 
     def __init__(self, cloud: bool) -> None:
-        self._names, self._moves = _alternatives(cloud)
-        self._costs = np.zeros(len(self._names))
-        self._seen = np.zeros(len(self._names), int)  # frames that said something about each
-        self._chance, self._skipped = 0.0, 0
+        names, self._moves = _alternatives(cloud)
+        super().__init__(names, 'is the sensor turned or mirrored? See its pose, and the frame_id '
+                         'of its messages and of the images')
 
     def add(self, depth: npt.NDArray[np.float32], points: npt.NDArray[np.float32], pose: Pose,
             intrinsics: Intrinsics) -> None:
@@ -71,29 +124,20 @@ class OrientationCheck:
             pose: 4×4, of the sensor in the optical frame.
             intrinsics: of the image.
         """
-        self._skipped += 1
-        if self._seen[0] > SURE_FRAMES and self._skipped % RARELY and not self.trouble:
+        if self.skips():
             return
         points = points[:, ::-(-points.shape[1] // MAX_POINTS) or 1]
         ratios = self._logs(depth, in_image(points, pose, intrinsics))
-        with np.errstate(divide='ignore', invalid='ignore'):
-            around = np.log(depth[::8, ::8])
-        around = around[np.isfinite(around)]
-        if ratios is None or _spread(around) < MIN_VARIATION:
+        if ratios is None or spread(log_of(depth[::8, ::8])) < MIN_VARIATION:
             return
-        count = ratios[0].size
-        for number, move in enumerate(self._moves):
-            found = ratios if not number else self._logs(
-                depth, in_image(points, pose @ move, intrinsics))
-            if found is not None and found[0].size >= count / 2:
-                self._seen[number] += 1
-                measured, predicted, place = found
-                self._costs[number] += (_cost(measured - predicted, place) - self._costs[number]
-                                        ) / min(self._seen[number], AVERAGED_FRAMES)
         measured, predicted, place = ratios
-        chance = np.mean([_cost(measured - np.roll(predicted, count * part // 4), place)
-                          for part in (1, 2, 3)])
-        self._chance += (float(chance) - self._chance) / min(self._seen[0], AVERAGED_FRAMES)
+        costs: list[float | None] = [misfit(measured - predicted, place)]
+        for move in self._moves[1:]:
+            found = self._logs(depth, in_image(points, pose @ move, intrinsics))
+            enough = found is not None and found[0].size >= measured.size / 2
+            costs.append(misfit(found[0] - found[1], found[2]) if found and enough else None)
+        self.average(costs, [misfit(measured - np.roll(predicted, measured.size * part // 4), place)
+                             for part in (1, 2, 3)])
 
     @staticmethod
     def _logs(depth: npt.NDArray[np.float32], seen: tuple[Any, ...]
@@ -109,26 +153,16 @@ class OrientationCheck:
         half = np.float32(depth.shape[1] / 2)
         return np.log(z[known]), predicted[known], u[known] / half - 1
 
-    @property
-    def trouble(self) -> str:
-        """Why the sensor is not believed; empty where it is."""
-        frames, cost = int(self._seen[0]), float(self._costs[0])
-        if not frames:
-            return ''
-        others = np.where(self._seen[1:] >= max(1, min(frames, AVERAGED_FRAMES) / 2),
-                          self._costs[1:], np.inf)
-        best = int(np.argmin(others))
-        if cost > max(COST, TIMES * float(others[best])):
-            return ('most of it contradicts the image, and would agree if it were '
-                    f'{self._names[1 + best]}: is the sensor turned or mirrored? See its pose, and '
-                    'the frame_id of its messages and of the images')
-        if frames >= SURE_FRAMES and cost > max(COST, CHANCE * self._chance):
-            return ('it agrees with the image no better than by chance: is the sensor turned or '
-                    'mirrored, or of another time? See its pose')
-        return ''
+
+def log_of(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Logs of what is known, 1-D."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        logs = np.log(depth)
+    known: npt.NDArray[np.floating] = logs[np.isfinite(logs)]
+    return known
 
 
-def _cost(ratios: npt.NDArray[np.floating], place: npt.NDArray[np.floating]) -> float:
+def misfit(ratios: npt.NDArray[np.floating], place: npt.NDArray[np.floating]) -> float:
     """Of logs of measured / predicted depth: mostly how much they differ among themselves.
 
     Args:
@@ -142,11 +176,11 @@ def _cost(ratios: npt.NDArray[np.floating], place: npt.NDArray[np.floating]) -> 
         tilt = float(moment @ ratios / (moment @ (place - middle) + 1e-3 * ratios.size))
         left = ratios - mean - tilt * (place - middle)
         weights = 1 / (1 + (left / (2 * np.median(np.abs(left)) + 1e-3)) ** 2)
-    return (_spread(left) + OFFSET_COST * min(1.0, abs(float(np.median(ratios))))
+    return (spread(left) + OFFSET_COST * min(1.0, abs(float(np.median(ratios))))
             + TILT_COST * min(1.0, abs(tilt)))
 
 
-def _spread(values: npt.NDArray[np.floating]) -> float:
+def spread(values: npt.NDArray[np.floating]) -> float:
     """Mean distance from the median, of those that are nearest to it."""
     off = np.abs(values - np.median(values)).clip(0, MAX_RESIDUAL)
     kept = max(1, int(BEST_SHARE * off.size))

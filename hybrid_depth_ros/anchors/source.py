@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybrid_depth_ros.anchors.depth_image import DepthImageCheck
 from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
 from hybrid_depth_ros.anchors.motion import MotionAnchors
 from hybrid_depth_ros.anchors.orientation_check import OrientationCheck
@@ -14,21 +15,25 @@ from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.poses import Pose, interpolate_poses, pose_from_quaternion
 from hybrid_depth_ros.stamps import stamp_of
 
-KINDS = ('scan', 'points', 'range', 'floor', 'motion')
+KINDS = ('scan', 'points', 'range', 'depth', 'floor', 'motion')
+WITHOUT_POSE = ('depth', 'floor')  # kinds whose pose nobody need know
+SINGLE = ('depth', 'floor', 'motion')  # of which there is one
 MAX_EXTRAPOLATION = 0.1  # seconds after the last odometry
 QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
+MAX_IMAGES = 8  # the same of depth images: each takes a megabyte
+MAX_EXTRINSICS = 300  # anchors of a depth image that its registration is judged by
 
 Depth = npt.NDArray[np.float32]
 
 
 def source_kind(name: str) -> str:
-    """``scan``, ``points``, ``range``, ``floor`` or ``motion`` of a source's name, ``scan/rear``.
+    """``scan``, ``points``, ``range``, ``depth`` … of a source's name, ``scan/rear``.
 
     Raises:
         ValueError: it is another one.
     """
     kind, _, rest = name.partition('/')
-    if kind not in KINDS or (kind in ('floor', 'motion') and rest) or name.endswith('/'):
+    if kind not in KINDS or (kind in SINGLE and rest) or name.endswith('/'):
         raise ValueError(f'anchors has the source {name!r}; it must be one of {", ".join(KINDS)}, '
                          'of several of a kind with a name behind it: scan/rear')
     return kind
@@ -41,6 +46,7 @@ class AnchorSource:
         name: ``scan`` or ``scan/rear``.
         kind: ``scan``.
         pose: 4×4 in the optical frame, or None: it is looked up.
+        measured: float32 H×W metres, what a depth image says of this frame, or None.
         received: messages so far.
         used: anchors that agreed with the correction.
         rejected: usable ones that did not.
@@ -51,7 +57,8 @@ class AnchorSource:
 
     def __init__(self, name: str, pose: Pose | None) -> None:
         self.name, self.kind, self.pose = name, source_kind(name), pose
-        self._messages: deque[Any] = deque(maxlen=QUEUE_LENGTH)
+        self._messages: deque[Any] = deque(
+            maxlen=MAX_IMAGES if self.kind == 'depth' else QUEUE_LENGTH)
         self.reset()
 
     def reset(self) -> None:
@@ -60,6 +67,7 @@ class AnchorSource:
         self.received = 0
         self.extrinsics = ExtrinsicsCheck()
         self.orientation = OrientationCheck(self.kind == 'points')
+        self.depth_image = DepthImageCheck()
         self.motion: MotionAnchors | None = None
         self.motion_intrinsics: Intrinsics | None = None
         self.motion_ratio = 0.0  # natural logarithm, of the last frames
@@ -69,6 +77,7 @@ class AnchorSource:
         """Forget what came of it in the last frame."""
         self.used = self.rejected = 0
         self.trouble = self.warning = self.note = ''
+        self.measured: Depth | None = None
 
     def warn(self, text: str) -> None:
         """Add to what should be looked at in this frame."""
@@ -131,6 +140,8 @@ class AnchorSource:
         self.rejected = int(np.count_nonzero(usable)) - self.used
         if self.kind in ('scan', 'points'):
             self.extrinsics.add(depth, anchors)
+        elif self.kind == 'depth':
+            self.extrinsics.add(depth, anchors.every(-(-len(anchors) // MAX_EXTRINSICS) or 1))
 
 
 def _odometry_pose(message: Any) -> Pose:

@@ -56,6 +56,11 @@ class Anchors:
             good &= (self.sigma >= 0) & (self.sigma < np.inf)
         return good
 
+    def every(self, step: int) -> 'Anchors':
+        """One of so many, in their order."""
+        u, v, depth = (values[::step] for values in (self.u, self.v, self.depth))
+        return Anchors(u, v, depth, None if self.sigma is None else self.sigma[::step])
+
     @classmethod
     def joined(cls, parts: 'Iterable[Anchors]') -> 'Anchors':
         """All anchors of several Anchors, in their order."""

@@ -82,9 +82,10 @@ SETTINGS = settings_of(CameraSettings)
 
 
 class CameraNode(RefusalMessages, Node):
-    """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth`` and
-    ``scan``, of a lidar whose static transform is sent where tf2_ros is installed, and
-    ``odom``, the camera's pose, where nav_msgs is.
+    """Publishes ``image_raw`` and ``camera_info``, and the room's ``depth_ground_truth``,
+    ``depth_registered``, what a depth camera with its holes measures of that, ``scan``, of a lidar
+    whose static transform is sent where tf2_ros is installed, and ``odom``, the camera's pose,
+    where nav_msgs is.
 
     ``exit_status`` is None while frames come.
 
@@ -116,10 +117,12 @@ class CameraNode(RefusalMessages, Node):
         self._info_publisher = self._publisher(CameraInfo, 'camera_info')
         self._image_publisher = self._publisher(Image, 'image_raw')
         self._truth_publisher = self._scan_publisher = self._odometry_publisher = None
+        self._depth_publisher = None
         self._lidar_frame = self._frame_id.removesuffix('_optical_frame') + '_lidar'
         lidar_pose = read_pose(LIDAR_POSE)
         if isinstance(self._source, RoomSource) and lidar_pose is not None:
             self._truth_publisher = self._publisher(Image, 'depth_ground_truth')
+            self._depth_publisher = self._publisher(Image, 'depth_registered')
             self._scan_publisher = self._publisher(LaserScan, 'scan')
             if Odometry is not None:
                 self._odometry_publisher = self._publisher(Odometry, 'odom')
@@ -158,7 +161,7 @@ class CameraNode(RefusalMessages, Node):
     def _has_subscribers(self) -> bool:
         return any(publisher and publisher.get_subscription_count() for publisher in (
             self._info_publisher, self._image_publisher, self._truth_publisher,
-            self._scan_publisher))
+            self._depth_publisher, self._scan_publisher))
 
     def _publish(self) -> None:
         # A file waits for its first listener; a device's frames must not pile up.
@@ -193,6 +196,10 @@ class CameraNode(RefusalMessages, Node):
         if (self._odometry_publisher and isinstance(self._source, RoomSource)
                 and self._odometry_publisher.get_subscription_count()):
             self._odometry_publisher.publish(self._odometry(self._source.pose(), header.stamp))
+        if (self._depth_publisher and isinstance(self._source, RoomSource)
+                and self._depth_publisher.get_subscription_count()):
+            self._depth_publisher.publish(depth_to_image(
+                self._source.registered_depth(frame), header, '32FC1'))
         self._info_publisher.publish(self._camera_info(width, height, header))
         self._image_publisher.publish(rgb_to_image(frame.rgb, header))
         if (self._truth_publisher and frame.depth is not None

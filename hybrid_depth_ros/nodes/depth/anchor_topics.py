@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
-from sensor_msgs.msg import LaserScan, PointCloud2, Range
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, ImageInfo
+from hybrid_depth_ros.anchors.source import WITHOUT_POSE
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_anchors
 from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
@@ -21,7 +22,7 @@ from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 from hybrid_depth_ros.stamps import stamp_of
 from hybrid_depth_ros.visualization import residual_colours
 
-MESSAGE_TYPES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range}
+MESSAGE_TYPES = {'scan': LaserScan, 'points': PointCloud2, 'range': Range, 'depth': Image}
 try:  # only robots without TF send it
     from nav_msgs.msg import Odometry
     MESSAGE_TYPES['motion'] = Odometry
@@ -53,7 +54,7 @@ class AnchorTopics:
                 node, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}',
                 partial(self._corrector.take, name), QUEUE)
             for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
-        if any(source.pose is None and source.kind != 'floor'
+        if any(source.pose is None and source.kind not in WITHOUT_POSE
                for source in self._corrector.sources.values()) or (
                    'floor' in names and not settings.camera_height) or 'motion' in names:
             transforms.listen()
@@ -89,7 +90,7 @@ class AnchorTopics:
         gray = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
                 if 'motion' in self._corrector.sources else None)
         image = ImageInfo(stamp_of(frame.header), frame.header.frame_id, frame.intrinsics, gray,
-                          frame.other_camera, frame.rgb)
+                          frame.other_camera, frame.rgb, frame.rectification)
         try:
             depth = self._corrector.correct(depth, image, settings.anchoring, relative).depth
         except LookupError as error:
@@ -117,6 +118,14 @@ class AnchorTopics:
         """
         last = self._corrector.last
         return None if last is None or last.depth is not depth else last.completion.sigma
+
+    def measured(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Return which pixels of corrected depth a depth image measured: uint8 H×W, 255 or 0."""
+        last = self._corrector.last
+        kept = None if last is None or last.depth is not depth else last.completion.measured
+        if kept is None:
+            return np.zeros(depth.shape, np.uint8)
+        return kept * np.uint8(255)
 
     def cloud(self, intrinsics: Intrinsics | None) -> npt.NDArray[np.void] | None:
         """Return the last frame's anchors as one row of points, coloured by how well they fit.
@@ -158,7 +167,8 @@ class AnchorTopics:
             return DiagnosticStatus.WARN, (
                 f'anchors/{name}: they fit the image better '
                 f'{_describe_shift(right, "right", "left")}{_describe_shift(down, "down", "up")}: '
-                'check the pose of its sensor and of the camera')
+                + ('have its driver register it to the image' if name == 'depth' else
+                   'check the pose of its sensor and of the camera'))
         return DiagnosticStatus.OK, ''
 
     def values(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ from hybrid_depth_ros.nodes.shared.messages import (
     cloud_message,
     depth_to_image,
     image_to_rgb,
+    mono_to_image,
 )
 from hybrid_depth_ros.nodes.shared.subscription import (
     AdaptiveSubscription,
@@ -106,6 +107,7 @@ class CameraStream:
         self._cloud_publisher = self._publisher(PointCloud2, prefix + 'depth/points')
         self._anchors_publisher = self._publisher(PointCloud2, prefix + 'depth/anchors')
         self._uncertainty_publisher = self._publisher(Image, prefix + 'depth/uncertainty')
+        self._measured_publisher = self._publisher(Image, prefix + 'depth/measured')
         self._relative_publisher = (self._publisher(Image, prefix + 'depth/relative')
                                     if settings.relative_depth else None)
         self._compressed = CompressedDepthImages(node, prefix, self._publisher)
@@ -163,8 +165,8 @@ class CameraStream:
     def _depth_publishers(self) -> tuple[Publisher | None, ...]:
         """Those of what is made of depth."""
         return (self._depth_publisher, self._cloud_publisher, self._relative_publisher,
-                self._uncertainty_publisher, *self._compressed.publishers,
-                *self._obstacles.publishers)
+                self._uncertainty_publisher, self._measured_publisher,
+                *self._compressed.publishers, *self._obstacles.publishers)
 
     @property
     def _must_see(self) -> bool:
@@ -264,6 +266,9 @@ class CameraStream:
                 cloud = self._anchors.cloud(frame.intrinsics)
                 if cloud is not None:
                     self._anchors_publisher.publish(cloud_message(cloud, frame.header))
+            if self._has_subscribers(self._measured_publisher):
+                self._measured_publisher.publish(
+                    mono_to_image(self._anchors.measured(depth), frame.header))
             return depth
         except Exception as error:  # depth goes on, whatever a sensor says
             if relative:

@@ -109,11 +109,16 @@ class DepthSettings:
         0.0, 'depth whose standard deviation is a larger share of it is unknown; 0: no limit',
         range=(0.0, 10.0), changeable=True)
     anchors: tuple[str, ...] = parameter(
-        ('',), 'what measures true distances: scan, points, range, floor, motion; where there are '
-        'several of a kind, scan/rear and so on')
+        ('',), 'what measures true distances: scan, points, range, depth, floor, motion; where '
+        'there are several of a kind, scan/rear and so on')
     anchor_poses: tuple[str, ...] = parameter(
         ('',), 'x y z roll pitch yaw of a sensor seen from the camera (m, degrees; x forward, y '
         'left, z up), one text for all or for each sensor; empty: by TF')
+    anchor_min_range: float = parameter(
+        0.0, 'nearest that the depth camera of anchors/depth can measure', range=(0.0, 100.0),
+        unit='m', changeable=True)
+    anchor_max_range: float = parameter(
+        0.0, 'farthest that it can; 0: no limit', range=(0.0, 100.0), unit='m', changeable=True)
     anchor_age: float = parameter(
         0.5, "most that an anchor's stamp may lie from the image's", range=(0.0, 60.0), unit='s',
         changeable=True)
@@ -178,7 +183,7 @@ class DepthSettings:
         return AnchorSettings(
             self.anchor_age, self.anchor_time_constant, self.temporal_smoothing,
             self.camera_height, self.camera_pitch, self.camera_roll, self.floor_frame,
-            self.fixed_frame)
+            self.fixed_frame, self.anchor_min_range, self.anchor_max_range)
 
     @property
     def obstacles(self) -> ObstacleSettings:

@@ -34,11 +34,13 @@ PACKAGE = 'hybrid_depth_ros'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 COMMON_ARGUMENTS = (  # of every launch file
-    Argument('anchors', '', 'what measures true distances: scan, points, range, floor, motion, '
-             'with commas between; empty: as in params_file'),
+    Argument('anchors', '', 'what measures true distances: scan, points, range, depth, floor, '
+             'motion, with commas between; empty: as in params_file'),
     Argument('scan', 'scan', 'LaserScan topic to listen to with anchors:=scan'),
     Argument('points', 'points', 'PointCloud2 topic to listen to with anchors:=points'),
     Argument('range', 'range', 'Range topic to listen to with anchors:=range'),
+    Argument('depth', 'depth_registered', 'Image topic of registered depth to listen to with '
+             'anchors:=depth'),
     Argument('odometry', 'odom', 'Odometry topic to listen to with anchors:=motion, where TF has '
              'no poses'),
     Argument('anchor_poses', '', 'x y z roll pitch yaw of the sensors seen from the camera (m, '
@@ -165,14 +167,14 @@ def depth_topics(given: Values, image: str) -> list[tuple[str, str]]:
     """
     camera_info = camera_info_topic(given, image)
     for name, topic in (('image', image), ('camera_info', camera_info), *(
-            (name, given[name]) for name in ('scan', 'points', 'range', 'odometry'))):
+            (name, given[name]) for name in ('scan', 'points', 'range', 'depth', 'odometry'))):
         check_name(name, topic)
     if image.endswith('/compressed'):
         raise RuntimeError(f'image is {image!r}: give image:={image.removesuffix("/compressed")} '
                            'image_transport:=compressed')
     return [('image', image), ('image/compressed', f'{image}/compressed'),
             ('camera_info', camera_info),
-            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range')),
+            *((f'anchors/{kind}', given[kind]) for kind in ('scan', 'points', 'range', 'depth')),
             ('anchors/motion', given['odometry'])]
 
 

@@ -15,8 +15,8 @@ from hybrid_depth_ros.nodes.shared.launch_arguments import installed
 # What the depth node publishes itself; a test holds it against docs/parameters.md.
 OUTPUT_TOPICS = (
     'depth/image', 'depth/image/compressedDepth', 'depth/image_color/compressed',
-    'depth/camera_info', 'depth/points', 'depth/anchors', 'depth/uncertainty', 'depth/relative',
-    'depth/obstacles', 'depth/scan')
+    'depth/camera_info', 'depth/points', 'depth/anchors', 'depth/measured', 'depth/uncertainty',
+    'depth/relative', 'depth/obstacles', 'depth/scan')
 IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 DELAY = '1'  # seconds in which subscribers find the player's topics
 

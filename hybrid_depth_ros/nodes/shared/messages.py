@@ -61,6 +61,14 @@ def rgb_to_image(rgb: npt.NDArray[np.uint8], header: Header) -> Image:
     return message
 
 
+def mono_to_image(pixels: npt.NDArray[np.uint8], header: Header) -> Image:
+    """Convert uint8 H×W to a sensor_msgs/Image of encoding mono8."""
+    height, width = pixels.shape
+    message = Image(header=header, width=width, height=height, encoding='mono8', step=width)
+    _fill(message, pixels)
+    return message
+
+
 def depth_to_image(depth: npt.NDArray[Any], header: Header, encoding: str) -> Image:
     """Convert depth to a little-endian sensor_msgs/Image.
 

@@ -1,0 +1,173 @@
+"""A depth image as anchors: what of it is a measurement, and what speaks against all of it.
+
+It must be registered: its pixels are those of the image. That is what depth cameras' drivers
+publish as aligned or registered depth. Messages are taken by their fields.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_depth_ros.anchors.measurements import code_limits
+from hybrid_depth_ros.anchors.orientation_check import (
+    MIN_ANCHORS,
+    MIN_VARIATION,
+    AverageCosts,
+    log_of,
+    misfit,
+    spread,
+)
+from hybrid_depth_ros.calibration import MAX_FRAME_NAME, same_camera
+from hybrid_depth_ros.encodings import decode_depth_image
+from hybrid_depth_ros.geometry import Rectification, same_aspect_ratio
+
+Depth = npt.NDArray[np.float32]
+
+MAX_AGE = 0.1  # seconds from its stamp to the image's: later, things have moved in both
+CELLS = 20  # along its width, of which one pixel each is compared with the image
+# Measured depth in predicted depths (the median, averaged over some frames). Networks see rooms too
+# large rather than too small: near things up to four times as far.
+TOO_FAR, TOO_NEAR, FRAMES = 3.0, 8.0, 10
+DOUBTFUL = 2.0  # times, either way, from which on a sentence says so
+TURNED = 1.7  # AverageCosts' times: of 61 images of NYU with holes none is taken for a turned one
+ONE_NUMBER = 0.95  # share of pixels that say the same number, where predicted depth varies
+STUCK = 0.1  # log by which predicted depth has changed, and measured depth has in no pixel
+UNITS = ('16UC1 is read as millimetres (some cameras count in 0.1 or 0.25 mm), 32FC1 as metres '
+         '(REP 118)')
+
+
+def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
+                     rectification: Rectification | None = None, nearest: float = 0.0,
+                     farthest: float = 0.0) -> Depth:
+    """What a sensor_msgs/Image of depth measured, in an image's pixels.
+
+    Args:
+        message: the depth image, of the image's size or of another one of its shape.
+        shape: of the image, rows and columns.
+        frame: the image's frame_id.
+        rectification: how the image was undistorted, as depth is then; or None.
+        nearest: metres that its sensor can measure, or 0.
+        farthest: likewise.
+
+    Returns:
+        float32 H×W metres; not above 0 or not finite where nothing was measured.
+
+    Raises:
+        ValueError: it is of another camera, of another shape, or no depth image.
+    """
+    own = message.header.frame_id
+    if not same_camera(own, frame):
+        raise ValueError(
+            f'it is of the frame {own[:MAX_FRAME_NAME]!r}, the images are of '
+            f'{frame[:MAX_FRAME_NAME]!r}: have its driver publish depth that is registered to the '
+            'images (realsense2_camera: align_depth.enable), or give its cloud as anchors/points')
+    depth = decode_depth_image(message).depth
+    if depth.shape != shape:
+        (rows, columns), (height, width) = depth.shape, shape
+        if not same_aspect_ratio((columns, rows), (width, height)):
+            raise ValueError(f'it is {columns}×{rows}, the image is {width}×{height}: have its '
+                             'driver publish depth that is registered to the image')
+        depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    if rectification is not None:
+        depth = rectification.apply_depth(depth)
+    some = _some(depth)
+    low, high = code_limits(some[np.isfinite(some)])
+    low, high = max(low, nearest), min(high, farthest or np.inf)
+    if low > 0 or high < np.inf:
+        depth = cv2.copyTo(depth, cv2.inRange(depth, low, min(high, 1e9)),
+                           np.full_like(depth, np.nan))
+    return depth
+
+
+def _some(depth: Depth) -> Depth:
+    """One pixel of each of CELLS × CELLS cells."""
+    step = max(1, depth.shape[1] // CELLS)
+    return depth[step // 2::step, step // 2::step]
+
+
+class DepthImageCheck:
+    """Whether a camera's depth images can be true, judged by predicted depth, frame after frame."""
+
+    def __init__(self) -> None:
+        self._turned = AverageCosts(
+            ('', 'upside down', 'mirrored', 'flipped'),
+            'is it registered to the image? Have its driver turn it as the image is', TURNED)
+        self._ratio = 0.0  # natural logarithm, of the last frames
+        self._frames = 0
+        self._stamp: int | None = None
+        self._first: tuple[Depth, Depth] | None = None  # of those that are equal: both logs
+
+    def add(self, measured: Depth, depth: npt.NDArray[np.floating], stamp: int,
+            metric: bool = True) -> str:
+        """Take in a frame.
+
+        Args:
+            measured: H×W metres, registered to the image.
+            depth: H×W metres as predicted.
+            stamp: ns, of `measured`.
+            metric: whether predicted depth is in metres by itself.
+
+        Returns:
+            What should be looked at though it is believed, or an empty text.
+
+        Raises:
+            ValueError: it is not believed.
+        """
+        with np.errstate(divide='ignore', invalid='ignore'):
+            seen, true = (np.log(_some(values)) for values in (depth, measured))
+        ratio = true - seen
+        known = np.isfinite(ratio)
+        if not np.isfinite(true).any():
+            raise ValueError('not one of its pixels is a distance: see whether the depth camera '
+                             'sees, and its range')
+        if np.count_nonzero(known) < MIN_ANCHORS:
+            return ''
+        doubt = self._check_unit(float(np.median(ratio[known]))) if metric else ''
+        varies = spread(seen[known]) > MIN_VARIATION
+        if varies and (true[known] == np.median(true[known])).mean() > ONE_NUMBER:
+            raise ValueError(f'all of it is {np.exp(np.median(true[known])):.3g} m away, and the '
+                             'image shows a room: see whether the depth camera sees')
+        self._check_stuck(true, seen, stamp)
+        if varies and not self._turned.skips():
+            self._turned.average(*_costs(true, seen))
+        if self._turned.trouble:
+            raise ValueError(self._turned.trouble)
+        return doubt
+
+    def _check_unit(self, ratio: float) -> str:
+        self._frames = min(self._frames + 1, FRAMES)
+        self._ratio += (ratio - self._ratio) / self._frames
+        worst = max(self._ratio, ratio / 2, key=abs)  # one frame need not be typical
+        told = f'its distances are {np.exp(ratio):.2g} times those that the network sees'
+        if not -np.log(TOO_NEAR) < worst < np.log(TOO_FAR):
+            raise ValueError(f'{told}: is their unit right? {UNITS}')
+        doubtful = abs(self._ratio) > np.log(DOUBTFUL)
+        return f'{told}: see whether their unit is right' if doubtful else ''
+
+    def _check_stuck(self, true: Depth, seen: Depth, stamp: int) -> None:
+        if self._first is None or not np.array_equal(self._first[0], true, equal_nan=True):
+            self._first = true, seen
+        elif stamp != self._stamp:
+            change = log_of(np.exp(np.abs(seen - self._first[1])))
+            if change.size and np.median(change) > STUCK:
+                raise ValueError('its images have other stamps, and all are one: the depth camera '
+                                 'or its driver is stuck, start it again')
+        self._stamp = stamp
+
+
+def _costs(true: Depth, seen: Depth) -> tuple[list[float | None], list[float]]:
+    """Of the measured depth as it is, upside down, mirrored and flipped; and of other places."""
+    place = np.broadcast_to(np.linspace(-1, 1, seen.shape[1], dtype=np.float32), seen.shape)
+
+    def cost(moved: Depth) -> float | None:
+        ratio = moved - seen
+        known = np.isfinite(ratio)
+        enough = np.count_nonzero(known) >= MIN_ANCHORS
+        return misfit(ratio[known], place[known]) if enough else None
+    rows, columns = seen.shape
+    elsewhere = (cost(np.roll(true, shift, (0, 1))) for shift in (
+        (0, columns // 2), (rows // 2, 0), (rows // 2, columns // 2)))
+    return ([cost(true), cost(true[::-1, ::-1]), cost(true[:, ::-1]), cost(true[::-1])],
+            [found for found in elsewhere if found is not None])

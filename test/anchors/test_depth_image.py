@@ -1,0 +1,160 @@
+"""Depth images that lie are named and change nothing; those that are true are believed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hybrid_depth_ros.anchors import Anchors, complete_depth
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, measured_depth
+from hybrid_depth_ros.geometry import Intrinsics
+
+GRAY = np.full((480, 640, 3), 120, np.uint8)
+CAMERA = Intrinsics.from_horizontal_fov(640, 480, 63.3)
+
+
+def message(depth, seconds=0, frame='camera_color_optical_frame', encoding='32FC1'):
+    kind = {'32FC1': np.float32, '16UC1': np.uint16}[encoding]
+    values = np.nan_to_num(depth).astype(kind) if encoding == '16UC1' else depth.astype(kind)
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=0), frame_id=frame),
+        height=depth.shape[0], width=depth.shape[1], encoding=encoding, is_bigendian=0, step=0,
+        data=values.tobytes())
+
+
+def image_info(seconds=0, **more):
+    return ImageInfo(seconds * 10**9, 'camera_color_optical_frame', None, rgb=GRAY, **more)
+
+
+def correct(corrector, seen, depth, seconds=0, settings=AnchorSettings(), **options):  # noqa: B008
+    corrector.take('depth', message(depth, seconds, **options))
+    return corrector.correct(seen, image_info(seconds), settings), corrector.sources['depth']
+
+
+@pytest.fixture(scope='module')
+def holes(rooms):
+    """(true depth, as a good network may see it, as a depth camera measures it) of four places."""
+    return [(truth, np.sqrt(truth * seen), measured_depth(
+        DEPTH_CAMERAS['realsense'], GRAY, truth, 519, np.random.default_rng(seed), 0.4))
+        for seed, (truth, seen) in enumerate(rooms)]
+
+
+LIES = {
+    'upside down': (lambda depth: depth[::-1, ::-1], 'would agree if it were'),
+    'mirrored': (lambda depth: depth[:, ::-1], 'would agree if it were'),
+    'flipped': (lambda depth: depth[::-1], 'would agree if it were'),
+    'in 0.1 mm': (lambda depth: 10 * depth, 'is their unit right? 16UC1 is read as millimetres'),
+    'metres in 16UC1': (lambda depth: depth / 1000, 'is their unit right?'),
+    'one number': (lambda depth: 0 * depth + 1.5, 'all of it is 1.5 m away'),
+    'nothing': (lambda depth: np.nan * depth, 'not one of its pixels is a distance'),
+    'negative': (lambda depth: -depth, 'not one of its pixels is a distance')}
+
+
+@pytest.mark.parametrize('lie', LIES)
+def test_a_depth_image_that_lies_is_named_and_changes_nothing(holes, lie):
+    change, said = LIES[lie]
+    corrector, refused = AnchorCorrector(['depth']), 0
+    for number in range(8):
+        _, seen, measured = holes[number % 4]
+        result, source = correct(corrector, seen, np.ascontiguousarray(change(measured)), number)
+        if source.trouble:
+            refused += 1
+            np.testing.assert_array_equal(result.depth, seen)
+            assert said in source.trouble and result.completion.measured is None
+    assert refused >= 6, refused
+
+
+@pytest.mark.parametrize('factor', [0.6, 1, 1.5])
+def test_a_true_one_is_believed_whatever_the_networks_scale(holes, factor):
+    corrector = AnchorCorrector(['depth'])
+    for number in range(8):
+        truth, seen, measured = holes[number % 4]
+        result, source = correct(corrector, seen * np.float32(factor), measured, number)
+        assert not source.trouble and not source.warning
+        assert np.median(np.abs(result.depth / truth - 1)) < 0.01
+        assert source.used > 1000
+
+
+def test_a_doubtful_factor_is_said_and_followed(holes):
+    truth, seen, measured = holes[0]
+    result, source = correct(AnchorCorrector(['depth']), seen * np.float32(2.5), measured)
+    assert 'see whether their unit is right' in source.warning and not source.trouble
+    assert np.median(np.abs(result.depth / truth - 1)) < 0.01
+
+
+def test_a_stuck_depth_camera_is_named_once_the_image_has_changed(holes):
+    corrector = AnchorCorrector(['depth'])
+    seen, measured = holes[0][1:]
+    for seconds in range(3):  # the robot stands: that can be
+        assert not correct(corrector, seen, measured, seconds)[1].trouble
+    _, source = correct(corrector, seen * np.float32(1.3), measured, 3)
+    assert 'stuck' in source.trouble
+
+
+def test_of_another_camera_shape_range_or_time_it_is_refused(holes):
+    _, seen, measured = holes[0]
+    corrector = AnchorCorrector(['depth'])
+    for depth, options, said in (
+            (measured, {'frame': 'camera_depth_optical_frame'}, 'registered to the images'),
+            (measured[:, :500], {}, 'it is 500×480, the image is 640×480'),
+            (measured, {'settings': AnchorSettings(farthest=0.1)}, 'not one of its pixels')):
+        corrector.reset()
+        result, source = correct(corrector, seen, depth, **options)
+        assert said in source.trouble
+        np.testing.assert_array_equal(result.depth, seen)
+    correct(corrector, seen, measured, 5)
+    corrector.correct(seen, image_info(6), AnchorSettings(age=5.0))
+    assert '1 s away from the image' in source.trouble
+    colour = message(measured)
+    colour.encoding = 'rgb8'
+    corrector.reset()
+    corrector.take('depth', colour)
+    corrector.correct(seen, image_info(), AnchorSettings())
+    assert 'is not a depth image' in source.trouble
+    with pytest.raises(ValueError, match='depth/left'):
+        AnchorCorrector(['depth/left'])
+
+
+def test_a_smaller_one_and_limits_count(holes):
+    truth, seen, measured = holes[0]
+    half = np.where(measured > 0, measured, 9.99)[::2, ::2]  # a code for nothing
+    result, source = correct(AnchorCorrector(['depth']), seen, half * 1000, encoding='16UC1')
+    assert not source.trouble
+    kept = result.completion.measured
+    assert 0.5 < kept.mean() < 0.62 and (result.depth[kept] < 9.9).all()
+    assert np.median(np.abs(result.depth / truth - 1)[~kept]) < 0.02
+    middle = float(np.nanmedian(measured))
+    result, _ = correct(AnchorCorrector(['depth']), seen, measured,
+                        settings=AnchorSettings(nearest=middle, farthest=1.5 * middle))
+    kept = result.depth[result.completion.measured]
+    assert kept.min() >= middle * 0.999 and kept.max() <= 1.501 * middle
+
+
+def test_other_anchors_count_in_its_holes(holes):
+    truth, seen, measured = holes[1]
+    measured = measured.copy()
+    measured[:, 320:] = np.nan
+    corrector = AnchorCorrector(['points', 'depth'], [np.eye(4)])
+    rows, columns = (values.ravel() for values in np.mgrid[20:470:15, 330:630:15])
+    anchors = Anchors(columns, rows, truth[rows, columns])
+    alone, _ = correct(AnchorCorrector(['depth']), seen, measured)
+    corrector._measurement = lambda *_: lambda depth: anchors
+    both, source = correct(corrector, seen, measured)
+    errors = [np.abs(result.depth / truth - 1)[:, 320:].mean() for result in (alone, both)]
+    assert errors[1] < 0.6 * errors[0]
+    assert corrector.sources['points'].used > 500 and source.used > 500
+    completion = both.completion
+    assert len(both.anchors) == completion.used.size == completion.residuals.size
+    np.testing.assert_array_equal(both.depth[completion.measured], measured[completion.measured])
+
+
+def test_a_relative_network_gets_its_metres_from_it(holes):
+    truth, _, measured = holes[2]
+    corrector = AnchorCorrector(['depth'])
+    corrector.take('depth', message(measured))
+    result = corrector.correct(7 / truth + np.float32(0.3), image_info(), AnchorSettings(),
+                               relative=True)
+    assert np.median(np.abs(result.depth / truth - 1)) < 0.01
+    without = complete_depth(truth, None)
+    assert without.measured is None

@@ -1,0 +1,69 @@
+"""A depth image with holes as anchors, over DDS."""
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from graph import CHART, value
+from lidar_scene import TRUTH, WRONG, off
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.nodes.shared.messages import depth_to_image, rgb_to_image
+
+HOLES = TRUTH.copy()
+HOLES[30:70, 20:60] = np.nan
+HOLES[90:, 100:] = 0
+
+
+@pytest.mark.parametrize('graph', [{'arguments': (
+    '-p', 'anchors:=[depth]', '-p', 'latency_warning:=0.0', '-p', 'anchor_max_range:=9.0'),
+    'scale': WRONG}], indirect=True)
+def test_measured_pixels_stay_holes_are_filled_and_a_mask_tells_them_apart(graph):
+    for topic in ('depth/image', 'depth/measured', 'depth/uncertainty'):
+        graph.listen(Image, topic)
+    sensor = graph.node.create_publisher(Image, 'anchors/depth', 10)
+    graph.ready()
+    graph.ready(sensor)
+
+    def answer(depth, encoding='16UC1', frame=None, size=1):
+        header = graph.header()
+        message = depth_to_image(depth[::size, ::size], header, encoding)
+        if frame:
+            message.header = Header(stamp=header.stamp, frame_id=frame)
+        sensor.publish(message)
+        graph.spin(0.2)
+        assert graph.answer('depth/image', rgb_to_image(CHART, header))
+        graph.spin(1, lambda: graph.got['depth/measured']
+                   and graph.got['depth/measured'][-1].header.stamp == header.stamp)
+        mask = graph.got['depth/measured'][-1]
+        assert mask.encoding == 'mono8' and mask.header.stamp == header.stamp
+        return (image_to_depth(graph.got['depth/image'][-1]),
+                np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width))
+
+    for encoding, size in (('16UC1', 1), ('32FC1', 1), ('32FC1', 2)):
+        depth, mask = answer(HOLES, encoding, size=size)
+        measured = mask == 255
+        assert set(np.unique(mask)) == {0, 255} and not measured[35:65, 25:55].any()
+        assert measured.mean() > 0.75
+        assert off(depth, measured)[0] < 0.001 * size and off(depth, ~measured)[0] < 0.02
+    graph.spin(1, lambda: len(graph.got['depth/uncertainty']) > 2)
+    share = image_to_depth(graph.got['depth/uncertainty'][-1]) / depth
+    assert np.median(share[measured]) < 0.006 < np.median(share[~measured])
+    status = graph.diagnosis(lambda status: value(status, 'anchors/depth'))['depth']
+    assert int(value(status, 'anchors/depth').split()[0]) > 1000
+    assert status.level == DiagnosticStatus.OK, status.message
+
+    for depth, encoding, frame, said in (
+            (HOLES, '32FC1', 'other_depth_optical_frame', 'registered to the images'),
+            (HOLES[:, :100], '32FC1', None, 'it is 100×120, the image is 160×120'),
+            (HOLES * 0.001, '16UC1', None, 'is their unit right?'),
+            (HOLES * 1000, '32FC1', None, 'not one of its pixels is a distance')):
+        found, mask = answer(depth, encoding, frame)
+        assert not mask.any() and np.isfinite(found).all(), said
+        told = graph.diagnosis(lambda status, said=said: said in status.message)['depth']
+        assert told.level == DiagnosticStatus.WARN and 'goes on without' in told.message
+    assert 'anchors/depth: ' in graph.log.read_text()
