@@ -16,6 +16,7 @@ from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.hole_filling import anchors_among, fill_holes
 from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
+from hybrid_depth_ros.anchors.odometry_check import log_ratio, weighed
 from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
 from hybrid_depth_ros.anchors.sensors import (
@@ -346,10 +347,7 @@ class AnchorCorrector:
             source.trouble, source.note = tracker.reason, tracker.note
             if not len(anchors):
                 return anchors
-            with np.errstate(divide='ignore', invalid='ignore'):
-                ratio = np.log(anchors.depth / depth[
-                    np.rint(anchors.v).astype(int).clip(0, depth.shape[0] - 1),
-                    np.rint(anchors.u).astype(int).clip(0, depth.shape[1] - 1)])
+            ratio = log_ratio(anchors, depth)
             ratio = ratio[np.isfinite(ratio)]
             if ratio.size:
                 source.motion_ratio += (float(np.median(ratio)) - source.motion_ratio) / (
@@ -358,7 +356,7 @@ class AnchorCorrector:
                 raise ValueError(
                     f'depth by motion is {np.exp(source.motion_ratio):.2g} times the network\'s: '
                     'odometry is probably too long (its units, the wheels\' radius)')
-            return anchors
+            return weighed(anchors, depth, tracker.common_sd)
         return motion
 
     def _anchors(self, measurements: Mapping[str, Measurement], depth: Depth) -> dict[str, Anchors]:
