@@ -104,7 +104,7 @@ class RgbdDataset:
             first <= self.number(i) <= last for first, last in ranges)]
         if not chosen:
             raise OSError(f'no pair is {"inside" if keep else "outside"} the ranges {ranges}: the '
-                          f'{len(self)} pairs are numbered {self.number(0)} to '
+                          f'{len(self)} pairs have frame numbers from {self.number(0)} to '
                           f'{self.number(len(self) - 1)}; choose others by {option}')
         return Subset(self, chosen)
 
