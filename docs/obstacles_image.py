@@ -16,7 +16,7 @@ from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.obstacles import ObstacleSettings, find_obstacles, obstacle_scan, scan_angles
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
+from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.visualization import colour_depth, depth_range, draw_floor_map
 
 FOLDER = Path(__file__).resolve().parent
@@ -27,9 +27,7 @@ def view():
     """RGB: image | depth | map."""
     camera, down = Intrinsics.from_horizontal_fov(640, 480, 63.3), down_from_pitch(PITCH)
     room = Room(SEED)
-    walk = room.camera_pose(SECONDS)
-    rgb, truth = room.render(camera, upright_camera_pose(
-        [*walk[:2, 3], HEIGHT], np.arctan2(walk[1, 2], walk[0, 2]), -np.deg2rad(PITCH)))
+    rgb, truth = room.render(camera, room.mounted_camera_pose(SECONDS, HEIGHT, PITCH))
     depth = DepthPredictor('lite-nyu', 'cpu')(rgb, fx=camera.fx)
     level, settings = FloorPlane.from_gravity(HEIGHT, down), ObstacleSettings()
     plane = fit_floor(depth, camera, HEIGHT, down)[0] or level

@@ -126,7 +126,8 @@ def test_the_policy_allows_what_the_nodes_do_and_no_more():
                 anchor_poses=['0 0 0 0 0 0'], relative_depth=True)
         run(CameraNode)
         run(ViewerNode, lambda node: [topic.set_wanted(True) for topic in (
-            *node._topics, node._anchors, node._info, node._sigma)], port=0)
+            *node._topics, node._anchors, node._info, node._sigma, *node._scan)],
+            port=0, floor_map=True)
         run(EvaluatorNode, lambda node: [packed.update() for _, packed in node._inputs])
     finally:
         rclpy.shutdown(context=context)

@@ -17,7 +17,12 @@ import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.arguments import exit_on_error
-from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
+from hybrid_depth_ros.benchmark.room_arguments import (
+    room_parser,
+    room_seeds,
+    walk_stops,
+    write_report,
+)
 from hybrid_depth_ros.benchmark.stages import FOV
 from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, fit_floor, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
@@ -211,9 +216,8 @@ def vanish(predictor: Predictor, seeds: Sequence[int]) -> dict[str, dict[str, fl
     camera = Intrinsics.from_horizontal_fov(640, 480, FOV)
     kept: dict[str, list[list[int]]] = {}
     for seed in seeds:
-        for place in range(PLACES):
-            room, start = place_with_floor(predictor, camera, seed,
-                                           WALK_SECONDS / PLACES * place + seed % 7)
+        for seconds in walk_stops(seed, PLACES):
+            room, start = place_with_floor(predictor, camera, seed, seconds)
             middle = swaying_pose(room, start, 0)
             ahead = middle[:2, 2] / np.linalg.norm(middle[:2, 2])
             cylinder = Cylinder([*(middle[:2, 3] + AHEAD * ahead), TALL / 2], RADIUS, TALL,

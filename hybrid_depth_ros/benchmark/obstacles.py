@@ -1,7 +1,7 @@
 """Obstacles that a network shows: ``python -m hybrid_depth_ros.benchmark.obstacles``.
 
-Virtual rooms from cameras at several heights; alone, and with the floor as an anchor. What is
-published is compared with all points of the depth: nothing may be lost on the way to a costmap.
+Virtual rooms from cameras at several heights; alone, and with each anchor. What is published is
+compared with all points of the depth: nothing may be lost on the way to a costmap.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ if __name__ == '__main__':  # before imports that take seconds
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.anchors import anchored
-from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.corrector import AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.arguments import exit_on_error
-from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
+from hybrid_depth_ros.benchmark.room_arguments import (
+    room_parser,
+    room_seeds,
+    walk_stops,
+    write_report,
+)
+from hybrid_depth_ros.benchmark.room_sensors import SensedRoom
 from hybrid_depth_ros.benchmark.stages import FOV
 from hybrid_depth_ros.floor_plane import FloorPlane, fit_floor, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
@@ -32,7 +39,7 @@ from hybrid_depth_ros.obstacles import (
 )
 from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
+from hybrid_depth_ros.virtual_room import Room
 
 SIZE = (640, 480)
 PLACES = 4  # views of each room
@@ -41,6 +48,7 @@ DIRECTIONS = 64          # over the camera's field of view, for all points and w
 NEAR, FREE = 2.0, 2.6    # metres: an obstacle is within, a free direction has none within
 ACROSS_VOXEL = 33        # directions of a voxel: less than one of DIRECTIONS apart, from 0.1 m on
 MISSED, TOO_FAR = 2.5, 1.25  # metres within which one must be seen; factor of its distance
+STEP, IMAGES = 0.4, 6    # seconds from image to image, and how many motion has seen
 EDGE_FILTER = 0.05       # the depth node's default
 MOUNTS = ((1.4, 11.0), (1.0, 8.0), (0.7, 8.0), (0.35, 3.0))  # metres high, degrees down
 
@@ -114,6 +122,26 @@ def _binned(angles: npt.NDArray[np.floating], ranges: npt.NDArray[np.floating],
     return nearest
 
 
+def depths_at(predictor: DepthPredictor, room: Room, camera: Intrinsics, seconds: float,
+              height: float, pitch: float) -> tuple[
+        dict[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+    """Depth alone and with each anchor at a second of the walk, and the truth: H×W metres."""
+    sensed = {anchor: SensedRoom(room, anchor, pitch) for anchor in ('floor', 'scan', 'motion')}
+    settings = AnchorSettings(camera_height=height, camera_pitch=pitch)
+    for number in range(IMAGES):
+        pose = room.mounted_camera_pose(seconds - STEP * (IMAGES - 1 - number), height, pitch)
+        rgb, truth = room.render(camera, pose)
+        depth = predictor(rgb, fx=camera.fx)
+        image = ImageInfo(round(number * STEP * 1e9), 'camera', camera,
+                          cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), rgb=rgb)
+        sensed['motion'].sense(pose, image.stamp)
+        if number < IMAGES - 1:
+            sensed['motion'].corrector.measure(depth, image, settings)
+    sensed['scan'].sense(pose, image.stamp)
+    return {'alone': depth, **{f'with {anchor}': sensor.corrector.correct(
+        depth.copy(), image, settings).depth for anchor, sensor in sensed.items()}}, truth
+
+
 def product_table(report: Mapping[str, Mapping[str, float]]) -> str:
     """Lines for people."""
     lines = [f'{"nearest obstacle by direction":32}{"> 25 % too far":>15}{"not seen":>10}'
@@ -128,25 +156,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     camera = Intrinsics.from_horizontal_fov(*SIZE, FOV)
     with exit_on_error('obstacles'):
         predictor = DepthPredictor(args.weights, 'cpu')
-        rooms = [Room(seed) for seed in room_seeds(args)]
         reports = []
         for height, pitch in MOUNTS:
             down = down_from_pitch(pitch)
-            scores = {'alone': ObstacleScores(), 'with floor': ObstacleScores()}
-            products = {name: ProductScores() for name in scores}
-            for number, room in enumerate(rooms):
-                for place in range(PLACES):
-                    walk = room.camera_pose(WALK_SECONDS / PLACES * place + number)
-                    pose = upright_camera_pose(
-                        [*walk[:2, 3], height], np.arctan2(walk[1, 2], walk[0, 2]),
-                        -np.deg2rad(pitch))
-                    rgb, truth = room.render(camera, pose)
-                    depth = predictor(rgb, fx=camera.fx)
-                    floor = find_floor(depth, camera, height, down)
-                    corrected = anchored(depth, floor.anchors).depth if not floor.reason else depth
-                    for name, seen in (('alone', depth), ('with floor', corrected)):
-                        scores[name].add(seen, truth, camera, height, down)
-                        products[name].add(seen, truth, camera, height, down)
+            scores: dict[str, ObstacleScores] = {}
+            products: dict[str, ProductScores] = {}
+            for seed in room_seeds(args):
+                room = Room(seed)
+                for seconds in walk_stops(seed, PLACES):
+                    depths, truth = depths_at(predictor, room, camera, seconds, height, pitch)
+                    for name, depth in depths.items():
+                        for made in (scores.setdefault(name, ObstacleScores()),
+                                     products.setdefault(name, ProductScores())):
+                            made.add(depth, truth, camera, height, down)
             for name, score in scores.items():
                 published = products[name].report()
                 print(f'camera {height:g} m high, {pitch:g}° down, {name}\n{score.table()}\n'

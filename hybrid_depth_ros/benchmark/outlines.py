@@ -19,12 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.arguments import exit_on_error
-from hybrid_depth_ros.benchmark.room_arguments import room_parser, room_seeds, write_report
+from hybrid_depth_ros.benchmark.room_arguments import (
+    room_parser,
+    room_seeds,
+    walk_stops,
+    write_report,
+)
 from hybrid_depth_ros.benchmark.stages import FOV
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import depth_edges, snap_edges
 from hybrid_depth_ros.predictor import DepthPredictor
-from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room
+from hybrid_depth_ros.virtual_room import Room
 
 SIZE = (640, 480)
 PLACES = 4             # views of each room
@@ -157,9 +162,8 @@ def rooms_seen(predictor: Any, seeds: Sequence[int]) -> list[View]:
     views = []
     for seed in seeds:
         room = Room(seed)
-        for place in range(PLACES):
-            pose = room.camera_pose(WALK_SECONDS / PLACES * place + seed % 7)
-            rgb, truth = room.render(camera, pose)
+        for seconds in walk_stops(seed, PLACES):
+            rgb, truth = room.render(camera, room.camera_pose(seconds))
             views.append(see(truth, predictor(rgb, fx=camera.fx)))
     return views
 

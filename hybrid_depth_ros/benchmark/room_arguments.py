@@ -6,8 +6,12 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hybrid_depth_ros.arguments import argument_parser, user_path
 from hybrid_depth_ros.files import result_file
+from hybrid_depth_ros.virtual_room import WALK_SECONDS
 
 
 def room_parser(description: str | None, prog: str, last: int) -> ArgumentParser:
@@ -23,6 +27,11 @@ def room_parser(description: str | None, prog: str, last: int) -> ArgumentParser
 def room_seeds(args: Namespace) -> range:
     """The seeds of ``--rooms``."""
     return range(args.rooms[0], args.rooms[1] + 1)
+
+
+def walk_stops(seed: int, places: int) -> npt.NDArray[np.float64]:
+    """Seconds of the walk through a room at which a camera looks, other ones in each room."""
+    return np.asarray(WALK_SECONDS / places * np.arange(places) + seed % 7)
 
 
 def write_report(args: Namespace, report: Any) -> None:

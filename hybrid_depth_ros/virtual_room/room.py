@@ -76,6 +76,17 @@ class Room:
         yaw = angle + np.pi + 0.35 * np.sin(2 * phase)
         return upright_camera_pose(eye, yaw, np.deg2rad(-11 + 5 * np.sin(3 * phase + 1)))
 
+    def mounted_camera_pose(self, seconds: float, height: float,
+                            pitch: float) -> npt.NDArray[np.float64]:
+        """The walk of a camera so many metres above the floor, which looks down by `pitch` degrees.
+
+        Returns:
+            4×4, optical frame (REP 103) → world, metres.
+        """
+        walk = self.camera_pose(seconds)
+        return upright_camera_pose([*walk[:2, 3], height], np.arctan2(walk[1, 2], walk[0, 2]),
+                                   -np.deg2rad(pitch))
+
     def render(self, intrinsics: Intrinsics, pose: npt.NDArray[np.float64]
                ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """What a pinhole camera sees.

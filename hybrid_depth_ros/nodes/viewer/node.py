@@ -13,7 +13,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_srvs.srv import Trigger
 
 from hybrid_depth_ros.encodings import image_to_depth
@@ -44,6 +44,9 @@ class ViewerSettings:
     port: int = parameter(8080, 'port of the page; 0: any free one', range=(0, 65535))
     rate: float = parameter(5.0, 'updates of the page at most', range=(0.5, 60.0), unit='Hz')
     max_points: int = parameter(40_000, 'points of a cloud shown at most', range=(100, 2_000_000))
+    floor_map: bool = parameter(
+        False, 'show depth/scan as a map from above; the depth node must know how high the camera '
+        'is')
     depth_node: str = parameter(
         'depth_node', 'name of the depth node whose scale a click on depth calibrates')
 
@@ -53,6 +56,7 @@ RATE_SPAN = 10.0  # seconds that rates are counted over
 MAX_ANCHORS = 2000  # drawn on an image
 SIGMA_AGE = 1_000_000_000  # ns that uncertainty may be older or younger than depth
 ANCHOR_AGE = 1.0  # seconds after which they are drawn no longer
+MAX_BEAMS, MAX_REACH = 1000, 10.0  # of a map from above; metres
 MAX_WARNING_LENGTH = 500  # characters about one trouble: what an encoding says may be a megabyte
 
 
@@ -86,6 +90,22 @@ def cloud_points(message: PointCloud2, max_points: int
     z = points[None, :, 2]
     return points, colour_depth(z, *depth_range(z))[0] if len(points) else np.zeros_like(
         points, np.uint8)
+
+
+def scan_beams(message: LaserScan) -> tuple[
+        npt.NDArray[np.float64], npt.NDArray[np.float32], float]:
+    """A sensor_msgs/LaserScan as radians, metres (inf: free, NaN: unknown), and its reach.
+
+    Raises:
+        ValueError: Its angles or its reach are no numbers.
+    """
+    step = -(-len(message.ranges) // MAX_BEAMS) or 1
+    ranges = np.asarray(message.ranges, np.float32)[::step]
+    angles = message.angle_min + message.angle_increment * step * np.arange(ranges.size)
+    if not np.isfinite(angles).all() or not message.range_max > 0:
+        raise ValueError(f'its angles start at {message.angle_min:g}, with range_max '
+                         f'{message.range_max:g}: it is no scan')
+    return angles, ranges, min(float(message.range_max), MAX_REACH)
 
 
 class _ViewedTopic:
@@ -125,7 +145,8 @@ class _ViewedTopic:
 
 class ViewerNode(RefusalMessages, Node):
     """Shows ``image``, ``depth/image`` and ``depth/points`` at one URL, with ``depth/anchors`` and
-    ``depth/uncertainty`` where there are any. A click on depth calibrates its scale.
+    ``depth/uncertainty`` where there are any, and ``depth/scan`` with ``floor_map``. A click on
+    depth calibrates its scale.
 
     Listens only while the page is open somewhere.
 
@@ -156,6 +177,7 @@ class ViewerNode(RefusalMessages, Node):
         self._anchors, self._info = (_ViewedTopic(self, kind, name) for kind, name in (
             (PointCloud2, 'depth/anchors'), (CameraInfo, 'depth/camera_info')))
         self._sigma = _ViewedTopic(self, Image, 'depth/uncertainty')
+        self._scan = [_ViewedTopic(self, LaserScan, 'depth/scan')] if settings.floor_map else []
         self._sigma_stamp, self._sigma_values = 0, np.zeros((0, 0), np.float32)
         self._anchors_since, self._matrix = 0.0, np.eye(3)
         self._anchor_pixels: tuple[Any, Any, Any] | None = None  # u, v, colours
@@ -175,7 +197,7 @@ class ViewerNode(RefusalMessages, Node):
 
     def _refresh(self) -> None:
         watched = self.page.is_open
-        for topic in (*self._topics, self._anchors, self._info, self._sigma):
+        for topic in (*self._topics, self._anchors, self._info, self._sigma, *self._scan):
             topic.set_wanted(watched)
         if watched:
             self._show_newest()
@@ -185,7 +207,7 @@ class ViewerNode(RefusalMessages, Node):
         shows: tuple[tuple[_ViewedTopic, Callable[[Any], None]], ...] = (
             (self._anchors, self._keep_anchors), (self._image, self._show_image),
             (self._sigma, self._keep_sigma), (self._depth, self._show_depth),
-            (self._cloud, self._show_cloud))
+            (self._cloud, self._show_cloud), *((scan, self._show_scan) for scan in self._scan))
         for topic, show in shows:
             try:
                 if message := topic.newest():
@@ -249,6 +271,9 @@ class ViewerNode(RefusalMessages, Node):
 
     def _show_cloud(self, cloud: PointCloud2) -> None:
         self.page.show_cloud(*cloud_points(cloud, self._max_points))
+
+    def _show_scan(self, scan: LaserScan) -> None:
+        self.page.show_floor_map(*scan_beams(scan))
 
     def _show_rates(self) -> None:
         shown = []

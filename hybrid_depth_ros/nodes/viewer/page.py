@@ -21,6 +21,7 @@ from hybrid_depth_ros.visualization import (
     colour_depth,
     colour_uncertainty,
     depth_range,
+    draw_floor_map,
     scale_bar,
 )
 
@@ -77,6 +78,11 @@ _UNCERTAINTY_HTML = '''
 <img id="uncertainty" src="data:image/jpeg;base64,{image}" decoding="sync"
  style="display: block; width: 100%">
 standard deviation of depth: dark is sure, white is {white} or more</div>'''
+_FLOOR_MAP_HTML = '''
+<div style="padding: 0 10px 8px; font-size: 13px">
+<img id="floor_map" src="data:image/jpeg;base64,{image}" decoding="sync"
+ style="display: block; width: 100%">
+the floor from above: obstacles are red, what is seen to be free is green</div>'''
 CALIBRATE_PATH = '/calibrate_scale?'
 CALIBRATION_TIMEOUT = 15.0  # seconds that the page waits for the depth node's answer
 
@@ -136,6 +142,7 @@ class Page:
         self._depth = gui.add_html('', order=2)
         self._ask = html.escape(_ASK_DISTANCE) if calibrate else ''
         self._uncertainty = gui.add_html('', order=4)
+        self._floor_map = gui.add_html('', order=5)
         # its own element: the value stays while the next image is on its way
         gui.add_html('<div style="padding: 0 10px 8px; font-size: 16px">depth under the cursor: '
                      '<output id="metres">–</output></div>', order=3)
@@ -201,6 +208,20 @@ class Page:
         size = np.median(points[:, 2]) * np.sqrt(0.8 / len(points)) if len(points) else 0.01
         self._server.scene.add_point_cloud('/cloud', points, colours, point_size=float(size),
                                            point_shading='flat')
+
+    def show_floor_map(self, angles: npt.NDArray[np.floating], ranges: npt.NDArray[np.floating],
+                       reach: float) -> None:
+        """Show obstacles and free space from above.
+
+        Args:
+            angles: N radians to the left of forward, of a scan.
+            ranges: N metres; inf: free as far as the scan reaches, NaN: unknown.
+            reach: Metres that it reaches.
+        """
+        hits = np.isfinite(ranges)
+        points = ranges[hits, None] * np.stack((np.cos(angles[hits]), np.sin(angles[hits])), 1)
+        self._floor_map.content = _FLOOR_MAP_HTML.format(
+            image=_jpeg(draw_floor_map(points, angles, ranges, reach)))
 
     def close(self) -> None:
         """Stop serving."""

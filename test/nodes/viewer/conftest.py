@@ -20,6 +20,7 @@ def page():
 
 @pytest.fixture
 def graph(request):
-    graph = Graph(getattr(request, 'param', QoSProfile(depth=1)))
+    given = getattr(request, 'param', {})  # parameters, or the images' QoS
+    graph = (Graph(QoSProfile(depth=1), **given) if isinstance(given, dict) else Graph(given))
     yield graph
     graph.close()

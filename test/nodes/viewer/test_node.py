@@ -15,7 +15,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from viewer_graph import CAMERA, DEPTH, HEIGHT, WIDTH, Graph, look, wait_for
@@ -31,6 +31,7 @@ from hybrid_depth_ros.nodes.viewer.node import (
     SETTINGS,
     cloud_points,
     main,
+    scan_beams,
 )
 from hybrid_depth_ros.point_cloud import POINT, organised_cloud
 
@@ -144,6 +145,33 @@ def test_anchors_are_drawn_where_they_lie(graph):
         assert wait_for(drawn)
         assert shown[-1][0, 0].tolist() == [255, 0, 0]
         assert wait_for(lambda: (shown[-1] == [255, 0, 0]).all())  # they are old by then
+
+
+@pytest.mark.parametrize('graph', [{'floor_map': True}], indirect=True)
+def test_the_scan_is_a_map_from_above(graph):
+    shown = []
+    graph.page.show_floor_map = lambda *given: shown.append(given)
+    scan = graph.node.create_publisher(LaserScan, 'depth/scan', 1)
+    message = LaserScan(angle_min=-0.5, angle_increment=0.5, range_max=4.0,
+                        ranges=[1.0, np.inf, np.nan])
+    with look(graph.page):
+        assert wait_for(scan.get_subscription_count)
+        assert wait_for(lambda: scan.publish(message) or shown)
+    angles, ranges, reach = shown[0]
+    np.testing.assert_allclose(angles, (-0.5, 0, 0.5))
+    np.testing.assert_array_equal(ranges, (1, np.inf, np.nan))
+    assert reach == 4
+
+
+def test_a_hostile_scan_is_refused_or_cut_down():
+    many = LaserScan(angle_increment=1e-6, range_max=1e30, ranges=np.ones(10**5, np.float32))
+    angles, ranges, reach = scan_beams(many)
+    assert angles.size == ranges.size == 1000 and reach == 10
+    assert angles[-1] == pytest.approx(0.0999)
+    for wrong in (LaserScan(range_max=np.nan), LaserScan(angle_min=np.inf, ranges=[1.0])):
+        with pytest.raises(ValueError, match='no scan'):
+            scan_beams(wrong)
+    assert scan_beams(LaserScan(range_max=1.0))[1].size == 0
 
 
 def test_this_machine_alone_sees_the_page_by_default(graph):

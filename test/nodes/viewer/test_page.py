@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import Future
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ import zstandard
 from viewer_graph import DEPTH, HEIGHT, WIDTH, look, wait_for
 
 from hybrid_depth_ros.nodes.viewer.page import Page
+from hybrid_depth_ros.visualization import FREE, OBSTACLE, PIXELS_PER_METRE
 
 
 def test_page_is_sent_what_it_shows(page):
@@ -53,6 +55,19 @@ def test_uncertainty_is_shown_beside_depth_where_there_is_any(page):
     np.testing.assert_array_equal(millimetres, np.rint(1000 * np.nan_to_num(sigma)))
     page.show_depth(DEPTH)
     assert page._uncertainty.content == '' and 'data-sigma=""' in page._depth.content
+
+
+def test_the_floor_is_shown_from_above(page):
+    angles = np.linspace(-0.5, 0.5, 101)
+    ranges = np.where(np.abs(angles) < 0.1, 1.5, np.inf)
+    ranges[:20] = np.nan
+    page.show_floor_map(angles, ranges, 4.0)
+    packed = re.search('id="floor_map" src="data:image/jpeg;base64,([^"]+)"',
+                       page._floor_map.content)[1]
+    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(packed), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(drawn[-1 - round(1.5 * PIXELS_PER_METRE), drawn.shape[1] // 2, ::-1],
+                               OBSTACLE, atol=60)
+    np.testing.assert_allclose(drawn[-200, drawn.shape[1] // 2 - 70, ::-1], FREE, atol=20)
 
 
 @pytest.mark.parametrize(('query', 'headers', 'status', 'said'), [

@@ -1,0 +1,59 @@
+"""A lidar and odometry in a virtual room, as messages that anchors take."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector
+from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
+from hybrid_depth_ros.virtual_room import Room
+
+Pose = npt.NDArray[np.float64]
+
+LIDAR_BELOW = 0.15  # metres that the lidar is below the camera
+BEAMS = np.deg2rad(np.arange(-180, 180.0))
+
+
+def level_pose(pose: Pose, height: float) -> Pose:
+    """x forward, y left, z up → world, 4×4: where a camera (4×4, optical frame → world) looks."""
+    yaw = np.arctan2(pose[1, 2], pose[0, 2])
+    level = np.eye(4)
+    level[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    level[:3, 3] = *pose[:2, 3], height
+    return level
+
+
+class SensedRoom:
+    """What corrects the depth of a camera in a room by one anchor.
+
+    Args:
+        room: The room.
+        anchor: ``floor``, ``scan`` or ``motion``.
+        pitch: Degrees that the camera looks down.
+    """
+
+    def __init__(self, room: Room, anchor: str, pitch: float) -> None:
+        ahead, below = (LIDAR_BELOW * turn(np.deg2rad(pitch)) for turn in (np.sin, np.cos))
+        fixed = {'scan': read_pose(f'{ahead} 0 {-below} 0 {-pitch} 0'), 'motion': np.eye(4)}
+        self._room, self._anchor = room, anchor
+        self.corrector = AnchorCorrector([anchor], [fixed.get(anchor)])
+
+    def sense(self, pose: Pose, stamp: int) -> None:
+        """Hand the corrector what is measured. pose: 4×4, optical frame → world; stamp: ns."""
+        time = SimpleNamespace(sec=stamp // 10**9, nanosec=stamp % 10**9)
+        if self._anchor == 'scan':
+            self.corrector.take('scan', SimpleNamespace(
+                header=SimpleNamespace(frame_id='lidar', stamp=time),
+                ranges=self._room.scan(level_pose(pose, pose[2, 3] - LIDAR_BELOW), BEAMS),
+                angle_min=BEAMS[0], angle_max=BEAMS[-1], angle_increment=np.deg2rad(1),
+                range_min=0.05, range_max=8.0, time_increment=0.0, scan_time=0.0))
+        elif self._anchor == 'motion':
+            x, y, z, w = quaternion_from_pose(pose)
+            self.corrector.take('motion', SimpleNamespace(
+                header=SimpleNamespace(frame_id='odom', stamp=time), child_frame_id='camera',
+                pose=SimpleNamespace(pose=SimpleNamespace(
+                    position=SimpleNamespace(**dict(zip('xyz', pose[:3, 3]))),
+                    orientation=SimpleNamespace(x=x, y=y, z=z, w=w)))))
