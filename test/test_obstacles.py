@@ -243,3 +243,25 @@ def test_a_small_patch_of_floor_tells_its_height_and_no_slope():
     plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
     assert plane.height == pytest.approx(HEIGHT, rel=0.1)
     assert np.rad2deg(np.arctan(np.linalg.norm(plane.slope))) < 4  # by the cells alone it has 8
+
+
+def depthimage_to_laserscan(depth, rows):
+    """What that package makes of the image's middle rows: the nearest depth of each column.
+
+    Ranges left to right as the image; farther than 10 m is none, its default.
+    """
+    middle = depth[240 - rows // 2:240 - rows // 2 + rows]
+    along = np.hypot((np.arange(640) - CAMERA.cx) / CAMERA.fx, 1)
+    nearest = middle.min(0) * along
+    return np.where(nearest <= 10, nearest, np.inf)
+
+
+def test_a_tilted_cameras_floor_is_a_wall_to_depthimage_to_laserscan_and_free_to_us():
+    depth = scene([BOX], far=20)
+    aside = round(CAMERA.cx + CAMERA.fx * np.tan(np.deg2rad(20)))
+    for rows, metres in ((1, 3.7), (100, 2.4)):  # of floor
+        theirs = depthimage_to_laserscan(depth, rows)
+        assert theirs[aside] == pytest.approx(metres, abs=0.1)
+        assert theirs[320] < 1.6  # the box
+    ours = scan_of(depth)
+    assert np.isinf(range_at(ours, -20)) and range_at(ours, 0) == pytest.approx(1.5, abs=0.03)
