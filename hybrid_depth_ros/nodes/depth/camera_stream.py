@@ -43,7 +43,7 @@ from hybrid_depth_ros.nodes.shared.subscription import (
     transport_topic,
 )
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
-from hybrid_depth_ros.point_cloud import organised_cloud, voxel_downsample
+from hybrid_depth_ros.point_cloud import organised_cloud, snap_edges, voxel_downsample
 from hybrid_depth_ros.predictor import Prediction
 from hybrid_depth_ros.stamps import stamp_of
 
@@ -334,19 +334,22 @@ class CameraStream:
     def publish_cloud(self, frame: InputFrame, metres: Prediction | None,
                       settings: DepthSettings) -> None:
         """Send what takes longer of one frame, where it is asked for; then the frame is done."""
-        cloud, depth = None, metres.depth if metres else None
+        cloud, snapped, depth = None, None, metres.depth if metres else None
         wants_cloud = self._has_subscribers(self._cloud_publisher)
         if depth is not None and frame.intrinsics and (wants_cloud or self._snapshot):
+            snapped = snap_edges(depth, settings.edge_filter) if settings.edge_filter else depth
             cloud = organised_cloud(
-                depth, frame.rgb, frame.intrinsics, settings.cloud_stride,
-                settings.min_range, settings.max_range, settings.edge_filter,
-                metres.confidence if metres and settings.cloud_confidence else None)
+                snapped, frame.rgb, frame.intrinsics, settings.cloud_stride,
+                settings.min_range, settings.max_range,
+                confidence=metres.confidence if metres and settings.cloud_confidence else None)
             if settings.voxel_size:
                 cloud = voxel_downsample(cloud, settings.voxel_size)
             if wants_cloud:
                 self._cloud_publisher.publish(cloud_message(cloud, frame.header))
         if depth is not None and frame.intrinsics:
-            self._obstacles.publish(frame.header, depth, frame.rgb, frame.intrinsics, settings)
+            same = settings.edge_filter == settings.obstacles.edge_filter
+            self._obstacles.publish(frame.header, depth, frame.rgb, frame.intrinsics, settings,
+                                    snapped if same else None)
         if metres:  # what takes longest, last
             self._compressed.publish(metres, frame.header, settings)
         self._published += 1

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ class ObstacleTopics:
         self._angles: tuple[tuple[Intrinsics, ObstacleSettings], ScanAngles] | None = None
 
     def publish(self, header: Header, depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
-                intrinsics: Intrinsics, settings: DepthSettings) -> None:
+                intrinsics: Intrinsics, settings: DepthSettings,
+                snapped: npt.NDArray[np.float32] | None = None) -> None:
         """Send what stands above the floor, where somebody listens.
 
         Args:
@@ -69,6 +71,7 @@ class ObstacleTopics:
             rgb: uint8 H×W×3.
             intrinsics: Of both.
             settings: The node's.
+            snapped: `depth` with its outlines as steps, where the cloud needed that as well.
         """
         self.problem = ''
         if not any(publisher.get_subscription_count() for publisher in self.publishers):
@@ -84,7 +87,9 @@ class ObstacleTopics:
             return
         level = FloorPlane.from_gravity(height, down)
         plane = self._floor.update(depth, intrinsics, height, down, stamp / 1e9) or level
-        obstacles = find_obstacles(depth, intrinsics, plane, what)
+        obstacles = (
+            find_obstacles(depth, intrinsics, plane, what) if snapped is None else
+            find_obstacles(snapped, intrinsics, plane, replace(what, edge_filter=0.0)))
         if self._cloud_publisher.get_subscription_count():
             self._cloud_publisher.publish(cloud_message(obstacle_cloud(obstacles, rgb), header))
         if self._scan_publisher.get_subscription_count():

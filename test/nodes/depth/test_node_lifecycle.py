@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from stub_depth_node import HEIGHT, WIDTH, ScenePredictor, scene_depth
 
-from hybrid_depth_ros import calibration, point_cloud
+from hybrid_depth_ros import calibration
 from hybrid_depth_ros.calibration import intrinsics_from_camera_info
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.geometry import Intrinsics
@@ -239,11 +239,11 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
             calls[name] += 1
             return real(*args, **options)
         monkeypatch.setattr(module, name, counted)
-    once_a_frame = ('image_to_rgb', 'depth_to_image', 'organised_cloud', 'cloud_message')
+    once_a_frame = ('image_to_rgb', 'depth_to_image', 'organised_cloud', 'cloud_message',
+                    'snap_edges')
     for name in once_a_frame:
         watch(camera_stream, name)
     watch(calibration, 'rectification_from_camera_info')
-    watch(point_cloud, 'snap_edges')
     watch(camera_stream.Rectification, 'apply')
     camera = camera_info_message(CAMERA, Header())
     camera.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
@@ -254,7 +254,7 @@ def test_nothing_is_computed_twice(one_process, monkeypatch):
         one_process.info.publish(camera)
         one_process.send()
         assert one_process.spin(lambda count=count: len(one_process.got['depth/points']) == count)
-    assert calls == {**dict.fromkeys((*once_a_frame, 'snap_edges', 'apply'), frames),
+    assert calls == {**dict.fromkeys((*once_a_frame, 'apply'), frames),
                      'rectification_from_camera_info': 1}
     assert one_process.depth_node._network.predictor.calls == frames
 

@@ -13,7 +13,7 @@ from transform_messages import header
 from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.depth.obstacle_topics import ObstacleTopics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_ranges
-from hybrid_depth_ros.point_cloud import cloud_to_array
+from hybrid_depth_ros.point_cloud import cloud_to_array, snap_edges
 from hybrid_depth_ros.poses import pose_from_quaternion
 from hybrid_depth_ros.predictor import Prediction
 
@@ -146,8 +146,21 @@ def test_the_node_makes_them_of_each_frame_that_is_asked_for(frames, monkeypatch
         camera.publish_cloud(frame, Prediction(DEPTH, True), node._settings)
         camera.publish_cloud(frame, None, node._settings)  # relative depth has no metres
         assert len(sent) == 1 and sent[0][1] is DEPTH
+        assert sent[0][-1] is None  # no cloud was asked for
         camera._obstacles.problem = 'the height is unknown'
         assert camera._obstacles.publishers[0] in camera._depth_publishers
         node.destroy_node()
     finally:
         rclpy.shutdown(context=context)
+
+
+def test_outlines_that_the_cloud_needed_as_well_are_looked_at_once(frames, monkeypatch):
+    snapped = snap_edges(DEPTH, DepthSettings().edge_filter)
+    made, _, scan, _ = topics()
+    send(made)
+    monkeypatch.setattr('hybrid_depth_ros.obstacles.snap_edges', None)
+    made.publish(header(SECOND, 'camera'), DEPTH, RGB, CAMERA, SETTINGS, snapped)
+    own, shared = (np.array(message.ranges) for message in scan.sent)
+    near = np.isfinite(own) & np.isfinite(shared)
+    assert (np.isnan(own) == np.isnan(shared)).all() and (near == np.isfinite(own)).mean() > 0.98
+    np.testing.assert_allclose(own[near], shared[near], rtol=0.02)
