@@ -123,12 +123,12 @@ def _scaled(grids: list[Links], precision: Array) -> tuple[list[_Grid], Array]:
         if len(scaled) < len(grids):
             precision = halved(precision)
     last = scaled[-1]
-    matrix = np.eye(last.scale.size)
+    matrix = np.eye(last.scale.size, dtype=np.float32)
     nodes = np.arange(last.scale.size)
     for away, values in ((1, last.right), (last.columns, last.below)):
         matrix[nodes[:-away], nodes[away:]] -= values
         matrix[nodes[away:], nodes[:-away]] -= values
-    return scaled, np.linalg.inv(matrix).astype(np.float32)
+    return scaled, np.linalg.inv(matrix)
 
 
 def _residual(grid: _Grid, right_side: Array, solution: Array) -> Array:
