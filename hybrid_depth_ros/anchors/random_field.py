@@ -3,7 +3,7 @@
 Neighbouring pixels have nearly the same log error, unless predicted depth or colour steps between
 them: with the difference d its variance is smooth_sd² + (depth_step Δx)² + (colour_step Δc)². So a
 correction spreads over what looks like one surface and ends at outlines. The mean is the solution
-of one sparse system, whose cost hardly depends on how many anchors there are.
+of one sparse system, whose size does not depend on how many anchors there are.
 
 Source: J. Diebel and S. Thrun, *An Application of Markov Random Fields to Range Sensing*, NIPS
 2005.
@@ -35,11 +35,11 @@ class FieldParameters:
     # Outliers: of a mixture, how far anchors are off a field that follows each of them less
     loose_sd: float = 0.04
     agreement: float = 0.1  # log, within which an anchor keeps half of its weight for that field
-    steps: tuple[int, ...] = (4, 4, 4, 2)  # pixels from one node to the next, of each solution
+    node_spacing: tuple[int, ...] = (4, 4, 4, 2)  # pixels, of each solution
     outlier_density: float = 0.3  # of an outlier's log: anywhere over a range of 3.3
-    expected_outliers: tuple[float, float] = (0.1, 5.0)  # before any is seen: of so many anchors
-    least_error: float = 0.004  # log, the median of what the others are off
-    noise_share: float = 3.0  # of that median, the noise, where it is more than noise_sd
+    expected_outliers: tuple[float, float] = (0.1, 5.0)  # a prior: so many, of so many anchors
+    least_error: float = 0.004  # log, the least median error of the others
+    noise_ratio: float = 3.0  # of the noise to that median, where it is more than noise_sd
     iterations: int = 3  # of each solution, of the last one:
     final_iterations: int = 4
     few_anchors: int = 2000  # up to which half of the resolution will do
@@ -52,7 +52,7 @@ PARAMETERS = FieldParameters()
 class Samples(NamedTuple):
     """Anchors as samples of the log error, 1-D. column, row: pixels of the field. residual: log of
     measured / predicted depth. sigma: standard deviation of the measurement, a share. trust: 0 to
-    1, before any other is known."""
+    1, the first weight."""
 
     column: Indices
     row: Indices
@@ -81,16 +81,16 @@ def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Sampl
         levels), levels)
     precision = 1 / (PARAMETERS.loose_sd ** 2 + samples.sigma ** 2)
     trust, field = samples.trust, None
-    for step in PARAMETERS.steps:
-        part = grids[step // 4:]  # half of the resolution, or a quarter
+    for spacing in PARAMETERS.node_spacing:
+        part = grids[spacing // 4:]  # half of the resolution, or a quarter
         if field is not None and field.shape != part[0].right.shape:
             field = cv2.resize(field, part[0].right.shape[::-1])
-        system, cell = _system(part[0], samples, precision * trust, step)
+        system, cell = _system(part[0], samples, precision * trust, spacing)
         field = multigrid.solve(part, *system, field, PARAMETERS.iterations)
         off = np.abs(samples.residual - field.ravel()[cell])
         trust = 1 / (1 + (off / PARAMETERS.agreement) ** 2)
     outliers, error = _outliers(np.maximum(off - 2 * samples.sigma, 0))
-    noise = max(PARAMETERS.noise_sd, PARAMETERS.noise_share * error)
+    noise = max(PARAMETERS.noise_sd, PARAMETERS.noise_ratio * error)
     precision = ~outliers / (noise ** 2 + samples.sigma ** 2)
     system, _ = _system(grids[0], samples, precision, 2)
     field = multigrid.solve(grids, *system, field, PARAMETERS.final_iterations)
@@ -128,15 +128,14 @@ def _outliers(off: Array) -> tuple[Mask, float]:
     return outlying > 0.5, error
 
 
-def _system(grid: multigrid.Links, samples: Samples, precision: Array, step: int
+def _system(grid: multigrid.Links, samples: Samples, precision: Array, spacing: int
             ) -> tuple[tuple[Array, Array], Indices]:
-    """Precision and information of each node of a grid, one for step × step pixels; each sample's
-    node."""
+    """Precision and information of a grid's nodes, `spacing` pixels apart; each sample's node."""
     shape = grid.right.shape
-    cell = (samples.row // step) * shape[1] + samples.column // step
+    cell = (samples.row // spacing) * shape[1] + samples.column // spacing
     total, information = (np.bincount(cell, weights, grid.right.size).astype(np.float32)
                           .reshape(shape) for weights in (precision, precision * samples.residual))
-    total += np.float32(step * step * PARAMETERS.prior_precision)
+    total += np.float32(spacing ** 2 * PARAMETERS.prior_precision)
     return (total, information), cell
 
 
