@@ -1,4 +1,4 @@
-"""Programs in forks of a process that has imported what takes seconds: ROS, OpenCV, the nodes."""
+"""Programs in forks of a process that has imported already what takes seconds."""
 
 import multiprocessing
 import os
@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Of a process that has imported ROS, OpenCV and the nodes. Where torch is wanted: HERE, whose tests
+# have imported it.
+HERE = multiprocessing.get_context('fork')
 FORKS = multiprocessing.get_context('forkserver')
 FORKS.set_forkserver_preload(['hybrid_depth_ros.nodes.depth.node', 'hybrid_depth_ros.nodes.camera',
                               'hybrid_depth_ros.nodes.evaluator'])
@@ -16,6 +19,8 @@ def _run(program, arguments, log, environment, folder):
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
+    sys.stdout, sys.stderr = os.fdopen(1, 'w', closefd=False), os.fdopen(
+        2, 'w', buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -31,13 +36,15 @@ class ForkedProcess:
         program: A script's path, or a module's name.
         arguments: Texts.
         log: The path of a file for what it prints.
+        context: Whose forks: FORKS or HERE.
+        variables: Of its environment, besides this process's.
     """
 
-    def __init__(self, program, arguments, log):
+    def __init__(self, program, arguments, log, context=FORKS, **variables):
         self.args = str(program), [str(argument) for argument in arguments]
         Path(log).write_text('')
-        self._process = FORKS.Process(target=_run, daemon=True, args=(
-            *self.args, str(Path(log).absolute()), dict(os.environ), os.getcwd()))
+        self._process = context.Process(target=_run, daemon=context is FORKS, args=(
+            *self.args, str(Path(log).absolute()), {**os.environ, **variables}, os.getcwd()))
         self._process.start()
         self.pid = self._process.pid
 

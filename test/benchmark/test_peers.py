@@ -1,6 +1,8 @@
 """Architectures that others use, beside ours."""
 
 import json
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +14,17 @@ def test_peers_stand_beside_lite_in_one_table(tmp_path, monkeypatch, capsys):
     from hybrid_depth_ros.benchmark import peers
     monkeypatch.setattr(peers, 'make_random', lambda name, folder: small_networks.make(
         'depth_anything_metric', folder))
-    rows = peers.measure_peers(tmp_path, 2.0, ['zoedepth-nyu'])
+    run = subprocess.run
+
+    def one_here(command, **options):
+        """One in a process of its own, the other in this one, which has imported torch."""
+        *_, path, runtime, precision, seconds = command
+        if runtime != 'torch':
+            return run(command, **options)
+        row = peers.measure_peer(path, runtime, precision, float(seconds))
+        return SimpleNamespace(returncode=0, stdout=json.dumps(row))
+    monkeypatch.setattr(peers.subprocess, 'run', one_here)
+    rows = peers.measure_peers(tmp_path, 0.4, ['zoedepth-nyu'])
     assert [row['runtime'] for row in rows] == ['openvino', 'torch']
     for row in rows:
         assert row['ms'] > 0 and row['lite_ms'] > 0 and row['gflop'] > 0 and row['millions'] > 0

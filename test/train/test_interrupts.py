@@ -1,15 +1,13 @@
 """A training that is killed, and goes on."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import tiny_encoder
 import torch
+from forked_process import HERE, ForkedProcess
 
 from train import nyu
 
@@ -21,7 +19,7 @@ SHORT = ('encoder: tiny\nepochs: 2\nepoch_images: 6\nbatch: 2\nmix: 0.5\ndropout
 def until(true, process, seconds=60):
     deadline = time.monotonic() + seconds
     while not true():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -30,43 +28,41 @@ def test_killed_and_resumed_is_bit_identical(tree, tiny, tmp_path):
     config = tmp_path / 'tiny.yaml'
     config.write_text(SHORT)
 
-    def start(out, *more):
-        return subprocess.Popen(
-            [sys.executable, tiny_encoder.__file__, '--config', str(config), '--data', str(tree),
-             '--out', str(tmp_path / out), '--from-scratch', '--checkpoint-every', '1', *more],
-            env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True)
+    log, threads = tmp_path / 'log', torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def start(*more):
+        return ForkedProcess(tiny_encoder.__file__, [
+            '--config', config, '--data', tree, '--out', tmp_path / 'cut', '--from-scratch',
+            '--checkpoint-every', '1', *more], log, HERE)
     last = tmp_path / 'cut' / 'last.pt'
 
-    cut = start('cut')
+    cut = start()
     until(last.exists, cut)
     with pytest.raises(SystemExit, match=r'another training writes to .*cut'):
         nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut'),
                   '--from-scratch'])
     cut.kill()
-    cut.communicate()
+    cut.wait()
     with pytest.raises(SystemExit, match=r'last\.pt is of an earlier training.*--resume'):
         nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'cut')])
 
     before = last.stat().st_mtime_ns
-    cut = start('cut', '--resume')  # at once: loading processes that live on hold no lock
+    cut = start('--resume')  # at once: loading processes that live on hold no lock
     until(lambda: last.stat().st_mtime_ns != before, cut)
     cut.send_signal(signal.SIGTERM)
-    _, said = cut.communicate(timeout=60)
-    assert cut.returncode == 128 + signal.SIGTERM, said
+    ended, said = cut.wait(60), log.read_text()
+    assert ended == 128 + signal.SIGTERM, said
     assert re.search(r'stopped after step \d of 6; .*--resume', said)
     assert 'Traceback' not in said
 
-    cut = start('cut', '--resume')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    cut = start('--resume')
     try:
         nyu.main(['--config', str(config), '--data', str(tree), '--out', str(tmp_path / 'whole'),
                   '--from-scratch'])
     finally:
         torch.set_num_threads(threads)
-    _, said = cut.communicate(timeout=120)
-    assert cut.returncode == 0, said
+    assert cut.wait(120) == 0, log.read_text()
     one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)
                 for out in ('whole', 'cut'))
     assert two['step'] == 6

@@ -2,8 +2,7 @@
 
 import os
 import re
-import subprocess
-import sys
+import socket
 from functools import partial
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_encoder
 import torch
+from forked_process import HERE, ForkedProcess
 
 from hybrid_depth_ros.weights import load_network
 from train import checkpoint, evaluate, networks, nyu
@@ -73,20 +73,22 @@ def test_a_folder_that_tensorboard_cannot_write_is_named(tmp_path):
 
 
 def test_two_processes_are_one(tree, tiny, tmp_path):
-    """torchrun with two gloo processes: the weights of one process at the same global batch."""
+    """Two gloo processes, as torchrun starts them: the weights of one at the same global batch."""
     config = tmp_path / 'config.yaml'
     config.write_text('encoder: tiny\nepochs: 1\nepoch_images: 8\nbatch: 4\noptimiser: sgd\n'
                       'lr: 1.0e-3\ndropout: 0.3\ndrop_path: 0.3\nmix: 0.5\nlog_l1: 1.0\n'
                       'log_gradient: 0.5\nhead_bias: 2.5\nprecision: fp64\n'
                       'validation: [[0, 1]]\nworkers: 0\n')
     common = ['--config', str(config), '--data', str(tree), '--from-scratch', '--out']
-    two = subprocess.Popen(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-         tiny_encoder.__file__, *common, str(tmp_path / 'two')], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = str(free.getsockname()[1])
+    two = [ForkedProcess(
+        tiny_encoder.__file__, [*common, tmp_path / 'two'], tmp_path / f'log{rank}', HERE,
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=port) for rank in range(2)]
     nyu.main([*common, str(tmp_path / 'one')])
-    said, _ = two.communicate(timeout=300)
-    assert two.returncode == 0, said
+    for rank, process in enumerate(two):
+        assert process.wait(300) == 0, (tmp_path / f'log{rank}').read_text()
     one, two = (torch.load(tmp_path / out / 'last.pt', weights_only=True)['network']
                 for out in ('one', 'two'))
     torch.manual_seed(0)
