@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from hybrid_depth_ros.uncertainty_head import UncertaintyHead
 
 # encoder name → (timm model, decoder width after the 1×1 reduction)
 ENCODERS = {
@@ -27,10 +28,6 @@ ENCODERS = {
     'efficientnet_lite1': ('tf_efficientnet_lite1', 256),
     'efficientnet_lite2': ('tf_efficientnet_lite2', 256),
 }
-
-
-MIN_DEPTH = 0.05         # m; nearer depths count as this in a logarithm
-USUAL_LOG_SIGMA = -2.0  # a relative standard deviation of 0.14: what an untrained head says
 
 
 class Unpooling(nn.Module):
@@ -199,39 +196,6 @@ class Lateral(nn.Conv2d):
         count = skip.shape[1]
         return (F.conv2d(x, self.weight[:, count:], self.bias)
                 + F.conv2d(skip, self.weight[:, :count]))
-
-
-class UncertaintyHead(nn.Module):
-    """How far depth may be off: log of the standard deviation / depth, from the decoder's features.
-
-    It sees the features at an eighth and a quarter of the image's size, depth itself, and the mean
-    of the encoder's features over the whole image, as an image of an unusual scale is uncertain as
-    a whole.
-
-    Args:
-        whole, eighth, quarter: channels of the three.
-    """
-
-    def __init__(self, whole: int, eighth: int, quarter: int, hidden: int = 16):
-        super().__init__()
-        self.whole = nn.Conv2d(whole, hidden, 1)
-        self.eighth = nn.Conv2d(eighth, hidden, 1)
-        self.quarter = nn.Conv2d(quarter + 1, hidden, 1)
-        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.last = nn.Conv2d(hidden, 1, 1)
-        for tensor, value in zip(self.last.parameters(), (0.0, USUAL_LOG_SIGMA)):
-            nn.init.constant_(tensor, value)
-
-    def forward(self, whole: torch.Tensor, eighth: torch.Tensor, quarter: torch.Tensor,
-                depth: torch.Tensor) -> torch.Tensor:
-        """Features (N, channels, H/32, W/32), (…, H/8, W/8), (…, H/4, W/4) and depth (N, 1, H/2,
-        W/2) → (N, 1, H/2, W/2)."""
-        log_depth = F.avg_pool2d(depth.clamp_min(MIN_DEPTH), 2).log()
-        x = self.quarter(torch.cat((quarter, log_depth), dim=1)) + F.interpolate(
-            self.eighth(eighth), scale_factor=2.0, mode='bilinear') + self.whole(
-            whole.mean((2, 3), keepdim=True))
-        x = self.last(F.relu(self.mix(F.relu(x))))
-        return F.interpolate(x, scale_factor=2.0, mode='bilinear')
 
 
 class HybridDepthNet(nn.Module):

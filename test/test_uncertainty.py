@@ -10,14 +10,17 @@ import torch
 from hybrid_depth_ros.files import file_digest
 from hybrid_depth_ros.metrics import UncertaintyScores, format_uncertainty
 from hybrid_depth_ros.models.hybrid import INT8_SUFFIX, HybridModel
-from hybrid_depth_ros.network import USUAL_LOG_SIGMA, HybridDepthNet
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.export import read_graph
+from hybrid_depth_ros.uncertainty_head import USUAL_LOG_SIGMA, mean_and_spread
 from hybrid_depth_ros.weights import load_network, save_network
+from train.configuration import TrainingConfig
 from train.data import Batch, LoadedBatch, to_input
 from train.datasets import open_dataset
 from train.evaluate import height_table
 from train.loss import laplace
+from train.networks import make_network
 from train.protocols import evaluate_whole
 from train.quantise import add_uncertainty
 from train.uncertainty import (
@@ -29,6 +32,8 @@ from train.uncertainty import (
     with_uncertainty,
 )
 from train.uncertainty import main as train_uncertainty
+from train.unfamiliarity import HELD_OUT_KIND, Described, cross_validate, fit
+from train.unfamiliarity import main as train_unfamiliarity
 
 
 @pytest.fixture(scope='module')
@@ -40,6 +45,11 @@ def network():
         network.head.bias.fill_(2.0)
         network.uncertainty.last.weight.normal_(0, 0.5)
     return network
+
+
+def save(network, path):
+    save_network(network, path)
+    return path
 
 
 @pytest.fixture(scope='module')
@@ -80,6 +90,49 @@ def test_weights_keep_the_head_and_older_ones_load_without(network, tmp_path):
         torch.testing.assert_close(again(inputs), network(inputs), rtol=0.02, atol=0.02)
     save_network(HybridDepthNet('efficientnet_lite0'), tmp_path / 'without.safetensors')
     assert load_network(tmp_path / 'without.safetensors').uncertainty is None
+
+
+def test_a_strange_image_is_unsure_as_a_whole(network, tmp_path):
+    """Depth and the order of the pixels stay, and so do files without this part."""
+    again = load_network(save(network, tmp_path / 'before.safetensors'))
+    assert again.uncertainty.unfamiliarity is None
+    rng = torch.Generator().manual_seed(0)
+    familiar, strange = (torch.randn(8, 3, 64, 64, generator=rng) * size for size in (1, 8))
+    with torch.no_grad():
+        _, features = again.depth_and_features(familiar)
+        before = again(strange)
+        part = again.uncertainty.add_unfamiliarity()
+        part.learn_familiar(torch.cat([mean_and_spread(one) for one in features], dim=1))
+        part.factor.weight.copy_(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        part.factor.bias.zero_()
+        loaded = load_network(save(again, tmp_path / 'after.safetensors'))
+        after = loaded(strange)
+        less = (loaded(familiar) - load_network(tmp_path / 'before.safetensors')(familiar))[:, 1]
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0.01, atol=0.01)
+    added = (after - before)[:, 1]
+    assert added.std((1, 2)).max() < 0.01 and added.mean() > less.mean() + 0.5
+    source = make_network(TrainingConfig('efficientnet_lite0', uncertainty=True),
+                          str(tmp_path / 'after.safetensors'))
+    assert source.uncertainty.unfamiliarity is None  # training changes the features
+
+
+def test_the_factor_makes_familiar_and_strange_images_honest():
+    rng = np.random.default_rng(0)
+    distance = np.repeat([0.0, 1.0, 2.0], 40) + 0.1 * rng.standard_normal(120)
+    numbers = np.column_stack((distance, *rng.standard_normal((3, 120)))).astype(np.float32)
+    errors = np.abs(rng.standard_normal((120, 200))) * np.exp(0.8 * distance - 1)[:, None]
+    kinds = np.repeat([HELD_OUT_KIND, 'hall', 'near'], 40)
+    described = Described(torch.from_numpy(numbers), torch.from_numpy(errors.astype(np.float32)),
+                          kinds, np.arange(120) % 2, torch.ones(120), [])
+    weight, bias = fit(described, np.ones(120, bool))
+    assert weight[0] == pytest.approx(0.8, abs=0.1) and weight[1] >= 0
+    assert weight[1:].abs().max() < 0.1 and bias == pytest.approx(-1, abs=0.15)
+    table, added = cross_validate(described)
+    for kind in set(kinds):
+        one, two = described.judge(kinds == kind, added)
+        assert one == pytest.approx(WITHIN_ONE, abs=0.05) and two > 0.9
+    hall = table.splitlines()[1].split()  # between the other two
+    assert hall[0] == 'hall' and 0.6 < float(hall[-2]) < 0.76
 
 
 @pytest.mark.parametrize('fit', ['full', 'paper'])
@@ -265,3 +318,17 @@ def test_the_command_judges_each_range_by_a_head_that_did_not_see_it(tmp_path, c
     with torch.no_grad():
         torch.testing.assert_close(again(inputs)[:, :1], network.eval()(inputs), rtol=0.01,
                                    atol=0.01)
+    train_unfamiliarity(['--weights', str(tmp_path / 'sigma.safetensors'), '--data', 'room:700-702',
+                         'room:703-704', '--held-out', '[[700, 700], [701, 701]]', '--images', '4',
+                         '--out', str(tmp_path / 'factor.safetensors')])
+    said = capsys.readouterr().out
+    assert 'kind not seen' in said and '\nroom ' in said and '\nheld out ' in said
+    assert len(json.loads((tmp_path / 'factor.json').read_text())['curves']) == 3
+    honest = load_network(tmp_path / 'factor.safetensors')
+    with torch.no_grad():
+        torch.testing.assert_close(honest(inputs)[:, 0], again(inputs)[:, 0], rtol=1e-4, atol=1e-4)
+        assert (honest(inputs) - again(inputs))[0, 1].std() < 1e-3
+    with pytest.raises(SystemExit, match='estimates no uncertainty'):
+        train_unfamiliarity(['--weights', str(tmp_path / 'depth.safetensors'), '--data',
+                             'room:700-702', '--held-out', '[[700, 700]]', '--images', '2',
+                             '--out', str(tmp_path / 'none.safetensors')])

@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 
-from hybrid_depth_ros.network import MIN_DEPTH
+from hybrid_depth_ros.uncertainty_head import MIN_DEPTH
 from train.configuration import TrainingConfig
 from train.distributed import all_reduce
 

@@ -89,6 +89,8 @@ def make_network(config: TrainingConfig, init: str | None = None,
                              f'{source.lateral}; the configuration wants {network.encoder_name}, '
                              f'{network.lateral}: pass the --config that the weights were '
                              'trained with')
+        if source.uncertainty is not None:
+            source.uncertainty.unfamiliarity = None  # it is of features that change now
         given = source.state_dict()
         if network.uncertainty is None:
             given = {name: tensor for name, tensor in given.items()

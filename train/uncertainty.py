@@ -9,7 +9,7 @@ The held-out images also say how honest σ is: one head after the other is train
 their ranges, and judged on it. Then σ is multiplied by one number, so that 68 % of the errors lie
 within one σ there and on --calibrate, every set with equal weight; the head that is written has
 learnt from all. The scores lie beside OUT, in a .json that docs/uncertainty_image.py draws. Where
-the weights have an int8 graph, the head is added to it.
+the weights have an int8 graph, the head is added to it. Then run :mod:`train.unfamiliarity`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +36,10 @@ from hybrid_depth_ros.arguments import argument_parser, check_minimum, exit_on_e
 from hybrid_depth_ros.files import file_digest, write_bytes_atomically
 from hybrid_depth_ros.metrics import UncertaintyScores, format_uncertainty
 from hybrid_depth_ros.models.hybrid import INT8_SUFFIX, HybridModel
-from hybrid_depth_ros.network import MIN_DEPTH, HybridDepthNet, UncertaintyHead
+from hybrid_depth_ros.network import HybridDepthNet
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes.export import read_graph
+from hybrid_depth_ros.uncertainty_head import MIN_DEPTH, UncertaintyHead
 from hybrid_depth_ros.weights import HELD_OUT, load_network, save_network
 from train.arguments import add_training_arguments, check_shares
 from train.configuration import AugmentationConfig, TrainingConfig, load_config
@@ -274,6 +276,26 @@ def train_on(network: HybridDepthNet, config: TrainingConfig, args: argparse.Nam
     return judged
 
 
+def write_network(network: HybridDepthNet, weights: str, out: Path) -> None:
+    """Write a network whose head is new, and the int8 graph with that head where `weights`, the
+    network as it was, have one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_network(network, out)
+    print(out)
+    source = HybridModel(weights)
+    if source.int8_graph:
+        graph = out.with_name(out.stem + INT8_SUFFIX)
+        write_bytes_atomically(graph, add_uncertainty(
+            read_graph(source.int8_graph, source.digest), network, file_digest(out)))
+        print(graph)
+
+
+def write_scores(scores: UncertaintyScores, out: Path) -> None:
+    """Write a .json beside the weights, as docs/uncertainty_image.py reads it."""
+    write_bytes_atomically(out.with_suffix('.json'), json.dumps(
+        {**scores.report(), 'curves': scores.curves().tolist()}, indent=1).encode())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__, prog='train.uncertainty')
     parser.add_argument('--weights', default='lite-nyu', help='registered name or .safetensors')
@@ -307,20 +329,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             sets = {args.data[0]: equally_spaced(held_out, args.count), **sets}
         factor, table = calibrate(network, sets, judged)
         print(table)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        save_network(network, args.out)
-        print(args.out)
+        write_network(network, args.weights, args.out)
         if judged:
             scores = score(judged, factor)
             print(f'held out: {format_uncertainty(scores.report())}')
-            write_bytes_atomically(args.out.with_suffix('.json'), json.dumps(
-                {**scores.report(), 'curves': scores.curves().tolist()}, indent=1).encode())
-        source = HybridModel(args.weights)
-        if source.int8_graph:
-            graph = args.out.with_name(args.out.stem + INT8_SUFFIX)
-            write_bytes_atomically(graph, add_uncertainty(
-                read_graph(source.int8_graph, source.digest), network, file_digest(args.out)))
-            print(graph)
+            write_scores(scores, args.out)
 
 
 if __name__ == '__main__':

@@ -44,17 +44,18 @@ class Room:
 
     Args:
         seed: Not negative.
+        size: Width, depth and height in metres; None: of a living room, by the seed.
 
     Attributes:
         size: Width, depth and height in metres (x, y, z).
         objects: The shapes of the furniture.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, size: Sequence[float] | None = None) -> None:
         rng = np.random.default_rng([seed, 7])
         paint = Painter(rng)
-        self.size = np.array([rng.uniform(4.6, 5.6), rng.uniform(4.0, 4.6),
-                              rng.uniform(2.45, 2.75)])
+        usual = rng.uniform(4.6, 5.6), rng.uniform(4.0, 4.6), rng.uniform(2.45, 2.75)
+        self.size = np.array(size or usual)
         self._start, self._turn = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1])
         self.objects, self._light = furnish(paint, self.size), Light(self.size)
         self._shell = self._light.bake(paint, self.objects)

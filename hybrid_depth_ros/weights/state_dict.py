@@ -55,6 +55,8 @@ def build_network(tensors: Mapping[str, torch.Tensor],
         network = HybridDepthNet(
             encoder, lateral == 'true',
             uncertainty=any(name.startswith('uncertainty.') for name in tensors))
+        if network.uncertainty and any('.unfamiliarity.' in name for name in tensors):
+            network.uncertainty.add_unfamiliarity()
         if any('.unpool_fused.' in name for name in tensors):
             network.fuse()
     try:

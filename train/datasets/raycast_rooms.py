@@ -1,8 +1,8 @@
 """Images of the package's own virtual room: several a second, never the same.
 
 ``room:100-149`` are the rooms of fifty seeds, seen by robots. ``room:100-149:any`` are views of
-every kind of :mod:`train.synthetic.views`, most of them near, in rooms full of small things. Seed 0
-is the demo's: leave it to the demo.
+every kind of :mod:`train.synthetic.views`, most of them near, in rooms full of small things.
+``room:100-149:hall`` are views of halls. Seed 0 is the demo's: leave it to the demo.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ HEIGHTS = 0.2, 1.6             # m
 WIDTH, HEIGHT = 352, 264
 # the kinds of the views of one room
 ANY_KINDS = (*['near'] * 6, 'plain', 'plain', 'high', 'steep', 'steep', 'rolled')
+HALL_SIZES = (7.0, 5.0, 2.6), (26.0, 16.0, 5.5)  # m, smallest and largest
 
 
 @lru_cache(maxsize=4)
@@ -40,24 +41,25 @@ class VirtualRooms(RgbdDataset):
     """``room:FIRST-LAST``: VIEWS images of each seed's room; ``number`` is the seed.
 
     Heights are spread evenly on a logarithmic scale, fields of view are 50° to 90°. With ``:any``
-    behind, the views are of ``ANY_KINDS``. Raises ValueError for another name.
+    behind, the views are of ``ANY_KINDS``, with ``:hall`` of halls. Raises ValueError for another
+    name.
     """
 
     def __init__(self, name: str) -> None:
-        match = re.fullmatch(r'room:(\d{1,9})(?:-(\d{1,9}))?(:any)?', name)
+        match = re.fullmatch(r'room:(\d{1,9})(?:-(\d{1,9}))?(:any|:hall)?', name)
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise ValueError(f'{name!r} names no rooms: write room:FIRST-LAST, like room:100-149, '
-                             'or room:100-149:any')
+                             'room:100-149:any or room:100-149:hall')
         self.first, self.last = int(match[1]), int(match[2] or match[1])
-        self.any = bool(match[3])
+        self.furnished = {':any': _cluttered, ':hall': _hall}.get(match[3])
 
     def __len__(self) -> int:
         return (self.last - self.first + 1) * VIEWS
 
     def _view(self, i: int) -> tuple[Room, Intrinsics, npt.NDArray[np.float64]]:
         """Room, camera and pose of image i."""
-        if self.any:
-            room, views = _cluttered(self.number(i))
+        if self.furnished:
+            room, views = self.furnished(self.number(i))
             view = views[i % VIEWS % len(views)]
             pose = np.eye(4)
             pose[:3, :3], pose[:3, 3] = view.rotation, view.position
@@ -96,9 +98,9 @@ class VirtualRooms(RgbdDataset):
 
     def kind(self, i: int) -> str | None:
         """The view's kind, of ``VIEW_KINDS``."""
-        if not self.any:
+        if not self.furnished:
             return 'room'
-        views = _cluttered(self.number(i))[1]
+        views = self.furnished(self.number(i))[1]
         return views[i % VIEWS % len(views)].kind
 
 
@@ -115,6 +117,18 @@ def _cluttered(seed: int) -> tuple[Room, list[View]]:
     views = any_views(rng, about, list(ANY_KINDS), Lenses(fov=(45.0, 90.0)), _caster(room))
     if not views:
         raise ValueError(f'room {seed} has no place for a camera; leave it out')
+    return room, views
+
+
+@lru_cache(maxsize=2)
+def _hall(seed: int) -> tuple[Room, list[View]]:
+    """A hall, and where it is looked at from."""
+    rng = np.random.default_rng([seed, 22])
+    room = Room(seed, np.exp(rng.uniform(*np.log(HALL_SIZES))).tolist())
+    about = parts.FurnishedRoom('virtual hall', tuple(room.size))
+    views = any_views(rng, about, ['hall'] * VIEWS, Lenses(), _caster(room))
+    if not views:
+        raise ValueError(f'hall {seed} has no place for a camera; leave it out')
     return room, views
 
 

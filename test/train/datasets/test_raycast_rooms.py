@@ -32,3 +32,10 @@ def test_virtual_rooms_have_views_of_every_kind():
     assert (again[0] == rgb).all() and (again[1] == depth).all()
     with pytest.raises(ValueError, match='room:100-149:any'):
         open_dataset('room:700:near')
+
+
+def test_virtual_halls():
+    halls = open_dataset('room:700:hall')
+    assert len(halls) == 12 and halls.kind(3) == 'hall' and halls.number(3) == 700
+    rgb, depth, _ = read_checked(halls, 0)
+    assert rgb.std() > 3 and np.median(depth) > 2.2 and depth.max() > 5.7
