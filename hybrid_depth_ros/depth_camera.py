@@ -20,6 +20,7 @@ Depth = npt.NDArray[np.float32]
 DARK, SHINY, PLAIN = 45, 240, 2.5  # of 255: black below, shiny above; the spread of plain pixels
 PATCH = 12  # patches of lost pixels along an image's side
 PANES = 2  # of glass in an image, at most
+HIDDEN = 0.3  # of the measured pixels, by hidden_pixels
 
 
 class DepthCamera(NamedTuple):
@@ -98,6 +99,30 @@ def lost_blocks(shape: tuple[int, ...], rng: np.random.Generator, share: float) 
         top, left = rng.integers(0, height - high + 1), rng.integers(0, width - wide + 1)
         gone[top:top + high, left:left + wide] = True
     return gone
+
+
+def hidden_pixels(rgb: npt.NDArray[np.uint8], depth: Depth, fx: float, number: int) -> Mask:
+    """Which measured pixels of a depth image to hide, so that what fills its holes can be scored.
+
+    They are HIDDEN of what is measured: in one image blocks, in the next ones what each kind of
+    depth camera loses.
+
+    Args:
+        rgb: uint8 H×W×3.
+        depth: H×W metres, NaN where nothing was measured.
+        fx: Focal length, pixels.
+        number: Of the image; it decides all.
+
+    Returns:
+        bool H×W.
+    """
+    known, rng = np.isfinite(depth), np.random.default_rng([11, number])
+    kinds = [None, *DEPTH_CAMERAS.values()]
+    camera = kinds[number % len(kinds)]
+    if camera is None:
+        return lost_blocks(depth.shape, rng, HIDDEN) & known
+    share = 1 - (1 - HIDDEN) * float(known.mean())
+    return lost_pixels(camera, rgb, depth, fx, rng, share) & known
 
 
 def measured_depth(camera: DepthCamera, rgb: npt.NDArray[np.uint8], depth: Depth, fx: float,

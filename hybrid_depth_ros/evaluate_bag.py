@@ -22,6 +22,7 @@ from typing import Any
 from hybrid_depth_ros.anchors.corrector import AnchorSettings
 from hybrid_depth_ros.anchors.floor import down_from_pitch
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error, number, user_path
+from hybrid_depth_ros.depth_camera import HIDDEN
 from hybrid_depth_ros.files import check_writable, result_file
 from hybrid_depth_ros.metrics import ALIGNMENTS, METRIC_NAMES, format_uncertainty, unit_warning
 from hybrid_depth_ros.poses import read_pose
@@ -33,21 +34,22 @@ from hybrid_depth_ros.recordings.time_synchronizer import SLOP
 
 def _load_predictor(args: Namespace) -> Any:
     from hybrid_depth_ros.predictor import DepthPredictor
-    metres = any(getattr(args, f'anchor_{kind}') for kind in TYPES)
+    metres = args.anchor_depth or any(getattr(args, f'anchor_{kind}') for kind in TYPES)
     return DepthPredictor(args.weights, args.device, relative=metres)
 
 
 def _anchors(args: Namespace, pairs: PairedRecording) -> RecordedAnchors | None:
     topics = {kind: getattr(args, f'anchor_{kind}') for kind in TYPES}
-    if not any(topics.values()) and not args.anchor_floor and not args.temporal_smoothing:
+    if not (any(topics.values()) or args.anchor_floor or args.anchor_depth
+            or args.temporal_smoothing):
         return None
     return RecordedAnchors(
         pairs.recording, pairs.image_topic, topics, args.anchor_floor,
         [read_pose(text) for text in args.anchor_pose],
         AnchorSettings(args.anchor_age, args.anchor_time_constant, args.temporal_smoothing,
                        args.camera_height, args.camera_pitch, args.camera_roll, args.floor_frame,
-                       args.fixed_frame),
-        args.fixed_frame, pairs.other_camera)
+                       args.fixed_frame, args.anchor_min_range, args.anchor_max_range),
+        args.fixed_frame, pairs.other_camera, args.anchor_depth)
 
 
 @contextmanager
@@ -98,7 +100,7 @@ def evaluate(args: Namespace, predictor: Any = None) -> int:
         anchors = _anchors(args, pairs)
         evaluation = Evaluation(
             pairs, predictor, args.align, anchors, args.camera_height if args.obstacles else 0.0,
-            down_from_pitch(args.camera_pitch, args.camera_roll))
+            down_from_pitch(args.camera_pitch, args.camera_roll), args.anchor_depth)
         failure: BaseException | None = None
         try:
             with _csv_writer(args.csv) as write_row:
@@ -111,7 +113,7 @@ def evaluate(args: Namespace, predictor: Any = None) -> int:
                 _write_report(args, evaluation, sorted(warned))
         except OSError as error:
             failure = error
-        _print_results(evaluation, failure)
+        _print_results(args, evaluation, failure)
         if failure and not isinstance(failure, KeyboardInterrupt):
             raise failure
         if args.plots and evaluation.rows:
@@ -131,13 +133,15 @@ def _write_report(args: Namespace, evaluation: Evaluation, warnings: Sequence[st
         report['uncertainty'] = evaluation.uncertainty.report()
     if args.obstacles:
         report['obstacles'] = evaluation.obstacles.report()
+    if args.anchor_depth:
+        report['hidden'] = HIDDEN
     if evaluation.anchors and before.frames:
         report['without_anchors'] = before.report()
     with result_file(args.json) as file:
         file.write_text(json.dumps(report, indent=2) + '\n')
 
 
-def _print_results(evaluation: Evaluation, failure: BaseException | None) -> None:
+def _print_results(args: Namespace, evaluation: Evaluation, failure: BaseException | None) -> None:
     """Print what was scored and what was left out; OSError where all was."""
     pairs, anchors = evaluation.pairs, evaluation.anchors
     if failure:
@@ -156,6 +160,8 @@ def _print_results(evaluation: Evaluation, failure: BaseException | None) -> Non
     if anchors:
         for sentence in anchors.said():
             print(sentence, file=sys.stderr)
+        if args.anchor_depth:
+            print(f'{HIDDEN:.0%} of the measured pixels are hidden; these are scored')
         if not getattr(evaluation.predictor, 'relative', False):
             print(f'without anchors: {evaluation.scores_before.table()}\n\n', end='')
         print('with anchors: ', end='')
@@ -179,6 +185,13 @@ def add_anchor_arguments(parser: ArgumentParser) -> None:
         parser.add_argument(f'--anchor-{kind}', nargs='+', default=(), metavar='TOPIC',
                             help=f'correct depth by these topics of {what}'
                             + (f'; {BY_TF}: by the poses of /tf' if kind == 'motion' else ''))
+    parser.add_argument('--anchor-depth', action='store_true',
+                        help='hide a part of the depth images, fill it by the rest of them, and '
+                        'score what was filled')
+    parser.add_argument('--anchor-min-range', type=number(0), default=defaults.nearest,
+                        metavar='M', help='of the depth camera, with --anchor-depth')
+    parser.add_argument('--anchor-max-range', type=number(0), default=defaults.farthest,
+                        metavar='M', help='likewise; 0: no limit')
     parser.add_argument('--anchor-floor', action='store_true',
                         help="correct depth by the camera's height above the floor")
     parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',

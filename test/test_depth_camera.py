@@ -5,6 +5,8 @@ import pytest
 
 from hybrid_depth_ros.depth_camera import (
     DEPTH_CAMERAS,
+    HIDDEN,
+    hidden_pixels,
     lost_blocks,
     lost_pixels,
     measured_depth,
@@ -58,3 +60,14 @@ def test_a_share_is_met_and_a_seed_gives_the_same_again():
         assert np.nanmedian(off) < 0.02
     blocks = lost_blocks(SHAPE, RNG(5), 0.3)
     assert 0.3 <= blocks.mean() < 0.4 and np.array_equal(blocks, lost_blocks(SHAPE, RNG(5), 0.3))
+
+
+def test_of_what_is_measured_a_part_is_hidden_each_time_otherwise():
+    depth = np.full(SHAPE, 1.5, np.float32)
+    depth[:, :80] = np.nan
+    hidden = [hidden_pixels(textured(), depth, 260, number) for number in range(5)]
+    for mask in hidden:
+        assert not mask[:, :80].any()
+        assert mask[:, 80:].mean() == pytest.approx(HIDDEN, abs=0.1)
+    assert not np.array_equal(hidden[0], hidden[4])
+    assert np.array_equal(hidden[1], hidden_pixels(textured(), depth, 260, 1))

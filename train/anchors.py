@@ -31,7 +31,7 @@ from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_NOISE, LIDAR_POSE
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.weights import load_network
 from train.arguments import add_data_arguments, open_data
-from train.completion import completion_table
+from train.completion import completion_table, holes_table
 from train.datasets.pairs import RgbdDataset, parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
 from train.protocols import BORDER
@@ -240,9 +240,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_data_arguments(parser, 'test')
     parser.add_argument('--ranges', type=parse_ranges, metavar='[[A,B],…]',
                         help='keep only frames numbered A to B')
-    parser.add_argument('--completion', action='store_true',
-                        help="depth completion of --data by the papers' protocol: from 5 to 30,000 "
-                        'points, a line, zones, outliers, poses that are off')
+    parser.add_argument('--completion', nargs='*', choices=('points', 'holes'),
+                        help="depth completion of --data by the papers' protocol; points: from 5 "
+                        'to 30,000, a line, zones, outliers, poses that are off; holes: of depth '
+                        'images; default: both')
     parser.add_argument('--baseline', action='store_true',
                         help='with --completion: the smooth correction alone beside it, too')
     parser.add_argument('--floor', type=seeds, metavar='FIRST-LAST',
@@ -255,9 +256,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (args.data or args.floor or args.flicker or args.orientation):
         parser.error('say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST or --orientation '
                      'FIRST-LAST')
-    if args.baseline and not args.completion:
+    if args.baseline and args.completion is None:
         parser.error('--baseline goes with --completion')
-    if args.completion and not args.data:
+    if args.completion is not None and not args.data:
         parser.error('--completion needs --data PATH')
     with exit_on_error('train.anchors'):
         predictor = DepthPredictor(load_network(args.weights))
@@ -271,8 +272,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             dataset = open_data(args, args.data)
             if args.ranges:
                 dataset = dataset.numbered(args.ranges)
-            print(completion_table(predictor, dataset, args.baseline) if args.completion else
-                  sensors_table(predictor, dataset))
+            if args.completion is None:
+                print(sensors_table(predictor, dataset))
+            elif 'points' in (args.completion or ['points']):
+                print(completion_table(predictor, dataset, args.baseline))
+            if args.completion is not None and 'holes' in (args.completion or ['holes']):
+                print(holes_table(predictor, dataset))
 
 
 if __name__ == '__main__':

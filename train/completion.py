@@ -1,7 +1,8 @@
 """Depth completion by the papers' protocol, from sensors simulated in the true depth.
 
 320×240, of which the middle 304×228 is scored and holds the anchors; the network sees the whole
-image. RMSE and REL are means over images.
+image. RMSE and REL are means over images. Depth images with holes are those of the whole
+resolution, and the pixels in the holes are scored.
 
 Source: F. Ma and S. Karaman, *Sparse-to-Dense*, ICRA 2018, section IV.
 """
@@ -17,7 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import tqdm
 
-from hybrid_depth_ros.anchors import Anchors, complete_depth, correction
+from hybrid_depth_ros.anchors import Anchored, Anchors, complete_depth, correction, fill_holes
+from hybrid_depth_ros.anchors.sensors import project
+from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, lost_blocks, measured_depth
+from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.metrics import DepthErrors, UncertaintyScores
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.datasets.pairs import RgbdDataset, read_checked
@@ -32,6 +36,7 @@ ZONES = 8  # along both sides
 TILT = np.deg2rad(15)  # of the tilted scan
 OFF = np.tan(np.deg2rad(2))  # of a pose, sideways
 GROSS = (0.4, 10.0)  # metres, the range of outliers
+LOST = 0.4  # of the pixels of a depth image with holes
 
 
 class View(NamedTuple):
@@ -110,17 +115,72 @@ def measure(kind: Kind, view: View, rng: np.random.Generator) -> Anchors:
                      for values in (u + kind.off * view.fx, v, depth)))
 
 
-def view_of(predictor: DepthPredictor, dataset: RgbdDataset, number: int) -> View:
-    """An image of a dataset as it is scored."""
+def view_of(predictor: DepthPredictor, dataset: RgbdDataset, number: int,
+            whole: bool = False) -> View:
+    """An image of a dataset as it is scored; whole: at its own resolution."""
     rgb, truth, focal = read_checked(dataset, number)
     depth = predictor(rgb, fx=focal * rgb.shape[1])
-    left, top = ((whole - part) // 2 for whole, part in zip(SIZE, CROP))
+    size = (rgb.shape[1], rgb.shape[0]) if whole else SIZE
+    left, top = (side * (own - part) // (2 * own)  # the papers' crop of it
+                 for side, own, part in zip(size, SIZE, CROP))
+    inside = np.s_[top:size[1] - top, left:size[0] - left]
     image, depth, truth = (
-        np.ascontiguousarray(cv2.resize(values, SIZE, interpolation=how)[
-            top:top + CROP[1], left:left + CROP[0]])
+        np.ascontiguousarray(cv2.resize(values, size, interpolation=how)[inside])
         for values, how in ((rgb, cv2.INTER_AREA), (depth, cv2.INTER_AREA),
                             (truth.astype(np.float32), cv2.INTER_NEAREST)))
-    return View(image, depth, truth, focal * SIZE[0])
+    return View(image, depth, truth, focal * size[0])
+
+
+def depth_image(camera: str, view: View, rng: np.random.Generator) -> Array:
+    """What a depth camera of this kind, or one with holes that are blocks, measures of a view."""
+    if camera == 'blocks':
+        return np.where(lost_blocks(view.truth.shape, rng, LOST), np.float32(np.nan), view.truth)
+    return measured_depth(DEPTH_CAMERAS[camera], view.image, view.truth, view.fx, rng, LOST)
+
+
+def as_cloud(view: View, measured: Array) -> Anchored:
+    """Depth completed by the measured pixels as a cloud of points."""
+    height, width = measured.shape
+    intrinsics = Intrinsics(width, height, view.fx, view.fx, (width - 1) / 2, (height - 1) / 2)
+    rows, columns = np.nonzero(measured > 0)
+    z = measured[rows, columns]
+    points = np.stack(((columns - intrinsics.cx) / view.fx * z,
+                       (rows - intrinsics.cy) / view.fx * z, z)).astype(np.float32)
+    return complete_depth(view.depth, project(points, np.eye(4), intrinsics), image=view.image)
+
+
+WAYS: dict[str, Callable[[View, Array], Anchored]] = {
+    'as a cloud': as_cloud,
+    'filled': lambda view, measured: fill_holes(view.depth, measured, view.image)}
+
+
+def holes_table(predictor: DepthPredictor, dataset: RgbdDataset) -> str:
+    """RMSE, REL, δ1 of what fills the holes of depth images, and the time, as text."""
+    views = [view_of(predictor, dataset, number, whole=True)
+             for number in tqdm.trange(len(dataset), unit='image')]
+    height, width = views[0].truth.shape
+    lines = [f'holes in {len(views)} depth images of {width}×{height}, {1 - LOST:.0%} measured']
+    for camera in (*DEPTH_CAMERAS, 'blocks'):
+        found: dict[str, list[Any]] = {'alone': [], **{way: [] for way in WAYS}}
+        times: dict[str, list[float]] = {way: [] for way in WAYS}
+        sigma = {way: UncertaintyScores() for way in WAYS}
+        for number, view in enumerate(views):
+            measured = depth_image(camera, view, np.random.default_rng(number))
+            hidden = view._replace(truth=np.where(measured > 0, np.float32(0), view.truth))
+            found['alone'].append(score(hidden, view.depth))
+            for way, complete in WAYS.items():
+                start = time.process_time()
+                result = complete(view, measured)
+                times[way].append(time.process_time() - start)
+                found[way].append(score(hidden, result.depth))
+                if result.sigma is not None:
+                    sigma[way].add(result.depth, result.sigma, hidden.truth)
+        alone = np.mean(found['alone'], 0)
+        lines.append(' | '.join([
+            f'{camera:10} alone {alone[0]:.3f} m, {alone[1]:.3f}, {alone[2]:.3f}',
+            *(_columns(way, np.mean(found[way], 0), 1000 * float(np.median(times[way])),
+                       sigma[way].report()) for way in WAYS)]))
+    return '\n'.join(lines)
 
 
 def score(view: View, depth: Array) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tqdm
 
+from hybrid_depth_ros.depth_camera import hidden_pixels
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.metrics import BandErrors, RecordingScores, UncertaintyScores, unit_warning
 from hybrid_depth_ros.obstacle_metrics import ObstacleScores
@@ -68,6 +69,7 @@ class Evaluation:
         anchors: What corrects the depth.
         camera_height: Metres above the floor, for the scores of obstacles; 0: none.
         down: 3, gravity in the optical frame, likewise.
+        hide: Give a part of the true depth to the anchors, and score the rest of it alone.
 
     Attributes:
         scores: Of the depth, after anchors where there are some.
@@ -79,7 +81,8 @@ class Evaluation:
 
     def __init__(self, pairs: PairedRecording, predictor: Any = None,
                  alignments: Sequence[str] = (), anchors: RecordedAnchors | None = None,
-                 camera_height: float = 0.0, down: npt.ArrayLike = (0, 1, 0)) -> None:
+                 camera_height: float = 0.0, down: npt.ArrayLike = (0, 1, 0),
+                 hide: bool = False) -> None:
         self.pairs, self.predictor, self.anchors = pairs, predictor, anchors
         self.scores_before = RecordingScores(alignments)
         self.scores, self._distances = RecordingScores(alignments), BandErrors(PLOT_EDGES)
@@ -88,7 +91,7 @@ class Evaluation:
         self._corrections: dict[int, npt.NDArray[np.float32]] = {}
         self._relative = getattr(predictor, 'relative', False)  # anchors make metres of it
         self.obstacles = ObstacleScores()
-        self._camera_height, self._down = camera_height, down
+        self._camera_height, self._down, self._hide = camera_height, down, hide
         self._ratios: list[float] = []  # of true depth to predicted, of each frame
         # topic → the warning about its first implausible frame, how many there are
         self._unit_warnings: dict[str, tuple[str, int]] = {}
@@ -113,30 +116,40 @@ class Evaluation:
         recorded = {self.pairs.stamp(i): self.pairs.recorded(i) for i in range(len(self.pairs))}
         for pair in tqdm.tqdm(self.pairs, unit='frame', disable=None):
             depth, sigma = self._predict(pair)
+            measured, truth = self._hidden(pair) if self._hide else (None, pair.truth)
             if sigma is not None and not self._relative:
-                self.uncertainty.add(depth, sigma, pair.truth)
+                self.uncertainty.add(depth, sigma, truth)
             self._check_unit(self.pairs.truth_topic, pair.truth)
             self._ratios.append(_median_ratio(pair.truth, depth))
             if self.predictor is None:
                 self._check_unit(self.pairs.image_topic, pair.image)
             if self.anchors:
                 if not self._relative:
-                    self.scores_before.add(depth, pair.truth)
-                depth = self._correct(self.anchors, pair, depth, recorded[pair.stamp])
+                    self.scores_before.add(depth, truth)
+                depth = self._correct(self.anchors, pair, depth, recorded[pair.stamp], measured)
             # stamps as people read them, exact: a float has no room for nanoseconds
             row = {'stamp': f'{pair.stamp // 10**9}.{pair.stamp % 10**9:09d}',
-                   **self.scores.add(depth, pair.truth)}
-            self._distances.add(depth, pair.truth)
+                   **self.scores.add(depth, truth)}
+            self._distances.add(depth, truth)
             if self._camera_height > 0 and pair.camera:
-                self.obstacles.add(depth, pair.truth, pair.camera, self._camera_height, self._down)
+                self.obstacles.add(depth, truth, pair.camera, self._camera_height, self._down)
             self.rows.append(row)
             row_written(row)
 
+    def _hidden(self, pair: Pair) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What of a pair's true depth the anchors are given, and what is scored, NaN elsewhere."""
+        rgb = pair.image if pair.image.ndim == 3 else np.zeros((*pair.image.shape, 3), np.uint8)
+        hidden = hidden_pixels(rgb, pair.truth, pair.camera.fx if pair.camera else rgb.shape[1],
+                               len(self.rows))
+        unknown = np.float32(np.nan)
+        return np.where(hidden, unknown, pair.truth), np.where(hidden, pair.truth, unknown)
+
     def _correct(self, anchors: RecordedAnchors, pair: Pair, depth: npt.NDArray[np.float32],
-                 recorded: int) -> npt.NDArray[np.float32]:
+                 recorded: int, measured: npt.NDArray[np.float32] | None
+                 ) -> npt.NDArray[np.float32]:
         corrected: npt.NDArray[np.float32] = anchors.correct(
             depth, pair.stamp, recorded, pair.camera, self._relative,
-            pair.image if self.predictor else None)
+            pair.image if self.predictor else None, measured)
         # kept for images of it: anchors can only go through the frames once
         with np.errstate(divide='ignore', invalid='ignore'):
             factor = cv2.resize(corrected, CORRECTION_SIZE) / cv2.resize(depth, CORRECTION_SIZE)

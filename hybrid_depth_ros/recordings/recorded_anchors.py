@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -33,6 +34,7 @@ class RecordedAnchors:
         settings: how anchors are used.
         fixed_frame: of TF, as the node's parameter.
         other_camera: why the images' camera_info may be another camera's, or empty.
+        depth: whether :meth:`correct` is given measured depth.
 
     Attributes:
         troubles: how many frames went without a source, and why the last one did.
@@ -44,7 +46,7 @@ class RecordedAnchors:
 
     def __init__(self, recording: Recording, image: str, topics: Mapping[str, Sequence[str]],
                  floor: bool, poses: Sequence[Pose | None], settings: AnchorSettings,
-                 fixed_frame: str, other_camera: str = '') -> None:
+                 fixed_frame: str, other_camera: str = '', depth: bool = False) -> None:
         self._other_camera = other_camera
         self._recording, self._settings, self._fixed_frame = recording, settings, fixed_frame
         self._names: dict[str, str] = {}  # of the sources, by topic
@@ -54,7 +56,7 @@ class RecordedAnchors:
                     continue
                 self._names[topic] = kind if not number else f'{kind}/{number + 1}'
                 recording.require(topic, TYPES[kind], f'--anchor-{kind}')
-        names = [*self._names.values(), *(['floor'] if floor else [])]
+        names = [*self._names.values(), *['depth'] * depth, *['floor'] * floor]
         if BY_TF in topics.get('motion', ()):
             names.append('motion')
         self._frames = FrameTree()
@@ -85,7 +87,8 @@ class RecordedAnchors:
 
     def correct(self, depth: npt.NDArray[np.float32], stamp: int, recorded: int,
                 intrinsics: Intrinsics | None, relative: bool = False,
-                rgb: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.float32]:
+                rgb: npt.NDArray[np.uint8] | None = None,
+                measured: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """The depth of a frame, corrected by the anchors that had come until then.
 
         Args:
@@ -95,11 +98,15 @@ class RecordedAnchors:
             intrinsics: of the frame.
             relative: whether depth is inverse depth without scale and shift.
             rgb: uint8 H×W×3 of the frame: depth by motion, and where a correction ends.
+            measured: float32 H×W metres of a depth image that is registered to the frame, NaN where
+                it measured nothing; or None.
 
         Returns:
             float32 H×W metres; all NaN where depth is relative and no anchors had come.
         """
         self._take_until(recorded)
+        if measured is not None:
+            self._corrector.take('depth', _depth_image(measured, stamp))
         gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         try:
             corrected = self._corrector.correct(
@@ -150,3 +157,13 @@ class RecordedAnchors:
     def scale(self) -> float:
         """What the last frame's depth was multiplied by."""
         return self._corrector.last.completion.scale if self._corrector.last else np.nan
+
+
+def _depth_image(depth: npt.NDArray[np.float32], stamp: int) -> Any:
+    """Depth with the fields of a sensor_msgs/Image; stamp: ns."""
+    seconds, nanoseconds = divmod(stamp, 10**9)
+    header = SimpleNamespace(
+        frame_id='', stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds))
+    return SimpleNamespace(header=header, height=depth.shape[0], width=depth.shape[1],
+                           encoding='32FC1', is_bigendian=0, step=0,
+                           data=depth.astype('<f4').tobytes())

@@ -161,6 +161,30 @@ def test_offline_and_live_agree_to_the_last_digit(tmp_path):
     assert live['metrics'] == offline['metrics'] and live['bands'] == offline['bands']
 
 
+def test_a_part_of_the_measured_depth_is_hidden_filled_and_scored(tmp_path, capsys):
+    recorded = messages(4)
+    for topic, _, message, ns in recorded:
+        if topic == '/truth':  # it has holes of its own
+            truth = scene_depth(WIDTH, HEIGHT)
+            truth[40:60, 40:60] = np.nan
+            message.data = truth.tobytes()
+    bag = record(tmp_path / 'bag', recorded)
+    figures = evaluated(tmp_path, bag, '--anchor-depth', '--plots', str(tmp_path / 'plots'))
+    measured = HEIGHT * WIDTH - 400
+    assert figures['hidden'] == 0.3 and 0.25 < figures['pixels'] / (4 * measured) < 0.4
+    before = figures['without_anchors']
+    assert before['pixels'] == figures['pixels']
+    assert before['metrics']['rel'] == pytest.approx(WRONG - 1, abs=0.01)
+    assert figures['metrics']['rel'] < 0.02 and figures['metrics']['delta1'] > 0.99
+    assert '30% of the measured pixels are hidden; these are scored' in capsys.readouterr().out
+    again = evaluated(tmp_path, bag, '--anchor-depth', '--anchor-scan', '/scan', '--anchor-pose',
+                      LIDAR)
+    assert again['pixels'] == figures['pixels'] and again['metrics']['rel'] < 0.02
+    none = evaluated(tmp_path, bag, '--anchor-depth', '--anchor-max-range', '0.2')
+    assert none['metrics'] == none['without_anchors']['metrics']
+    assert '4 frames without anchors of depth: not one of its pixels' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(('arguments', 'named'), [
     (('--anchor-scan', '/nowhere'), 'there is no such topic; with LaserScan in it: /scan'),
     (('--anchor-points', '/scan'), 'holds LaserScan, not PointCloud2'),

@@ -69,6 +69,16 @@ def test_the_table_of_completion_says_what_each_kind_brings(monkeypatch):
     assert errors['500 points'] < errors['5 points'] + 0.02
 
 
+def test_the_table_of_holes_says_what_fills_them():
+    wrong = Wrong(1.4, Subset(VirtualRooms('room:3'), [2]))
+    first, *lines = completion.holes_table(wrong, wrong).split('\n')
+    assert first.startswith('holes in 1 depth images of ') and '60% measured' in first
+    assert [line.split()[0] for line in lines] == [*completion.DEPTH_CAMERAS, 'blocks']
+    for line in lines:
+        alone, cloud, filled = map(float, re.findall(r'([\d.]+) m,', line))
+        assert filled < 0.1 * alone and cloud < alone, line
+
+
 def test_kinds_of_completion_measure_where_they_look():
     truth = np.full((228, 304), 2, np.float32)
     truth[114] = 3
