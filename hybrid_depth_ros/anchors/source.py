@@ -21,7 +21,7 @@ SINGLE = ('depth', 'floor', 'motion')  # of which there is one
 MAX_EXTRAPOLATION = 0.1  # seconds after the last odometry
 QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
 MAX_IMAGES = 8  # the same of depth images: each takes a megabyte
-MAX_EXTRINSICS = 300  # anchors of a depth image that its registration is judged by
+MAX_EXTRINSICS = 120  # anchors of a depth image that its registration is judged by
 
 Depth = npt.NDArray[np.float32]
 

@@ -163,7 +163,7 @@ def test_offline_and_live_agree_to_the_last_digit(tmp_path):
 
 def test_a_part_of_the_measured_depth_is_hidden_filled_and_scored(tmp_path, capsys):
     recorded = messages(4)
-    for topic, _, message, ns in recorded:
+    for topic, _, message, _ns in recorded:
         if topic == '/truth':  # it has holes of its own
             truth = scene_depth(WIDTH, HEIGHT)
             truth[40:60, 40:60] = np.nan
