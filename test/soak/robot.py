@@ -12,17 +12,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
-from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.corrector import AnchorSettings, ImageInfo
 from hybrid_depth_ros.anchors.floor import down_from_pitch
+from hybrid_depth_ros.benchmark.room_sensors import SensedRoom, level_pose
 from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.obstacles import ObstacleSettings, find_obstacles, obstacle_scan, scan_angles
-from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
 from hybrid_depth_ros.visualization import draw_floor_map
@@ -34,23 +33,19 @@ SPEED, TURN = 0.3, np.deg2rad(45)  # m/s, rad/s
 STOP = 0.4                 # m before the robot's front
 STEP = 0.2                 # s from image to image
 BACK = 0.3                 # m that it is set back from a collision
-LIDAR = 0.2                # m that the lidar is below the camera
 SETTINGS = ObstacleSettings(max_height=TALL + 0.1)
 AROUND = np.deg2rad(np.arange(0, 360, 5))
 DOWN = down_from_pitch(PITCH)
 
 
-def level_pose(place, yaw, height):
-    """x forward, y left, z up → world, 4×4."""
-    pose = np.eye(4)
-    pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-    pose[:3, 3] = *place, height
-    return pose
+def pose_at(place, yaw):
+    """The camera's pose, optical frame → world, 4×4."""
+    return upright_camera_pose([*place, HEIGHT], yaw, -np.deg2rad(PITCH))
 
 
 def clearance(room, place):
     """Metres from a place to the nearest thing up to the robot's height."""
-    return min(room.scan(level_pose(place, 0.0, height), AROUND).min()
+    return min(room.scan(level_pose(pose_at(place, 0.0), height), AROUND).min()
                for height in np.arange(0.06, TALL, 0.09))
 
 
@@ -64,50 +59,33 @@ def start_of(room):
 class Eyes:
     """From an image to a scan, as the depth node does it."""
 
-    def __init__(self, predictor, anchor):
-        self.predictor, self.anchor = predictor, anchor
-        ahead, below = LIDAR * np.sin(np.deg2rad(PITCH)), LIDAR * np.cos(np.deg2rad(PITCH))
-        fixed = {'scan': read_pose(f'{ahead} 0 {-below} 0 {-PITCH} 0'), 'motion': np.eye(4)}
-        self.corrector = AnchorCorrector(
-            [] if anchor == 'none' else [anchor], [fixed.get(anchor)])
+    def __init__(self, predictor, room, anchor):
+        self.predictor, self.room = predictor, room
+        self.sensed = None if anchor == 'none' else SensedRoom(room, anchor, PITCH)
         self.settings = AnchorSettings(camera_height=HEIGHT, camera_pitch=PITCH)
         self.floor = FloorTracker()
         self.level = FloorPlane.from_gravity(HEIGHT, DOWN)
         self.angles = scan_angles(CAMERA, self.level, SETTINGS)
 
-    def look(self, room, place, yaw, seconds):
+    def look(self, place, yaw, seconds):
         """(image, scan) of the robot's camera."""
-        pose = upright_camera_pose([*place, HEIGHT], yaw, -np.deg2rad(PITCH))
-        rgb, _ = room.render(CAMERA, pose)
+        pose = pose_at(place, yaw)
+        rgb, _ = self.room.render(CAMERA, pose)
         depth = self.predictor(rgb, fx=CAMERA.fx)
-        nanoseconds = round(seconds * 1e9)
-        header = SimpleNamespace(frame_id='camera', stamp=SimpleNamespace(
-            sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9))
-        if self.anchor == 'scan':
-            angles = np.deg2rad(np.arange(-180, 180.0))
-            ranges = room.scan(level_pose(place, yaw, HEIGHT - LIDAR), angles)
-            self.corrector.take('scan', SimpleNamespace(
-                header=header, ranges=ranges, angle_min=-np.pi, angle_max=np.deg2rad(179),
-                angle_increment=np.deg2rad(1), range_min=0.05, range_max=8.0, time_increment=0.0,
-                scan_time=0.0))
-        elif self.anchor == 'motion':
-            x, y, z, w = quaternion_from_pose(pose)
-            self.corrector.take('motion', SimpleNamespace(
-                header=SimpleNamespace(stamp=header.stamp, frame_id='odom'),
-                child_frame_id='camera', pose=SimpleNamespace(pose=SimpleNamespace(
-                    position=SimpleNamespace(**dict(zip('xyz', pose[:3, 3]))),
-                    orientation=SimpleNamespace(x=x, y=y, z=z, w=w)))))
-        if self.anchor != 'none':
+        if self.sensed:
+            stamp = round(seconds * 1e9)
+            self.sensed.sense(pose, stamp)
             gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-            depth = self.corrector.correct(
-                depth, ImageInfo(nanoseconds, 'camera', CAMERA, gray), self.settings).depth
+            depth = self.sensed.corrector.correct(
+                depth, ImageInfo(stamp, 'camera', CAMERA, gray), self.settings).depth
         plane = self.floor.update(depth, CAMERA, HEIGHT, DOWN, seconds) or self.level
         return rgb, obstacle_scan(find_obstacles(depth, CAMERA, plane, SETTINGS), self.angles)
 
 
 def turn_of(scan, turning):
     """Where to turn: 0 where the way ahead is free, else 1 (left) or -1, kept while it turns."""
-    forward, aside = scan.ranges * np.cos(scan.angles), scan.ranges * np.sin(scan.angles)
+    with np.errstate(invalid='ignore'):  # infinite straight ahead
+        forward, aside = scan.ranges * np.cos(scan.angles), scan.ranges * np.sin(scan.angles)
     ahead = np.abs(scan.angles) < np.deg2rad(35)
     near = np.isfinite(scan.ranges) & (forward < RADIUS + STOP) & (
         np.abs(aside) < RADIUS + 0.05)
@@ -123,10 +101,10 @@ def drive(predictor, seed, anchor, seconds, views=None):
     """Drive in one room: collisions and metres."""
     room = Room(seed)
     place, yaw, turning = start_of(room), 0.7, 0
-    eyes, collisions, metres = Eyes(predictor, anchor), 0, 0.0
+    eyes, collisions, metres = Eyes(predictor, room, anchor), 0, 0.0
     steps = round(seconds / STEP)
     for step in range(steps):
-        rgb, scan = eyes.look(room, place, yaw, step * STEP)
+        rgb, scan = eyes.look(place, yaw, step * STEP)
         turning = turn_of(scan, turning)
         if turning:
             yaw += turning * TURN * STEP
@@ -151,7 +129,7 @@ def strip(views):
     columns = []
     for rgb, scan, room, place, yaw in views:
         beams = np.deg2rad(np.arange(-90, 90, 0.5))
-        true = np.min([room.scan(level_pose(place, yaw, height), beams)
+        true = np.min([room.scan(level_pose(pose_at(place, yaw), height), beams)
                        for height in np.arange(0.06, TALL, 0.09)], 0)
         seen = np.isfinite(scan.ranges)
         points, standing = (ranges[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
