@@ -229,7 +229,7 @@ def test_ros_is_not_needed():
     assert done.stderr.startswith('evaluate_bag: nowhere: there is no such')
 
 
-def test_errors_are_one_sentence(frames, tmp_path):
+def test_errors_are_one_sentence(frames, known_runtime, tmp_path):
     path = write(tmp_path / 'bag', recording(frames))
     for arguments, said in ((['nowhere'], 'evaluate_bag: nowhere: there is no such'),
                             ([str(path), '--json', str(tmp_path / 'no' / 'o.json')], 'o.json'),

@@ -126,17 +126,24 @@ def test_bad_options_are_named(option, value):
         DepthPredictor(Flat(), **{option: value})
 
 
+@pytest.fixture(scope='module')
+def exact():
+    """Images of a virtual room, and depth in torch's float32."""
+    camera, room = Intrinsics.from_horizontal_fov(320, 240, 63.3), Room(0)
+    first, second = (room.render(camera, room.camera_pose(time))[0] for time in (0, 2))
+    images = [first, second, first[:100]]
+    predictor = DepthPredictor('lite-nyu', runtime='torch', precision='fp32')
+    return images, [predictor(image) for image in images]
+
+
 @pytest.mark.parametrize(('runtime', 'precision', 'most'), [
     ('torch', 'bf16', 0.02), ('torch', 'fp16', 0.002), ('openvino', 'fp32', 1e-5),
     ('openvino', 'int8', 0.05), ('onnxruntime', 'fp32', 1e-5)])
-def test_runtimes_and_precisions_agree(runtime, precision, most):
-    camera = Intrinsics.from_horizontal_fov(320, 240, 63.3)
-    views = [Room(0).render(camera, Room(0).camera_pose(time))[0] for time in (0, 2)]
-    exact = DepthPredictor('lite-nyu', runtime='torch', precision='fp32')
+def test_runtimes_and_precisions_agree(exact, runtime, precision, most):
+    images, depths = exact
     other = DepthPredictor('lite-nyu', runtime=runtime, precision=precision)
     assert (other.runtime.name, other.runtime.precision) == (runtime, precision)
-    images = [views[0], views[1], views[0][:100]]
-    for wanted, depth in zip(map(exact, images), other(images)):
+    for wanted, depth in zip(depths, other(images), strict=True):
         assert np.isfinite(depth).all()
         assert 0 < np.abs(depth / wanted - 1).mean() < most
 
@@ -145,7 +152,7 @@ def test_runtimes_and_precisions_agree(runtime, precision, most):
 HELD_OUT = [[1340, 1383]]
 
 
-def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu):
+def test_a_digital_zoom_agrees_with_the_original_by_focal_correction(nyu, known_runtime):
     """Cutting out the middle and enlarging it is a longer lens; depth must not change."""
     images = SyncTree(nyu).numbered(HELD_OUT)
     with_correction, without = DepthErrors(), DepthErrors()

@@ -60,7 +60,7 @@ sys.exit(run_node('camera_node', create))
                                text=True)
     assert process.stdout.readline() == 'started\n'
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def test_the_end_of_a_node_is_its_end():
