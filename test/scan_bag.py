@@ -20,7 +20,7 @@ def nearest_in_cone(depth, camera):
     return np.percentile((depth * length)[1 / length > np.cos(CONE / 2)], 5)
 
 
-def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True):
+def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True, scale=1.0):
     """A robot's walk through rooms, one after the other.
 
     Args:
@@ -30,6 +30,7 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
         size: Of the images.
         fps: Frames a second.
         calibrated: Whether camera_info is recorded.
+        scale: Of the rooms, the robot and its steps: 1.5 are halls.
 
     Returns:
         (rgb, true depth) of each frame, and the Intrinsics.
@@ -52,14 +53,16 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
             for number in range(frames):
                 stamp = START + round((walk * (frames + 20) + number) * 1e9 / fps)
                 rgb, depth = source.read()
+                depth = scale * depth
                 seen.append((rgb, depth))
 
                 def header(frame, stamp=stamp):
                     return Header(Time(stamp // 10**9, stamp % 10**9), frame)
                 put('/scan', stamp, Scan(
                     header('lidar'), float(LIDAR_ANGLES[0]), float(LIDAR_ANGLES[-1]),
-                    float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]), 0.0, 0.0, *LIDAR_RANGE,
-                    source.scan(), np.zeros(0, np.float32)))
+                    float(LIDAR_ANGLES[1] - LIDAR_ANGLES[0]), 0.0, 0.0,
+                    *(scale * limit for limit in LIDAR_RANGE), scale * source.scan(),
+                    np.zeros(0, np.float32)))
                 put('/range', stamp, Range(header('sonar'), 0, CONE, 0.02, 8.0,
                                            float(nearest_in_cone(depth, camera)), 0.0))
                 if calibrated:

@@ -90,6 +90,7 @@ class Anchored:
         state: for the next frame's `previous`.
         anchors: that it was corrected by, or None.
         measured: bool H×W, which pixels a depth image measured and were kept as they are, or None.
+        common_sd: standard deviation of what all anchors have in common, share of the depth.
         sigma: standard deviation of `depth`, float32 H×W metres, NaN where it is unknown; None
             where no anchor was used. It is computed when it is asked for.
     """
@@ -103,14 +104,18 @@ class Anchored:
     state: TemporalState
     anchors: Anchors | None = None
     measured: Mask | None = None
+    common_sd: float = 0.0
 
     @functools.cached_property
     def sigma(self) -> npt.NDArray[np.float32] | None:
         """As described above."""
         if self.anchors is None or not self.used.any():
             return None
-        return depth_sigma(self.depth, self.anchors.u[self.used], self.anchors.v[self.used],
-                           self.measured)
+        sigma = depth_sigma(self.depth, self.anchors.u[self.used], self.anchors.v[self.used],
+                            self.measured)
+        if self.common_sd:
+            sigma = np.hypot(sigma, np.float32(self.common_sd) * self.depth)
+        return sigma
 
     @property
     def rejected(self) -> int:

@@ -4,6 +4,7 @@ It neither knows nor needs ROS: messages are taken by their fields, poses from w
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
 from hybrid_depth_ros.anchors.hole_filling import anchors_among, fill_holes
 from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
-from hybrid_depth_ros.anchors.odometry_check import log_ratio, weighed
+from hybrid_depth_ros.anchors.odometry_check import weighed
 from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
 from hybrid_depth_ros.anchors.sensors import (
@@ -33,10 +34,6 @@ from hybrid_depth_ros.poses import PlacedPose, Pose, deskewed
 from hybrid_depth_ros.stamps import stamp_of
 
 IMPLAUSIBLE_RATIO = 60  # between measured and predicted depth: no network is so wrong
-# between depths by motion and by the network: networks see rooms too large rather than too small,
-# so much less they give only where odometry's steps are too long
-MAX_MOTION_RATIO = 1.5
-MOTION_FRAMES = 10  # over which that ratio is averaged
 
 # (frame and stamp of the image, frame and stamp of the measurement) → pose of the second in the
 # first; names and ns.
@@ -161,11 +158,16 @@ class AnchorCorrector:
                 self.last = self._state = None
                 raise
         parts = self._anchors(measurements, depth)
+        if len(parts.get('motion', ())):
+            parts['motion'] = self._weighed_motion(parts, depth, image, settings)
         if all(self.sources[name].kind == 'range' for name, part in parts.items() if len(part)):
             parts = {name: limited_by_prior(part, depth) for name, part in parts.items()}
         if 'depth' in measurements and 'depth' not in parts:  # nor is what it said before believed
             self._state = None
         completion = self._completed(depth, parts, image, settings)
+        if [name for name, part in parts.items() if len(part)] == ['motion'] and (
+                motion := self.sources['motion'].motion):
+            completion = replace(completion, common_sd=motion.common_sd)
         anchors = completion.anchors or Anchors.joined(())
         first = 0
         for name, part in parts.items():
@@ -176,6 +178,24 @@ class AnchorCorrector:
         self._state = completion.state
         self.last = CorrectedDepth(completion.depth, anchors, completion, scale_shift)
         return self.last
+
+    def _weighed_motion(self, parts: dict[str, Anchors], depth: Depth, image: ImageInfo,
+                        settings: AnchorSettings) -> Anchors:
+        """The anchors by motion as far as they are to be followed; none where odometry's lengths
+        contradict what else is known."""
+        source, intrinsics = self.sources['motion'], image.intrinsics
+        assert source.motion is not None and intrinsics is not None  # they gave the anchors
+        floor = None
+        with suppress(LookupError):  # most robots need not know how high their camera is
+            floor = (intrinsics, *camera_above_floor(image.frame, settings, lambda: self._pose(
+                source, image, settings.floor_frame, image.stamp)))
+        trouble = source.odometry.add(parts['motion'], depth, {
+            name: part for name, part in parts.items()
+            if self.sources[name].kind in ('scan', 'points', 'depth', 'floor')}, floor)
+        if trouble:
+            source.trouble, self._state = trouble, None  # nor is what they said before believed
+            return Anchors.joined(())
+        return weighed(parts['motion'], depth, source.motion.common_sd)
 
     def _completed(self, depth: Depth, parts: dict[str, Anchors], image: ImageInfo,
                    settings: AnchorSettings) -> Anchored:
@@ -345,18 +365,9 @@ class AnchorCorrector:
 
         def motion(depth: Depth) -> Anchors:
             source.trouble, source.note = tracker.reason, tracker.note
-            if not len(anchors):
-                return anchors
-            ratio = log_ratio(anchors, depth)
-            ratio = ratio[np.isfinite(ratio)]
-            if ratio.size:
-                source.motion_ratio += (float(np.median(ratio)) - source.motion_ratio) / (
-                    MOTION_FRAMES if source.motion_ratio else 1)
-            if source.motion_ratio > np.log(MAX_MOTION_RATIO):
-                raise ValueError(
-                    f'depth by motion is {np.exp(source.motion_ratio):.2g} times the network\'s: '
-                    'odometry is probably too long (its units, the wheels\' radius)')
-            return weighed(anchors, depth, tracker.common_sd)
+            if not tracker.believed:
+                self._state = None
+            return anchors
         return motion
 
     def _anchors(self, measurements: Mapping[str, Measurement], depth: Depth) -> dict[str, Anchors]:

@@ -123,6 +123,8 @@ class MotionAnchors:
 
     Attributes:
         reason: why the last frame's poses are not believed, or should be looked at; else empty.
+        believed: whether poses and tracks agree so far that there may be anchors.
+        common_sd: standard deviation of what the last frame's depths have in common, share.
         note: why there are no anchors though nothing is wrong; else empty.
     """
 
@@ -146,7 +148,7 @@ class MotionAnchors:
         self._typical = self._s.first_inverse_depth
         self.reason = self.note = ''
         self.common_sd = np.inf
-        self._believed = True
+        self.believed = True
         self._pose: Floats = np.eye(4)
         self._stamp = 0.0
 
@@ -291,15 +293,15 @@ class MotionAnchors:
             w.steps[:, :3, :3].transpose(0, 2, 1) @ turned @ w.rotation[1:]), axis=1).sum())
         turn = np.rad2deg(np.linalg.norm(rotation_vectors(w.steps[:, :3, :3]), axis=1).sum())
         share = off / (turn + 1)
-        self._believed = True
+        self.believed = True
         if off > 3 and share > s.warn_turn:
-            self._believed = share < s.max_turn
+            self.believed = share < s.max_turn
             self.reason = (f'the image turns otherwise than the poses, by {off:.0f}° while they '
                            f'turn {turn:.0f}°: see whether they are those of the optical frame, '
                            'and whether the stamps of images and poses agree')
         elif (missed > s.max_missed or float(np.sqrt((error ** 2).sum(1) / sd ** 2 / 3).mean())
               > s.max_step_error):
-            self._believed = False
+            self.believed = False
             self.reason = ('the image moves otherwise than the poses: see whether they are those '
                            'of the optical frame, and whether they still come')
 
@@ -315,7 +317,7 @@ class MotionAnchors:
         good = w.seen[-1] & (w.rho > 0) & (share < s.max_sd) & (self._z[-1] > 0.06)
         # where few depths are known, those are the ones that noise made near
         seen = np.count_nonzero(w.seen[-1])
-        if not self._believed or np.count_nonzero(good) < s.min_known * seen:
+        if not self.believed or np.count_nonzero(good) < s.min_known * seen:
             good[:] = False
         if not (good.any() or self.reason):
             self.note = ('nothing to track' if seen < s.min_tracks else

@@ -1,16 +1,95 @@
 """Depth by motion beside what else is known of distances: how far to follow it, and its odometry.
+
+The scale of depth by motion is odometry's. Nothing in the images contradicts odometry that is twice
+too long: it takes the floor, another sensor, or a network that is nearly right.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.types import Anchors
+from hybrid_depth_ros.geometry import Intrinsics
 
 SIGNIFICANT = 2.5
 LEAST_SD, OWN_SD = 0.01, 0.02  # share of the depth, of a track's own error where it
 WELL_KNOWN = 0.1               # is below this: details are followed between such tracks
 EDGE = 4           # pixels about a track in which predicted depth may step
 EDGE_SD = 0.15     # of that step's log, as tracks lie on outlines
+
+
+FRAMES = 10        # over which what is said of odometry is averaged
+# Networks see rooms too large rather than too small, so much less they give only where odometry's
+# steps are too long:
+MAX_BEYOND_NETWORK = 1.5
+MAX_BEFORE_NETWORK = 6.0  # no network sees a whole scene so many times too far
+MAX_BEYOND_SENSOR = 1.45  # times another sensor's distances, or as many times less
+BELOW_FLOOR, BELOW_SHARE = 1.3, 0.1  # times the height, and by how many of the tracks, at most
+
+
+class OdometryCheck:
+    """Whether odometry's lengths are right, judged by depth by motion over some frames."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, float] = {}
+
+    def add(self, anchors: Anchors, depth: npt.NDArray[np.float32], others: dict[str, Anchors],
+            floor: tuple[Intrinsics, float, npt.NDArray[np.floating]] | None = None) -> str:
+        """Take in a frame.
+
+        Args:
+            anchors: by motion, at least one.
+            depth: float32 H×W metres as predicted.
+            others: those of sensors that measure distances, by name.
+            floor: intrinsics, the camera's height in metres and gravity's unit vector in the
+                optical frame, where these are known.
+
+        Returns:
+            Why odometry's lengths are not believed, or empty.
+        """
+        beyond = _median(log_ratio(anchors, depth))
+        if self._averaged('network', beyond) > np.log(MAX_BEYOND_NETWORK):
+            return (f"depth by motion is {np.exp(self._means['network']):.2g} times the "
+                    "network's: odometry is probably too long (its units, the wheels' radius)")
+        if self._means.get('network', 0.0) < -np.log(MAX_BEFORE_NETWORK):
+            return (f"depth by motion is {np.exp(self._means['network']):.1g} times the network's: "
+                    'odometry is probably of another frame, or far too short (its units)')
+        for name, other in others.items():
+            measured = _median(log_ratio(other, depth)) if len(other) else np.nan
+            mean = self._averaged(name, beyond - measured)
+            if abs(mean) > np.log(MAX_BEYOND_SENSOR):
+                return (f'depth by motion is {np.exp(mean):.2g} times that by {name}: odometry is '
+                        f"probably too {'long' if mean > 0 else 'short'} (its units, the wheels' "
+                        f'radius); {name} is believed')
+        if floor is not None:
+            camera, height, down = floor
+            share = _drop(anchors, camera, down) > BELOW_FLOOR * height
+            if self._averaged('floor', float(share.mean())) > BELOW_SHARE:
+                return (f"by motion, {self._means['floor']:.0%} of the tracks lie far below the "
+                        f'floor, which is {height:.3g} m below the camera: odometry is probably '
+                        "too long (its units, the wheels' radius), or the height too small")
+        return ''
+
+    def _averaged(self, name: str, value: float) -> float:
+        """The mean of a value over the last frames."""
+        if np.isfinite(value):
+            count = self._means.get(f'{name}, frames', 0.0) + 1
+            mean = self._means.get(name, 0.0)
+            self._means[name] = mean + (value - mean) / min(count, FRAMES)
+            self._means[f'{name}, frames'] = count
+        return self._means.get(name, 0.0)
+
+
+def _median(values: npt.NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float('nan')
+
+
+def _drop(anchors: Anchors, camera: Intrinsics, down: npt.NDArray[np.floating]
+          ) -> npt.NDArray[np.floating]:
+    """Metres that each anchor lies below the camera."""
+    x = (anchors.u - camera.cx) / camera.fx
+    y = (anchors.v - camera.cy) / camera.fy
+    return np.asarray(anchors.depth * (x * down[0] + y * down[1] + down[2]))
 
 
 def log_ratio(anchors: Anchors, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

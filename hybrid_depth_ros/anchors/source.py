@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hybrid_depth_ros.anchors.depth_image import DepthImageCheck
 from hybrid_depth_ros.anchors.extrinsics_check import ExtrinsicsCheck
 from hybrid_depth_ros.anchors.motion import MotionAnchors
+from hybrid_depth_ros.anchors.odometry_check import OdometryCheck
 from hybrid_depth_ros.anchors.orientation_check import OrientationCheck
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
@@ -70,7 +71,7 @@ class AnchorSource:
         self.depth_image = DepthImageCheck()
         self.motion: MotionAnchors | None = None
         self.motion_intrinsics: Intrinsics | None = None
-        self.motion_ratio = 0.0  # natural logarithm, of the last frames
+        self.odometry = OdometryCheck()
         self.start_frame()
 
     def start_frame(self) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from hybrid_depth_ros.anchors import MotionAnchors
+from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.poses import PlacedPose
 from hybrid_depth_ros.virtual_room import Room
 from hybrid_depth_ros.virtual_room.room import upright_camera_pose
 
@@ -80,6 +82,12 @@ def other_frame(number, pose):
     return pose @ np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
 
 
+def twice_too_long(number, pose):
+    longer = pose.copy()
+    longer[:3, 3] *= 2
+    return longer
+
+
 def test_poses_that_stand_still_while_the_camera_walks_are_noticed():
     motion, anchors, _ = follow(walk(), lambda number, pose: walk()[0][2])
     assert len(anchors) == 0 and motion.reason.startswith('the image ')
@@ -134,3 +142,29 @@ def test_a_frame_takes_little_time():
         motion(gray, pose, stamp)
         seconds.append(time.thread_time() - start)
     assert np.median(seconds) < 0.05  # 4 ms, on a core of its own
+
+
+@pytest.mark.parametrize('change', [twice_too_long, other_frame])
+def test_wrong_odometry_leaves_depth_as_it_is_alone(change):
+    corrector = AnchorCorrector(['motion'])
+    for number, (gray, depth, pose, stamp) in enumerate(walk()[:8]):
+        seen = PlacedPose(np.linalg.inv(change(number, pose)), '', '')
+        corrector._lookup = lambda *names, seen=seen: seen
+        corrected = corrector.correct(depth, ImageInfo(round(1e9 * stamp), 'camera', CAMERA, gray),
+                                      AnchorSettings())
+    source = corrector.sources['motion']
+    assert 'odometry is probably too long' in source.trouble or 'the image ' in source.trouble
+    np.testing.assert_array_equal(corrected.depth, depth)
+
+
+def test_what_all_tracks_have_in_common_is_in_the_uncertainty():
+    corrector = AnchorCorrector(['motion'])
+    for gray, depth, pose, stamp in walk()[:8]:
+        seen = PlacedPose(np.linalg.inv(pose), '', '')
+        corrector._lookup = lambda *names, seen=seen: seen
+        completion = corrector.correct(
+            depth, ImageInfo(round(1e9 * stamp), 'camera', CAMERA, gray), AnchorSettings()
+        ).completion
+    common = corrector.sources['motion'].motion.common_sd
+    assert 0.03 < common < 0.2
+    assert (completion.sigma >= common * completion.depth).all()

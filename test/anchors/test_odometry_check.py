@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.odometry_check import weighed
+from hybrid_depth_ros.anchors.odometry_check import OdometryCheck, weighed
 from hybrid_depth_ros.anchors.types import Anchors
+from hybrid_depth_ros.geometry import Intrinsics
 
 DEPTH = np.full((60, 80), 2.0, np.float32)
 DEPTH[:, 40:] = 3.0
@@ -39,3 +40,37 @@ def test_unknown_depth_and_no_tracks_are_left_as_they_are():
     assert weighed(anchors, np.full_like(DEPTH, np.nan), 0.05) is anchors
     none = Anchors.joined(())
     assert weighed(none, DEPTH, 0.05) is none
+
+
+CAMERA = Intrinsics(80, 60, 70, 70, 39.5, 29.5)
+
+
+def told(ratio, others=None, height=None, frames=4):
+    check = OdometryCheck()
+    floor = height and (CAMERA, height, np.array([0.0, 1, 0]))
+    return [check.add(tracks(ratio, 0.1), DEPTH, others or {}, floor)
+            for _ in range(frames)][-1]
+
+
+def test_odometry_that_is_right_is_believed():
+    assert told(0.5) == told(1.2) == told(0.9, {'scan': tracks(1, 0.0)}, 0.7) == ''
+
+
+def test_depth_far_beyond_the_networks_is_named():
+    assert "2 times the network's: odometry is probably too long" in told(2.0)
+
+
+def test_depth_far_before_the_networks_is_named():
+    assert "0.1 times the network's: odometry is probably of another frame" in told(0.1)
+
+
+def test_another_sensor_tells_odometry_that_is_twice_too_long_from_a_network_that_sees_too_far():
+    # the network sees all 1.6 times too far
+    assert told(2 / 1.6) == ''
+    said = told(2 / 1.6, {'scan': tracks(1 / 1.6, 0.0)})
+    assert said.startswith('depth by motion is 2 times that by scan: odometry is probably too long')
+    assert 'too short' in told(0.5, {'points': tracks(1.0, 0.0)})
+
+
+def test_the_cameras_height_tells_it_too():
+    assert 'of the tracks lie far below the floor, which is 0.7 m' in told(1.45, height=0.7)
