@@ -44,18 +44,18 @@ def zoedepth(t, heads):
         backbone_config=backbone, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16,
         bottleneck_features=16, num_relative_features=8, bin_embedding_dim=16,
         patch_transformer_hidden_size=128, patch_transformer_intermediate_size=32,
-        patch_transformer_num_attention_heads=2, num_patch_transformer_layers=1,
+        patch_transformer_num_attention_heads=2, num_patch_transformer_layers=4,
         num_attractors=[4, 2, 2, 1], bin_configurations=bins[:heads])
     return t.ZoeDepthForDepthEstimation(config), t.ZoeDepthImageProcessor(
         size={'height': 64, 'width': 96}, ensure_multiple_of=32)
 
 
 def depth_pro(t):
-    encoder = {'model_type': 'dinov2', 'hidden_size': 32, 'num_hidden_layers': 2,
+    encoder = {'model_type': 'dinov2', 'hidden_size': 32, 'num_hidden_layers': 4,
                'num_attention_heads': 2, 'patch_size': 8, 'image_size': 32}
     config = t.DepthProConfig(
         fusion_hidden_size=16, patch_size=32, image_model_config=encoder,
-        patch_model_config=encoder, fov_model_config=encoder, intermediate_hook_ids=[1, 0],
+        patch_model_config=encoder, fov_model_config=encoder, intermediate_hook_ids=[2, 1],
         intermediate_feature_dims=[16, 16], scaled_images_feature_dims=[32, 32, 16],
         use_fov_model=True, num_fov_head_layers=2)
     return t.DepthProForDepthEstimation(config), t.DepthProImageProcessor(
