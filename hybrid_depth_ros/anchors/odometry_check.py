@@ -10,13 +10,11 @@ import numpy.typing as npt
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
 
-SIGNIFICANT = 2.5
+SIGNIFICANT = 2.5  # standard deviations from which on their scale is followed
 LEAST_SD, OWN_SD = 0.01, 0.02  # share of the depth, of a track's own error where it
 WELL_KNOWN = 0.1               # is below this: details are followed between such tracks
 EDGE = 4           # pixels about a track in which predicted depth may step
 EDGE_SD = 0.15     # of that step's log, as tracks lie on outlines
-
-
 FRAMES = 10        # over which what is said of odometry is averaged
 # Networks see rooms too large rather than too small, so much less they give only where odometry's
 # steps are too long:
@@ -117,8 +115,10 @@ def weighed(anchors: Anchors, depth: npt.NDArray[np.float32], common_sd: float) 
     Args:
         anchors: with sigma.
         depth: float32 H×W metres as predicted.
-        common_sd: standard deviation of what they have in common, share of the depth.
+        common_sd: standard deviation of what they have in common, share of the depth; inf where
+            nothing is known of it.
     """
+    common_sd = min(common_sd, 1.0)
     ratio = log_ratio(anchors, depth)
     known = ratio[np.isfinite(ratio)]
     if not known.size or anchors.sigma is None:

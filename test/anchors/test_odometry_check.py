@@ -24,6 +24,10 @@ def test_a_scale_that_is_hardly_known_changes_little():
     assert 0.93 < median_ratio(weighed(tracks(0.8, 0.15), DEPTH, 0.14)) < 1
 
 
+def test_a_scale_of_which_nothing_is_known_changes_nothing():
+    assert 0.98 < median_ratio(weighed(tracks(0.8, 0.15), DEPTH, np.inf)) < 1.02
+
+
 def test_a_scale_that_is_known_is_followed():
     assert abs(median_ratio(weighed(tracks(0.5, 0.05), DEPTH, 0.04)) - 0.5) < 0.01
 
