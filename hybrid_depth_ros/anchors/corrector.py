@@ -14,7 +14,11 @@ import numpy.typing as npt
 from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
 from hybrid_depth_ros.anchors.depth_image import MAX_AGE, read_depth_image
 from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
-from hybrid_depth_ros.anchors.hole_filling import anchors_among, fill_holes
+from hybrid_depth_ros.anchors.hole_filling import (
+    anchors_among,
+    fill_holes,
+    fill_remaining_holes,
+)
 from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
 from hybrid_depth_ros.anchors.odometry_check import weighed
@@ -129,6 +133,7 @@ class AnchorCorrector:
         """Forget measurements, and what was carried from frame to frame."""
         self.last: CorrectedDepth | None = None
         self._state: TemporalState | None = None
+        self._follows_image = False  # whether the state's correction is a depth image's
         for source in self.sources.values():
             source.reset()
 
@@ -162,8 +167,8 @@ class AnchorCorrector:
             parts['motion'] = self._weighed_motion(parts, depth, image, settings)
         if all(self.sources[name].kind == 'range' for name, part in parts.items() if len(part)):
             parts = {name: limited_by_prior(part, depth) for name, part in parts.items()}
-        if 'depth' in measurements and 'depth' not in parts:  # nor is what it said before believed
-            self._state = None
+        if self._follows_image and 'depth' in measurements and 'depth' not in parts:
+            self._state, self._follows_image = None, False  # nor is what it said before believed
         completion = self._completed(depth, parts, image, settings)
         if [name for name, part in parts.items() if len(part)] == ['motion'] and (
                 motion := self.sources['motion'].motion):
@@ -214,16 +219,13 @@ class AnchorCorrector:
         if before is not None and measured is None:
             return before
         assert measured is not None
-        filled = fill_holes(depth if before is None else before.depth, measured, colours,
-                            stamp=stamp)
-        del parts['depth']
-        parts['depth'] = filled.anchors or Anchors.joined(())  # the last one, as its anchors are
-        if before is None:
-            return filled
-        used, usable, residuals = (np.concatenate([getattr(result, name) for result in (
-            before, filled)]) for name in ('used', 'usable', 'residuals'))
-        return replace(filled, anchors=Anchors.joined(parts.values()), used=used, usable=usable,
-                       residuals=residuals)
+        filled = (fill_holes(depth, measured, colours, stamp=stamp) if before is None
+                  else fill_remaining_holes(before, measured, colours))
+        self._follows_image = self._follows_image or before is None
+        del parts['depth']  # the last one, as its anchors are
+        assert filled.measured is not None
+        parts['depth'] = anchors_among(measured, filled.measured)
+        return filled
 
     def measure(self, depth: Depth, image: ImageInfo, settings: AnchorSettings) -> Anchors:
         """What the sources measured about an image, without a correction.

@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors import multigrid, random_field
-from hybrid_depth_ros.anchors.correction import Anchored, cell_log_depth, check_arguments
+from hybrid_depth_ros.anchors.correction import (
+    PARAMETERS,
+    Anchored,
+    cell_log_depth,
+    check_arguments,
+)
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median
 from hybrid_depth_ros.anchors.types import Anchors
 
@@ -53,6 +58,9 @@ def fill_holes(depth: npt.NDArray[np.floating], measured: npt.NDArray[np.floatin
     if not isinstance(measured, np.ndarray) or measured.shape != depth.shape:
         raise ValueError('measured must be an array of the shape of depth, '
                          f'{depth.shape}, got {getattr(measured, "shape", type(measured))}')
+    if not np.issubdtype(measured.dtype, np.floating):
+        raise ValueError(f'measured must be metres in floats, got {measured.dtype}: are these '
+                         'millimetres? Then pass measured / 1000, with 0 where unknown')
     depth, measured = (np.ascontiguousarray(values, np.float32) for values in (depth, measured))
     kept = believed_pixels(measured)
     level, field = _field(depth, measured, kept, image)
@@ -68,6 +76,35 @@ def fill_holes(depth: npt.NDArray[np.floating], measured: npt.NDArray[np.floatin
     spread = 1.4826 * median(np.abs(residuals[used])) if used.any() else float('nan')
     return Anchored(filled, used, used, residuals, float(np.exp(level)), spread, state, anchors,
                     kept.view(np.bool_))
+
+
+def fill_remaining_holes(completed: Anchored, measured: npt.NDArray[np.floating],
+                         image: npt.NDArray[np.uint8] | None = None) -> Anchored:
+    """:func:`fill_holes` of depth that other anchors have corrected before.
+
+    Args:
+        completed: by the others.
+        measured: as there.
+        image: as there.
+
+    Returns:
+        Its anchors are the others and then the depth image's. ``scale`` and ``residuals`` are of
+        both corrections together, ``state`` is that of the first: the next frame begins with it.
+    """
+    filled = fill_holes(completed.depth, measured, image)
+    others = completed.anchors or Anchors.joined(())
+    residuals = np.concatenate([completed.residuals, filled.residuals])
+    usable = np.concatenate([completed.usable, filled.usable])
+    used = np.concatenate([completed.used, filled.used])
+    chosen = np.flatnonzero(completed.usable)
+    rows, columns = (np.rint(values[chosen]).astype(np.int32) for values in (others.v, others.u))
+    residuals[chosen] = np.log(others.depth[chosen] / filled.depth[rows, columns])
+    sigma = 0 if others.sigma is None else others.sigma[chosen] / others.depth[chosen]
+    used[chosen] &= np.abs(residuals[chosen]) < PARAMETERS.rejection + 2 * sigma
+    spread = 1.4826 * median(np.abs(residuals[used])) if used.any() else float('nan')
+    return Anchored(filled.depth, used, usable, residuals, completed.scale * filled.scale, spread,
+                    completed.state, Anchors.joined((others, filled.anchors or others)),
+                    filled.measured)
 
 
 def believed_pixels(measured: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

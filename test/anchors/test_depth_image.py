@@ -149,6 +149,44 @@ def test_other_anchors_count_in_its_holes(holes):
     np.testing.assert_array_equal(both.depth[completion.measured], measured[completion.measured])
 
 
+def with_points(names, depth):
+    """A corrector by three points, where depth is so far, and what else is named."""
+    corrector = AnchorCorrector(names, [np.eye(4)])
+    rows, columns = np.array([100, 300, 400]), np.array([150, 320, 500])
+    anchors = Anchors(columns, rows, depth[rows, columns])
+    corrector._measurement = lambda *_: lambda depth: anchors
+    return corrector
+
+
+def test_beside_other_anchors_scale_and_residuals_are_the_whole_and_the_state_is_theirs(holes):
+    truth = holes[0][0]
+    seen, measured = truth / np.float32(1.5), truth.copy()
+    measured[:, 600:] = np.nan
+    corrector = with_points(['points', 'depth'], 1.3 * truth)
+    completion = correct(corrector, seen, measured)[0].completion
+    assert completion.scale == pytest.approx(1.5, rel=0.02)
+    np.testing.assert_allclose(completion.residuals[:3], np.log(1.3), atol=0.01)
+    assert corrector.sources['points'].rejected == 3 and not completion.used[:3].any()
+    alone = with_points(['points'], 1.3 * truth).correct(seen, image_info(), AnchorSettings())
+    for found, wanted in zip(completion.state[1:3], alone.completion.state[1:3]):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_refused_depth_image_takes_no_averaging_from_other_anchors(holes):
+    _, seen, measured = holes[0]
+    settings = AnchorSettings(time_constant=10.0)
+    results = []
+    for names in (['points', 'depth'], ['points']):
+        corrector = with_points(names, seen)
+        for second, factor in enumerate((1, 1.5)):
+            corrector._measurement = with_points(names, factor * seen)._measurement
+            for name in names:
+                corrector.take(name, message(10 * measured, second))  # in another unit
+            results.append(corrector.correct(seen, image_info(second), settings).depth)
+    np.testing.assert_array_equal(results[1], results[3])
+    assert np.median(results[1] / seen) < 1.2
+
+
 def test_a_relative_network_gets_its_metres_from_it(holes):
     truth, _, measured = holes[2]
     corrector = AnchorCorrector(['depth'])

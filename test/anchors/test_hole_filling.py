@@ -113,6 +113,8 @@ def test_nothing_all_or_the_impossible_measured(rooms):
     np.testing.assert_array_equal(blind.depth[blind.measured], truth[blind.measured])
     with pytest.raises(ValueError, match=r'measured must be an array of the shape of depth'):
         fill_holes(seen, truth[::2])
+    with pytest.raises(ValueError, match='metres in floats, got uint16: are these millimetres'):
+        fill_holes(seen, (1000 * truth).astype(np.uint16))
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 640), (3, 5), (33, 47), (1080, 300)])
