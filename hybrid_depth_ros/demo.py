@@ -341,8 +341,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with exit_on_error('demo', 'interrupted'):  # before nodes start: a download may take its time
         relative = open_model(args.weights).relative
     if relative and not args.anchors:
-        parser.error(f'{args.weights} gives no metres, only what is nearer and farther: correct it '
-                     "by the room's lidar (make demo ANCHORS=scan, --anchors scan)")
+        parser.error(f'{args.weights} gives no metres, only what is nearer and farther: ' + (
+            "correct it by the room's lidar (make demo ANCHORS=scan, --anchors scan)"
+            if args.source == 'room' else 'pass --weights that give metres'))
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='partial_', dir=args.out) as partial:

@@ -188,9 +188,9 @@ def add_anchor_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--anchor-depth', action='store_true',
                         help='hide a part of the depth images, fill it by the rest of them, and '
                         'score what was filled')
-    parser.add_argument('--anchor-min-range', type=number(0), default=defaults.nearest,
+    parser.add_argument('--anchor-min-range', type=number(0), default=defaults.min_depth,
                         metavar='M', help='of the depth camera, with --anchor-depth')
-    parser.add_argument('--anchor-max-range', type=number(0), default=defaults.farthest,
+    parser.add_argument('--anchor-max-range', type=number(0), default=defaults.max_depth,
                         metavar='M', help='likewise; 0: no limit')
     parser.add_argument('--anchor-floor', action='store_true',
                         help="correct depth by the camera's height above the floor")
@@ -237,6 +237,9 @@ def main(argv: Sequence[str] | None = None, predictor: Any = None) -> int:
                         'too; needs --camera-height and --camera-pitch')
     add_anchor_arguments(parser)
     args = parser.parse_args(argv)
+    if 0 < args.anchor_max_range <= args.anchor_min_range:
+        parser.error(f'--anchor-max-range {args.anchor_max_range:g} m is not above '
+                     f'--anchor-min-range {args.anchor_min_range:g} m')
     with exit_on_error('evaluate_bag'):
         return evaluate(args, predictor)
 

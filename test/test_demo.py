@@ -189,3 +189,7 @@ def test_a_network_without_metres_gets_them_from_the_lidar(tmp_path, monkeypatch
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert 'gives no metres' in said and 'make demo ANCHORS=scan' in said
+    with pytest.raises(SystemExit):
+        demo.main([*common, '--source', str(tmp_path), '--weights', str(folder / 'm.onnx')])
+    said = capsys.readouterr().err
+    assert 'pass --weights that give metres' in said and 'ANCHORS=scan' not in said

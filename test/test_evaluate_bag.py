@@ -236,3 +236,9 @@ def test_errors_are_one_sentence(frames, known_runtime, tmp_path):
                             ([str(path), '--weights', 'no-such'], 'no-such')):
         with pytest.raises(SystemExit, match=said):
             evaluate_bag.main(arguments)
+
+
+def test_ranges_that_hold_nothing_are_named(capsys):
+    with pytest.raises(SystemExit):
+        evaluate_bag.main(['bag', '--anchor-min-range', '5', '--anchor-max-range', '3'])
+    assert '--anchor-max-range 3 m is not above --anchor-min-range 5 m' in capsys.readouterr().err

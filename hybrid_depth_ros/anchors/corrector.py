@@ -58,8 +58,8 @@ class AnchorSettings(NamedTuple):
         camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
         floor_frame: a frame on the floor, z up.
         fixed_frame: a frame that stays while the robot moves, for motion.
-        nearest: metres that a depth image is believed from, or 0.
-        farthest: metres that it is believed up to; 0: no limit.
+        min_depth: metres that a depth image is believed from, or 0.
+        max_depth: metres that it is believed up to; 0: no limit.
     """
 
     age: float = 0.5
@@ -70,8 +70,8 @@ class AnchorSettings(NamedTuple):
     camera_roll: float = 0.0
     floor_frame: str = 'base_footprint'
     fixed_frame: str = 'odom'
-    nearest: float = 0.0
-    farthest: float = 0.0
+    min_depth: float = 0.0
+    max_depth: float = 0.0
 
 
 class ImageInfo(NamedTuple):
@@ -395,13 +395,15 @@ class AnchorCorrector:
 
 def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
                        settings: AnchorSettings, relative: bool) -> Measurement:
-    message = source.nearest(image.stamp, min(settings.age, MAX_AGE))
+    message = source.nearest(image.stamp, settings.age, MAX_AGE)
     measured = read_depth_image(message, shape, image.frame, image.rectification,
-                                settings.nearest, settings.farthest)
-    stamp = stamp_of(message.header)
+                                settings.min_depth, settings.max_depth)
+    stamp, guessed = stamp_of(message.header), relative
 
     def depth_image(depth: Depth) -> Anchors:
-        source.warn(source.depth_image.add(measured, depth, stamp, metric=not relative))
+        nonlocal guessed  # relative depth comes first as a guess, then in metres
+        guess, guessed = guessed, False
+        source.warn(source.depth_image.add(measured, depth, stamp, not relative, guess))
         source.measured = measured
         return anchors_among(measured, measured > 0)
     return depth_image

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.anchors.measurements import code_limits
+from hybrid_depth_ros.anchors.measurements import AT_LIMIT, code_limits
 from hybrid_depth_ros.anchors.orientation_check import (
     MIN_ANCHORS,
     MIN_VARIATION,
@@ -39,8 +39,8 @@ UNITS = ('16UC1 is read as millimetres (some cameras count in 0.1 or 0.25 mm), 3
 
 
 def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
-                     rectification: Rectification | None = None, nearest: float = 0.0,
-                     farthest: float = 0.0) -> Depth:
+                     rectification: Rectification | None = None, min_depth: float = 0.0,
+                     max_depth: float = 0.0) -> Depth:
     """What a sensor_msgs/Image of depth measured, in an image's pixels.
 
     Args:
@@ -48,8 +48,9 @@ def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
         shape: of the image, rows and columns.
         frame: the image's frame_id.
         rectification: how the image was undistorted, as depth is then; or None.
-        nearest: metres that its sensor can measure, or 0.
-        farthest: likewise.
+        min_depth: metres, nearest that its sensor can measure, or 0.
+        max_depth: metres, farthest, or 0. What lies at a limit is no distance: some drivers write
+            the limit where nothing was measured.
 
     Returns:
         float32 H×W metres; not above 0 or not finite where nothing was measured.
@@ -74,7 +75,8 @@ def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
         depth = rectification.apply_depth(depth)
     some = _some(depth)
     low, high = code_limits(some[np.isfinite(some)])
-    low, high = max(low, nearest), min(high, farthest or np.inf)
+    low, high = (max(low, min_depth * (1 + AT_LIMIT)),
+                 min(high, max_depth * (1 - AT_LIMIT) or np.inf))
     if low > 0 or high < np.inf:
         depth = cv2.copyTo(depth, cv2.inRange(depth, low, min(high, 1e9)),
                            np.full_like(depth, np.nan))
@@ -85,6 +87,12 @@ def _some(depth: Depth) -> Depth:
     """One pixel of each of CELLS × CELLS cells."""
     step = max(1, depth.shape[1] // CELLS)
     return depth[step // 2::step, step // 2::step]
+
+
+def _log_of_some(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    with np.errstate(divide='ignore', invalid='ignore'):
+        logs: npt.NDArray[np.floating] = np.log(_some(depth))
+    return logs
 
 
 class DepthImageCheck:
@@ -100,7 +108,7 @@ class DepthImageCheck:
         self._first: tuple[Depth, Depth] | None = None  # of those that are equal: both logs
 
     def add(self, measured: Depth, depth: npt.NDArray[np.floating], stamp: int,
-            metric: bool = True) -> str:
+            metric: bool = True, guessed: bool = False) -> str:
         """Take in a frame.
 
         Args:
@@ -108,6 +116,7 @@ class DepthImageCheck:
             depth: H×W metres as predicted.
             stamp: ns, of `measured`.
             metric: whether predicted depth is in metres by itself.
+            guessed: whether these are no metres yet, but a guess before scale and shift are known.
 
         Returns:
             What should be looked at though it is believed, or an empty text.
@@ -115,23 +124,24 @@ class DepthImageCheck:
         Raises:
             ValueError: it is not believed.
         """
-        with np.errstate(divide='ignore', invalid='ignore'):
-            seen, true = (np.log(_some(values)) for values in (depth, measured))
-        ratio = true - seen
-        known = np.isfinite(ratio)
-        if not np.isfinite(true).any():
+        whole = measured
+        measured, predicted = (_log_of_some(values) for values in (measured, depth))
+        if not (np.isfinite(measured).any() or (np.isfinite(whole) & (whole > 0)).any()):
             raise ValueError('not one of its pixels is a distance: see whether the depth camera '
                              'sees, and its range')
+        ratio = measured - predicted
+        known = np.isfinite(ratio)
         if np.count_nonzero(known) < MIN_ANCHORS:
             return ''
         doubt = self._check_unit(float(np.median(ratio[known]))) if metric else ''
-        varies = spread(seen[known]) > MIN_VARIATION
-        if varies and (true[known] == np.median(true[known])).mean() > ONE_NUMBER:
-            raise ValueError(f'all of it is {np.exp(np.median(true[known])):.3g} m away, and the '
-                             'image shows a room: see whether the depth camera sees')
-        self._check_stuck(true, seen, stamp)
+        varies = spread(predicted[known]) > MIN_VARIATION
+        if varies and (measured[known] == np.median(measured[known])).mean() > ONE_NUMBER:
+            raise ValueError(f'all of it is {np.exp(np.median(measured[known])):.3g} m away, and '
+                             'the image shows a room: see whether the depth camera sees')
+        if not guessed:
+            self._check_stuck(measured, predicted, stamp)
         if varies and not self._turned.skips():
-            self._turned.average(*_costs(true, seen))
+            self._turned.average(*_costs(measured, predicted))
         if self._turned.trouble:
             raise ValueError(self._turned.trouble)
         return doubt
@@ -139,35 +149,40 @@ class DepthImageCheck:
     def _check_unit(self, ratio: float) -> str:
         self._frames = min(self._frames + 1, FRAMES)
         self._ratio += (ratio - self._ratio) / self._frames
-        worst = max(self._ratio, ratio / 2, key=abs)  # one frame need not be typical
-        told = f'its distances are {np.exp(ratio):.2g} times those that the network sees'
-        if not -np.log(TOO_NEAR) < worst < np.log(TOO_FAR):
-            raise ValueError(f'{told}: is their unit right? {UNITS}')
+        told = 'its distances are {:.2g} times those that the network sees: {}'
+        for found, tolerance in ((self._ratio, 1), (ratio, 2)):  # one frame need not be typical
+            if not -np.log(TOO_NEAR) < found / tolerance < np.log(TOO_FAR):
+                raise ValueError(told.format(np.exp(found), f'is their unit right? {UNITS}'))
         doubtful = abs(self._ratio) > np.log(DOUBTFUL)
-        return f'{told}: see whether their unit is right' if doubtful else ''
+        return (told.format(np.exp(self._ratio), 'see whether their unit is right') if doubtful
+                else '')
 
-    def _check_stuck(self, true: Depth, seen: Depth, stamp: int) -> None:
-        if self._first is None or not np.array_equal(self._first[0], true, equal_nan=True):
-            self._first = true, seen
+    def _check_stuck(self, measured: Depth, predicted: Depth, stamp: int) -> None:
+        if self._first is None or not np.array_equal(self._first[0], measured, equal_nan=True):
+            self._first = measured, predicted
         elif stamp != self._stamp:
-            change = log_of(np.exp(np.abs(seen - self._first[1])))
+            change = log_of(np.exp(np.abs(predicted - self._first[1])))
             if change.size and np.median(change) > STUCK:
                 raise ValueError('its images have other stamps, and all are one: the depth camera '
                                  'or its driver is stuck, start it again')
         self._stamp = stamp
 
 
-def _costs(true: Depth, seen: Depth) -> tuple[list[float | None], list[float]]:
-    """Of the measured depth as it is, upside down, mirrored and flipped; and of other places."""
-    place = np.broadcast_to(np.linspace(-1, 1, seen.shape[1], dtype=np.float32), seen.shape)
+def _costs(measured: Depth, predicted: Depth) -> tuple[list[float | None], list[float]]:
+    """Of the measured depth as it is, upside down, mirrored and flipped; and of other places.
+
+    Both are logs.
+    """
+    rows, columns = predicted.shape
+    place = np.broadcast_to(np.linspace(-1, 1, columns, dtype=np.float32), (rows, columns))
 
     def cost(moved: Depth) -> float | None:
-        ratio = moved - seen
+        ratio = moved - predicted
         known = np.isfinite(ratio)
         enough = np.count_nonzero(known) >= MIN_ANCHORS
         return misfit(ratio[known], place[known]) if enough else None
-    rows, columns = seen.shape
-    elsewhere = (cost(np.roll(true, shift, (0, 1))) for shift in (
+    elsewhere = (cost(np.roll(measured, shift, (0, 1))) for shift in (
         (0, columns // 2), (rows // 2, 0), (rows // 2, columns // 2)))
-    return ([cost(true), cost(true[::-1, ::-1]), cost(true[:, ::-1]), cost(true[::-1])],
+    turned = measured, measured[::-1, ::-1], measured[:, ::-1], measured[::-1]
+    return ([cost(moved) for moved in turned],
             [found for found in elsewhere if found is not None])

@@ -21,7 +21,7 @@ WITHOUT_POSE = ('depth', 'floor')  # kinds whose pose nobody need know
 SINGLE = ('depth', 'floor', 'motion')  # of which there is one
 MAX_EXTRAPOLATION = 0.1  # seconds after the last odometry
 QUEUE_LENGTH = 50  # messages of a source that may still be the one nearest to an image
-MAX_IMAGES = 8  # the same of depth images: each takes a megabyte
+MAX_IMAGES = 32  # the same of depth images, 1 s at 30 Hz: each takes a megabyte
 MAX_EXTRINSICS = 120  # anchors of a depth image that its registration is judged by
 
 Depth = npt.NDArray[np.float32]
@@ -90,12 +90,13 @@ class AnchorSource:
         self.received += 1
         self._messages.append(message)
 
-    def nearest(self, stamp: int, age: float) -> Any:
+    def nearest(self, stamp: int, age: float, max_age: float = np.inf) -> Any:
         """The message whose stamp is nearest.
 
         Args:
             stamp: ns.
-            age: seconds that it may be away.
+            age: seconds that it may be away, as was set.
+            max_age: likewise, whatever was set.
 
         Raises:
             LookupError: there is none.
@@ -105,11 +106,13 @@ class AnchorSource:
             raise LookupError('nothing came')
         message = min(messages, key=lambda m: abs(stamp_of(m.header) - stamp))
         away = abs(stamp_of(message.header) - stamp) / 1e9
-        if away > age and not stamp_of(message.header):
+        if away > min(age, max_age) and not stamp_of(message.header):
             raise LookupError('its messages carry no stamp (0): have its driver fill it')
-        if away > age:
-            raise LookupError(f'the nearest one is {away:.3g} s away from the image: see whether '
-                              'it still comes, whether the clocks agree, or allow more age')
+        if away > min(age, max_age):
+            raise LookupError(f'the nearest one is {away:.3g} s away from the image' + (
+                ': see whether it still comes, whether the clocks agree, or allow more age'
+                if age < max_age else f', at most {max_age:g} s will do: see whether it still '
+                'comes, and whether the clocks agree'))
         return message
 
     def pose_at(self, stamp: int) -> tuple[Pose, str]:

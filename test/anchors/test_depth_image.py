@@ -92,20 +92,47 @@ def test_a_stuck_depth_camera_is_named_once_the_image_has_changed(holes):
     assert 'stuck' in source.trouble
 
 
+def test_a_relative_network_at_rest_has_no_stuck_depth_camera(holes):
+    """Its first depth is a guess, not metres: nothing has changed, though the two differ."""
+    truth = holes[0][0]
+    corrector = AnchorCorrector(['depth'])
+    for second in range(3):
+        corrector.take('depth', message(truth, second))
+        corrector.correct(7 / truth + np.float32(0.3), image_info(second), AnchorSettings(), True)
+        assert not corrector.sources['depth'].trouble
+
+
+def test_what_is_said_of_the_unit_is_what_was_judged(holes):
+    _, seen, measured = holes[0]
+    corrector = AnchorCorrector(['depth'])
+    for second in range(6):
+        correct(corrector, seen, 5 * measured, second)
+    _, source = correct(corrector, seen, measured, 6)
+    assert 'its distances are 3.' in source.trouble  # on average
+
+
+def test_one_patch_of_distances_is_some(holes):
+    _, seen, measured = holes[0]
+    patch = np.full_like(measured, np.nan)
+    patch[:12, :12] = seen[:12, :12]  # between the pixels that are compared
+    result, source = correct(AnchorCorrector(['depth']), seen, patch)
+    assert not source.trouble and result.completion.measured.any()
+
+
 def test_of_another_camera_shape_range_or_time_it_is_refused(holes):
     _, seen, measured = holes[0]
     corrector = AnchorCorrector(['depth'])
     for depth, options, said in (
             (measured, {'frame': 'camera_depth_optical_frame'}, 'registered to the images'),
             (measured[:, :500], {}, 'it is 500×480, the image is 640×480'),
-            (measured, {'settings': AnchorSettings(farthest=0.1)}, 'not one of its pixels')):
+            (measured, {'settings': AnchorSettings(max_depth=0.1)}, 'not one of its pixels')):
         corrector.reset()
         result, source = correct(corrector, seen, depth, **options)
         assert said in source.trouble
         np.testing.assert_array_equal(result.depth, seen)
     correct(corrector, seen, measured, 5)
     corrector.correct(seen, image_info(6), AnchorSettings(age=5.0))
-    assert '1 s away from the image' in source.trouble
+    assert '1 s away from the image, at most 0.1 s will do' in source.trouble
     colour = message(measured)
     colour.encoding = 'rgb8'
     corrector.reset()
@@ -126,9 +153,24 @@ def test_a_smaller_one_and_limits_count(holes):
     assert np.median(np.abs(result.depth / truth - 1)[~kept]) < 0.02
     middle = float(np.nanmedian(measured))
     result, _ = correct(AnchorCorrector(['depth']), seen, measured,
-                        settings=AnchorSettings(nearest=middle, farthest=1.5 * middle))
+                        settings=AnchorSettings(min_depth=middle, max_depth=1.5 * middle))
     kept = result.depth[result.completion.measured]
     assert kept.min() >= middle * 0.999 and kept.max() <= 1.501 * middle
+    clipped = np.minimum(truth, np.float32(middle))  # what is farther is written as the limit
+    kept = correct(AnchorCorrector(['depth']), seen, clipped,
+                   settings=AnchorSettings(max_depth=middle))[0].completion.measured
+    assert kept.any() and not kept[truth >= middle].any()
+
+
+def test_an_image_is_found_though_inference_took_a_while(holes):
+    _, seen, measured = holes[0]
+    corrector = AnchorCorrector(['depth'])
+    for number in range(20):  # 0.6 s at 30 Hz
+        late = message(measured)
+        late.header.stamp.nanosec = number * 33_000_000
+        corrector.take('depth', late)
+    corrector.correct(seen, image_info(), AnchorSettings())
+    assert not corrector.sources['depth'].trouble
 
 
 def test_other_anchors_count_in_its_holes(holes):

@@ -120,8 +120,8 @@ class DepthSettings:
     anchor_max_range: float = parameter(
         0.0, 'farthest that it can; 0: no limit', range=(0.0, 100.0), unit='m', changeable=True)
     anchor_age: float = parameter(
-        0.5, "most that an anchor's stamp may lie from the image's", range=(0.0, 60.0), unit='s',
-        changeable=True)
+        0.5, "most that an anchor's stamp may lie from the image's; of a depth image 0.1 at most",
+        range=(0.0, 60.0), unit='s', changeable=True)
     anchor_time_constant: float = parameter(
         0.5, 'what corrections are averaged over; 0: each image is by itself', range=(0.0, 60.0),
         unit='s', changeable=True)
@@ -272,13 +272,15 @@ def check_anchors(settings: DepthSettings
 
 
 def check_ranges(settings: DepthSettings) -> None:
-    """Check that some point, and some obstacle, could be both far and near enough.
+    """Check that some point, pixel and obstacle could be both far and near enough.
 
     Raises:
         ValueError: Where none could.
     """
-    near, far = settings.min_range, settings.max_range
-    if 0 < far <= near:
-        raise ValueError(f'max_range {far:g} m is not above min_range {near:g} m; make it larger, '
-                         'or 0 for no limit')
+    for prefix, near, far in (
+            ('', settings.min_range, settings.max_range),
+            ('anchor_', settings.anchor_min_range, settings.anchor_max_range)):
+        if 0 < far <= near:
+            raise ValueError(f'{prefix}max_range {far:g} m is not above {prefix}min_range '
+                             f'{near:g} m; make it larger, or 0 for no limit')
     _ = settings.obstacles

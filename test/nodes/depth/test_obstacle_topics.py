@@ -131,6 +131,8 @@ def test_the_scan_keeps_its_directions_while_the_camera_sways(frames):
 def test_settings_that_hold_nothing_are_named():
     with pytest.raises(ValueError, match=r'obstacle heights 2 to 1\.8 m hold nothing'):
         check_ranges(DepthSettings(min_obstacle_height=2.0))
+    with pytest.raises(ValueError, match='anchor_max_range 3 m is not above anchor_min_range 5 m'):
+        check_ranges(DepthSettings(anchor_min_range=5.0, anchor_max_range=3.0))
 
 
 def test_the_node_makes_them_of_each_frame_that_is_asked_for(frames, monkeypatch):
