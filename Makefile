@@ -55,7 +55,7 @@ demo: $(VENV)/demo.installed $(if $(VIEW),$(VENV)/viewer.installed) \
 	  $(if $(ANCHORS),--anchors="$$AS_ANCHORS") --seconds="$$AS_DURATION" --out="$$AS_OUT"
 
 test: lint
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/test.installed
 	@$(RUN) -m hybrid_depth_ros.benchmark $(if $(filter-out lite-nyu,$(WEIGHTS)),--weights "$$AS_WEIGHTS") \

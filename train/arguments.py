@@ -53,7 +53,7 @@ def add_anchor_arguments(parser: ArgumentParser) -> None:
     """From which sensors of a recording depth is learnt."""
     parser.add_argument('--anchors', nargs='+', type=anchor_topic, metavar='KIND[=TOPIC]',
                         help='learn from what these sensors measured in the images of a '
-                        'recording: ' + ', '.join(KINDS) + '; depth: as without this')
+                        'recording: ' + ', '.join(KINDS) + ' (or depth, as without this)')
     parser.add_argument('--anchor-pose', nargs='+', default=[''], metavar='"X Y Z ROLL PITCH YAW"',
                         help='of these sensors seen from the camera (m, degrees), one for all or '
                         'one for each; empty: by /tf')
@@ -62,8 +62,8 @@ def add_anchor_arguments(parser: ArgumentParser) -> None:
 def anchor_topic(text: str) -> tuple[str, str | None]:
     """``scan=/front/scan`` → the kind and its topic, ``scan`` → None; ArgumentTypeError if not."""
     kind, _, topic = text.partition('=')
-    if kind not in KINDS:
-        raise ArgumentTypeError(f'{kind!r} is no kind of anchors; use {", ".join(KINDS)}')
+    if kind not in (*KINDS, 'depth'):
+        raise ArgumentTypeError(f'{kind!r} is no kind of anchors; use {", ".join(KINDS)} or depth')
     return kind, topic or None
 
 

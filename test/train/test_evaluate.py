@@ -151,5 +151,5 @@ def test_evaluation_draws(tree, tmp_path, capsys):
     assert sorted(file.name for file in (tmp_path / 'pictures').iterdir()) == [
         'best.png', 'median.png', 'worst.png']
     assert 'eigen protocol' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match='numbered 0 to 7'):
+    with pytest.raises(SystemExit, match='frame numbers from 0 to 7'):
         evaluate.main(['--data', str(tree), '--ranges', '[[90, 99]]'])
