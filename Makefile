@@ -62,6 +62,7 @@ bench: $(VENV)/test.installed
 	  $(if $(DATA),--data="$$AS_DATA") $(if $(PEERS),--peers)
 
 soak: $(VENV)/test.installed
+	@$(RUN) -m pytest -m slow
 	@for script in hostile faults training robot soak; do \
 	  echo "test/soak/$$script.py"; $(RUN) test/soak/$$script.py || exit 1; done
 

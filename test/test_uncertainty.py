@@ -18,6 +18,7 @@ from hybrid_depth_ros.weights import load_network, save_network
 from train.configuration import TrainingConfig
 from train.data import Batch, LoadedBatch, to_input
 from train.datasets import open_dataset
+from train.datasets.pairs import Subset
 from train.evaluate import height_table
 from train.loss import laplace
 from train.networks import make_network
@@ -135,8 +136,8 @@ def test_the_factor_makes_familiar_and_strange_images_honest():
     assert hall[0] == 'hall' and 0.6 < float(hall[-2]) < 0.76
 
 
-@pytest.mark.parametrize('fit', ['full', 'paper'])
-@pytest.mark.parametrize('runtime', ['torch', 'openvino', 'onnxruntime'])
+@pytest.mark.parametrize(('runtime', 'fit'), [
+    ('torch', 'full'), ('torch', 'paper'), ('openvino', 'full'), ('onnxruntime', 'full')])
 def test_the_prediction_has_a_standard_deviation_in_metres(network, image, tmp_path, fit, runtime):
     path = tmp_path / 'with.safetensors'
     save_network(network, path)
@@ -270,7 +271,7 @@ def test_whole_images_are_judged_by_kind_and_uncertainty(network):
     table = height_table(report)
     assert '\nnear ' in table and 'AUSE' in table
     plain = evaluate_whole(DepthPredictor(HybridDepthNet('efficientnet_lite0')),
-                           open_dataset('room:700'))
+                           Subset(open_dataset('room:700'), [0, 1]))
     assert plain.uncertainty is None and 'AUSE' not in height_table(plain)
 
 

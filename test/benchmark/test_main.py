@@ -28,6 +28,7 @@ def frames(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_numbers_agree(frames, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(networks, 'installed', lambda name: name == 'torch')
     monkeypatch.setattr(networks, 'available_precisions', lambda *_: ('fp32', 'fp64'))

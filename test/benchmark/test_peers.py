@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 
+@pytest.mark.slow
 def test_peers_stand_beside_lite_in_one_table(tmp_path, monkeypatch, capsys):
     pytest.importorskip('transformers')
     import small_networks

@@ -60,7 +60,7 @@ def undistorted_rays(matrix, distortion):
 
 def kinect(room, pose):
     """What a Kinect records there: distorted colour, 11-bit disparity of the other camera."""
-    wide = Intrinsics(1680, 1300, 1200.0, 1200.0, 839.5, 649.5)
+    wide = Intrinsics(1260, 975, 900.0, 900.0, 629.5, 487.0)
     rgb, _ = room.render(wide, pose)
     rgb = sample(rgb, wide, undistorted_rays(nyu_raw.COLOUR_MATRIX, nyu_raw.COLOUR_DISTORTION))
     depth_pose = np.eye(4)  # of the depth camera in the colour camera's frame

@@ -57,6 +57,7 @@ def complaint(graph):
     raise AssertionError(status.message)
 
 
+@pytest.mark.slow
 def test_a_small_depth_anything_at_30_hz_its_lifecycle_and_lite_while_it_runs(folders, tmp_path):
     graph = Graph(tmp_path / 'log', *parameters(folders['depth_anything_metric']), seconds=-1)
     try:
