@@ -18,7 +18,13 @@ from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_RANGE, RoomSource
 from hybrid_depth_ros.virtual_room import upright_camera_pose
-from hybrid_depth_ros.visualization import colour_depth, depth_range, draw_anchors, scale_bar
+from hybrid_depth_ros.visualization import (
+    colour_depth,
+    depth_range,
+    draw_anchors,
+    scale_bar,
+    titled,
+)
 
 ROOMS, VIEWS, DRAWN = range(600, 606), 12, (602, 4)  # room and number of the view that is drawn
 
@@ -49,14 +55,6 @@ def delta1(depth, truth):
     errors = DepthErrors()
     errors.add(depth, truth)
     return errors.metrics()['delta1']
-
-
-def titled(image, title):
-    image = np.ascontiguousarray(image).copy()
-    image[:34] //= 3
-    cv2.putText(image, title, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1,
-                cv2.LINE_AA)
-    return image
 
 
 def error(depth, truth):

@@ -14,17 +14,9 @@ from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, measured_depth
 from hybrid_depth_ros.metrics import DepthErrors
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.sources import RoomSource
-from hybrid_depth_ros.visualization import colour_depth, depth_range
+from hybrid_depth_ros.visualization import colour_depth, depth_range, titled
 
 SEED, FRAMES, DRAWN, LOST = 602, range(0, 600, 50), 250, 0.4  # frames: 10 a second
-
-
-def titled(image, title):
-    image = np.ascontiguousarray(image).copy()
-    image[:34] //= 3
-    cv2.putText(image, title, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1,
-                cv2.LINE_AA)
-    return image
 
 
 def rel(depth, truth):

@@ -98,14 +98,17 @@ def side_by_side(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.floating],
             sigma, depth if anchored is None else anchored)))
     if truth is not None:
         panels.append(('true depth', colour_depth(truth, near, far)))
-    drawn: list[npt.NDArray[np.uint8]] = []
-    for name, panel in panels:
-        panel, size = np.ascontiguousarray(panel).copy(), max(0.4, rgb.shape[0] / 480)
-        panel[:round(34 * size)] //= 3  # white text on it can always be read
-        cv2.putText(panel, name, (round(10 * size), round(24 * size)), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.6 * size, (255, 255, 255), max(1, round(size)), cv2.LINE_AA)
-        drawn.append(panel)
-    return np.hstack([*drawn, scale_bar(rgb.shape[0], near, far)])
+    return np.hstack([*(titled(panel, name) for name, panel in panels),
+                      scale_bar(rgb.shape[0], near, far)])
+
+
+def titled(image: npt.NDArray[np.uint8], title: str) -> npt.NDArray[np.uint8]:
+    """Return a uint8 H×W×3 image with a title in its upper left corner."""
+    image, size = np.ascontiguousarray(image).copy(), max(0.4, image.shape[0] / 480)
+    image[:round(34 * size)] //= 3  # white text on it can always be read
+    cv2.putText(image, title, (round(10 * size), round(24 * size)), cv2.FONT_HERSHEY_SIMPLEX,
+                0.6 * size, (255, 255, 255), max(1, round(size)), cv2.LINE_AA)
+    return image
 
 
 def residual_colours(residuals: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

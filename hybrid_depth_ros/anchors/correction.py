@@ -85,14 +85,14 @@ class Anchored:
         usable: bool for each anchor: it lies in the image on known depth.
         residuals: float32 for each anchor, log of measured / corrected depth; NaN where not usable.
         scale: what depth was multiplied by, the median.
-        spread: the robust standard deviation of the used anchors' residuals, a share of depth; NaN
-            where there are none.
         state: for the next frame's `previous`.
         anchors: that it was corrected by, or None.
         measured: bool H×W, which pixels a depth image measured and were kept as they are, or None.
         common_sd: standard deviation of what all anchors have in common, share of the depth.
         sigma: standard deviation of `depth`, float32 H×W metres, NaN where it is unknown; None
             where no anchor was used. It is computed when it is asked for.
+        spread: the robust standard deviation of the used anchors' residuals, a share of depth; NaN
+            where there are none.
     """
 
     depth: npt.NDArray[np.float32]
@@ -100,7 +100,6 @@ class Anchored:
     usable: Mask
     residuals: npt.NDArray[np.float32]
     scale: float
-    spread: float
     state: TemporalState
     anchors: Anchors | None = None
     measured: Mask | None = None
@@ -116,6 +115,12 @@ class Anchored:
         if self.common_sd:
             sigma = np.hypot(sigma, np.float32(self.common_sd) * self.depth)
         return sigma
+
+    @property
+    def spread(self) -> float:
+        """As described above."""
+        residuals = self.residuals[self.used]
+        return 1.4826 * median(np.abs(residuals)) if residuals.size else float('nan')
 
     @property
     def rejected(self) -> int:
@@ -169,18 +174,14 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
     field, state = smoothed_correction(previous, log_depth, measured, int(np.count_nonzero(used)),
                                        stamp, time_constant, smooth)
     if field is None:  # nothing is known, nothing is changed
-        return Anchored(depth, used, usable, residuals, 1.0, float('nan'), state,
-                        anchors)
-    spread = float('nan')
+        return Anchored(depth, used, usable, residuals, 1.0, state, anchors)
     if samples is not None and samples.u.size:
         residuals[usable] = after + (measured - field).ravel()[samples.cell]
-        if used.any():
-            spread = 1.4826 * median(np.abs(residuals[used]))
     log_factor = field if detail is None else detail + cv2.resize(field, detail.shape[::-1])
     factor: Array = cv2.resize(np.exp(log_factor), (width, height))
     factor *= depth
-    return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), spread,
-                    state, anchors)
+    return Anchored(factor, used, usable, residuals, float(np.exp(median(field.ravel()))), state,
+                    anchors)
 
 
 anchored = complete_depth

@@ -73,8 +73,7 @@ def fill_holes(depth: npt.NDArray[np.floating], measured: npt.NDArray[np.floatin
     anchors = anchors_among(measured, kept)
     residuals = _residuals(anchors, depth, field)
     used = np.isfinite(residuals)
-    spread = 1.4826 * median(np.abs(residuals[used])) if used.any() else float('nan')
-    return Anchored(filled, used, used, residuals, float(np.exp(level)), spread, state, anchors,
+    return Anchored(filled, used, used, residuals, float(np.exp(level)), state, anchors,
                     kept.view(np.bool_))
 
 
@@ -101,8 +100,7 @@ def fill_remaining_holes(completed: Anchored, measured: npt.NDArray[np.floating]
     residuals[chosen] = np.log(others.depth[chosen] / filled.depth[rows, columns])
     sigma = 0 if others.sigma is None else others.sigma[chosen] / others.depth[chosen]
     used[chosen] &= np.abs(residuals[chosen]) < PARAMETERS.rejection + 2 * sigma
-    spread = 1.4826 * median(np.abs(residuals[used])) if used.any() else float('nan')
-    return Anchored(filled.depth, used, usable, residuals, completed.scale * filled.scale, spread,
+    return Anchored(filled.depth, used, usable, residuals, completed.scale * filled.scale,
                     completed.state, Anchors.joined((others, filled.anchors or others)),
                     filled.measured)
 
