@@ -61,11 +61,17 @@ def is_rectified_topic(topic: str) -> bool:
 def same_camera(frame: str, other: str) -> bool:
     """Whether two frames can be of one camera.
 
-    ``camera_link``, ``camera_optical_frame`` and ``/camera`` are one camera, an empty name is any.
+    ``camera_link``, ``camera_optical_frame``, ``camera_color_frame`` and ``/camera`` are one,
+    ``camera_1`` and ``camera_10``, ``left/camera`` and ``right/camera`` are two. An empty name is
+    any.
     """
-    first, second = (re.sub('(_optical)?(_frame|_link)?$', '', name.rpartition('/')[2])
-                     for name in (frame, other))
-    return (not first or not second or first.startswith(second) or second.startswith(first))
+    (space, _, first), (other_space, _, second) = (
+        re.sub('(_optical)?(_frame|_link)?$', '', name.strip('/')).rpartition('/')
+        for name in (frame, other))
+    if space and other_space and space != other_space:
+        return False
+    return not first or not second or all(
+        word == same for word, same in zip(first.split('_'), second.split('_')))
 
 
 def other_camera(image_frame: str, info_frame: str) -> str:

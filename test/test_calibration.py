@@ -146,7 +146,9 @@ def test_the_turn_of_a_rectified_camera():
     ('left', 'right', True), ('left_optical_frame', 'right_optical_frame', True),
     ('left', 'left', False), ('left', '', False), ('', 'right', False), ('left', '/left', False),
     ('robot/left', 'left_link', False), ('camera_color_optical_frame', 'camera_color_frame', False),
-    ('camera_link', 'camera_color_optical_frame', False)])
+    ('camera_link', 'camera_color_optical_frame', False),
+    ('camera_1_optical_frame', 'camera_10_optical_frame', True), ('cam1', 'cam10', True),
+    ('left/camera_link', 'right/camera_link', True), ('/left/camera', 'left/camera_link', False)])
 def test_a_camera_info_of_another_frame_is_named(image, info, differ):
     said = other_camera(image, info)
     assert bool(said) == differ

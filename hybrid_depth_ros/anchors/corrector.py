@@ -396,7 +396,8 @@ class AnchorCorrector:
 def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
                        settings: AnchorSettings, relative: bool) -> Measurement:
     message = source.nearest(image.stamp, settings.age, MAX_AGE)
-    measured = read_depth_image(message, shape, image.frame, image.rectification,
+    rectification = None if source.rectified else image.rectification
+    measured = read_depth_image(message, shape, image.frame, rectification,
                                 settings.min_depth, settings.max_depth)
     stamp, guessed = stamp_of(message.header), relative
 

@@ -20,6 +20,7 @@ from hybrid_depth_ros.anchors.orientation_check import (
     spread,
 )
 from hybrid_depth_ros.calibration import MAX_FRAME_NAME, same_camera
+from hybrid_depth_ros.compressed_depth import decode_compressed_depth
 from hybrid_depth_ros.encodings import decode_depth_image
 from hybrid_depth_ros.geometry import Rectification, same_aspect_ratio
 
@@ -41,13 +42,15 @@ UNITS = ('16UC1 is read as millimetres (some cameras count in 0.1 or 0.25 mm), 3
 def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
                      rectification: Rectification | None = None, min_depth: float = 0.0,
                      max_depth: float = 0.0) -> Depth:
-    """What a sensor_msgs/Image of depth measured, in an image's pixels.
+    """What a depth image measured, in an image's pixels.
 
     Args:
-        message: the depth image, of the image's size or of another one of its shape.
+        message: sensor_msgs/Image, or CompressedImage as compressed_depth_image_transport packs it;
+            of the image's size or of another one of its shape.
         shape: of the image, rows and columns.
         frame: the image's frame_id.
-        rectification: how the image was undistorted, as depth is then; or None.
+        rectification: how the image was undistorted, as depth is then; None where it was not, or
+            depth is already.
         min_depth: metres, nearest that its sensor can measure, or 0.
         max_depth: metres, farthest, or 0. What lies at a limit is no distance: some drivers write
             the limit where nothing was measured.
@@ -64,7 +67,8 @@ def read_depth_image(message: Any, shape: tuple[int, ...], frame: str,
             f'it is of the frame {own[:MAX_FRAME_NAME]!r}, the images are of '
             f'{frame[:MAX_FRAME_NAME]!r}: have its driver publish depth that is registered to the '
             'images (realsense2_camera: align_depth.enable), or give its cloud as anchors/points')
-    depth = decode_depth_image(message).depth
+    depth = (decode_compressed_depth if hasattr(message, 'format') else decode_depth_image)(
+        message).depth
     if depth.shape != shape:
         (rows, columns), (height, width) = depth.shape, shape
         if not same_aspect_ratio((columns, rows), (width, height)):

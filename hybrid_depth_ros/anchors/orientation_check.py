@@ -66,7 +66,7 @@ class AverageCosts:
         self._names, self._advice, self._times = names, advice, times
         self._costs = np.zeros(len(names))
         self._seen = np.zeros(len(names), int)  # frames that said something about each
-        self._chance, self._skipped = 0.0, 0
+        self._chance, self._chances, self._skipped = 0.0, 0, 0
 
     def skips(self) -> bool:
         """Whether this frame needn't be looked at: what is believed is looked at rarely."""
@@ -78,15 +78,17 @@ class AverageCosts:
 
         Args:
             costs: of each name, as :func:`misfit` has it; None: it says nothing. The first does.
-            by_chance: of measurements in wrong places.
+            by_chance: of measurements in wrong places; none where these say nothing.
         """
         for number, cost in enumerate(costs):
             if cost is not None:
                 self._seen[number] += 1
                 self._costs[number] += ((cost - self._costs[number])
                                         / min(self._seen[number], AVERAGED_FRAMES))
-        self._chance += (float(np.mean(by_chance)) - self._chance) / min(self._seen[0],
-                                                                         AVERAGED_FRAMES)
+        if by_chance:
+            self._chances += 1
+            self._chance += ((float(np.mean(by_chance)) - self._chance)
+                             / min(self._chances, AVERAGED_FRAMES))
 
     @property
     def trouble(self) -> str:
@@ -100,7 +102,7 @@ class AverageCosts:
         if cost > max(COST, self._times * float(others[best])):
             return ('most of it contradicts the image, and would agree if it were '
                     f'{self._names[1 + best]}: {self._advice}')
-        if frames >= SURE_FRAMES and cost > max(COST, CHANCE * self._chance):
+        if self._chances >= SURE_FRAMES and cost > max(COST, CHANCE * self._chance):
             return ('it agrees with the image no better than by chance, turned, mirrored or of '
                     f'another time: {self._advice}')
         return ''

@@ -48,6 +48,7 @@ class AnchorSource:
         kind: ``scan``.
         pose: 4×4 in the optical frame, or None: it is looked up.
         measured: float32 H×W metres, what a depth image says of this frame, or None.
+        rectified: whether its depth images are undistorted, though the camera's images are not.
         received: messages so far.
         used: anchors that agreed with the correction.
         rejected: usable ones that did not.
@@ -60,6 +61,7 @@ class AnchorSource:
         self.name, self.kind, self.pose = name, source_kind(name), pose
         self._messages: deque[Any] = deque(
             maxlen=MAX_IMAGES if self.kind == 'depth' else QUEUE_LENGTH)
+        self.rectified = False
         self.reset()
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from hybrid_depth_ros.anchors import Anchors, complete_depth
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.compressed_depth import encode_compressed_depth
 from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, measured_depth
 from hybrid_depth_ros.geometry import Intrinsics
 
@@ -160,6 +161,35 @@ def test_a_smaller_one_and_limits_count(holes):
     kept = correct(AnchorCorrector(['depth']), seen, clipped,
                    settings=AnchorSettings(max_depth=middle))[0].completion.measured
     assert kept.any() and not kept[truth >= middle].any()
+
+
+@pytest.mark.parametrize(('encoding', 'form'), [('16UC1', 'png'), ('32FC1', 'rvl')])
+def test_a_compressed_one_counts_as_it_was(holes, encoding, form):
+    _, seen, measured = holes[0]
+    packed = message(measured)
+    packed.format, packed.data = encode_compressed_depth(measured, encoding, form)
+    del packed.encoding
+    corrector = AnchorCorrector(['depth'])
+    corrector.take('depth', packed)
+    kept = corrector.correct(seen, image_info(), AnchorSettings())
+    plain, _ = correct(AnchorCorrector(['depth']), seen, measured)
+    np.testing.assert_allclose(kept.depth, plain.depth, rtol=0.02)
+    assert (kept.completion.measured == plain.completion.measured).mean() > 0.999
+    packed.data = packed.data[:50]
+    corrector.correct(seen, image_info(), AnchorSettings())
+    assert 'compressed depth' in corrector.sources['depth'].trouble
+
+
+def test_one_that_is_rectified_is_not_rectified_again(holes):
+    """Depth by depth_image_proc's register is of image_rect, whatever the node listens to."""
+    _, seen, measured = holes[0]
+    info = image_info(rectification=SimpleNamespace(apply_depth=lambda depth: depth[:, ::-1]))
+    corrector = AnchorCorrector(['depth'])
+    corrector.sources['depth'].rectified = True
+    corrector.take('depth', message(measured))
+    kept = corrector.correct(seen, info, AnchorSettings()).completion.measured
+    assert (kept == correct(AnchorCorrector(['depth']), seen, measured)[0].completion.measured
+            ).all()
 
 
 def test_an_image_is_found_though_inference_took_a_while(holes):

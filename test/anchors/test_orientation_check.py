@@ -8,6 +8,7 @@ import pytest
 from sensor_messages import cloud, scan, stamped
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.orientation_check import AverageCosts
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.point_cloud import POINT
 from hybrid_depth_ros.poses import BODY_IN_OPTICAL, pose_from_angles, read_pose
@@ -111,6 +112,17 @@ def test_beams_that_miss_the_image_are_told_of():
     after, before, source = corrected('scan', LIDAR, lambda truth, ranges: lidar(
         truth, np.where(np.abs(LIDAR_ANGLES) < 1, np.inf, ranges)))
     assert after == before and not source.trouble
+
+
+def test_frames_without_a_comparison_by_chance_withhold_nobody():
+    """Their mean was NaN for ever, and a cost that is not small was no better than that."""
+    costs = AverageCosts(('', 'mirrored'), 'turn it')
+    for by_chance in [[], [0.2], [], [0.3], [0.2], [0.3], [0.2]]:
+        costs.average([0.1, 0.2], by_chance)
+        assert costs.trouble == ''
+    for _ in range(20):
+        costs.average([0.4, 0.4], [0.3])
+    assert 'no better than by chance' in costs.trouble
 
 
 def test_a_network_that_sees_no_depth_judges_nobody():

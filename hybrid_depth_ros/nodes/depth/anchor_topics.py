@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
-from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
+from sensor_msgs.msg import CompressedImage, Image, LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, ImageInfo
 from hybrid_depth_ros.anchors.source import WITHOUT_POSE
+from hybrid_depth_ros.calibration import is_rectified_topic
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_anchors
-from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription
+from hybrid_depth_ros.nodes.shared.subscription import AdaptiveSubscription, transport_topic
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
 from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 from hybrid_depth_ros.stamps import stamp_of
@@ -36,6 +37,8 @@ MAX_PROBLEM_LENGTH = 400  # characters: a frame_id may be a megabyte
 class AnchorTopics:
     """``anchors/scan`` and so on, and the depth that they correct.
 
+    Where nobody publishes ``anchors/depth``, its ``compressedDepth`` is listened to instead.
+
     Args:
         node: The depth node.
         prefix: Of the topics, the camera's namespace with a slash, or empty.
@@ -49,16 +52,37 @@ class AnchorTopics:
         names, poses = check_anchors(settings)
         self._transforms, self._warn = transforms, warn
         self._corrector = AnchorCorrector(names, poses, transforms.pose_over_time)
+        self._node = node
         self.subscriptions = {
             name: AdaptiveSubscription(
                 node, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}',
                 partial(self._corrector.take, name), QUEUE)
             for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
+        self._compressed_depth = None
+        if depth := self._corrector.sources.get('depth'):
+            topic = self.subscriptions['depth'].topic
+            depth.rectified = is_rectified_topic(topic)
+            self._compressed_depth = AdaptiveSubscription(
+                node, CompressedImage, transport_topic(node, f'{prefix}anchors/depth',
+                                                       'compressedDepth'), depth.take, QUEUE)
         if any(source.pose is None and source.kind not in WITHOUT_POSE
                for source in self._corrector.sources.values()) or (
                    'floor' in names and not settings.camera_height) or 'motion' in names:
             transforms.listen()
         self.reset()
+
+    def update(self, wanted: bool) -> None:
+        """Listen to the sensors, or don't.
+
+        To be called now and then: rclpy has no event for publishers of a topic that isn't
+        subscribed, as the compressed one.
+        """
+        for listener in self.subscriptions.values():
+            listener.update(wanted)
+        if (compressed := self._compressed_depth) is not None:
+            raw = self.subscriptions['depth'].topic
+            compressed.update(wanted and bool(self._node.count_publishers(compressed.topic)
+                                              and not self._node.count_publishers(raw)))
 
     def reset(self) -> None:
         """Forget measurements and figures."""

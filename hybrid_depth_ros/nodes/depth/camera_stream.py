@@ -197,8 +197,8 @@ class CameraStream:
             self._info_publisher, *self._depth_publishers))
         if wanted and not self._images.subscription:
             self._last_image = time.monotonic()
-        for topic in (self._images, *self._anchors.subscriptions.values()):
-            topic.update(wanted)
+        self._images.update(wanted)
+        self._anchors.update(wanted)
 
     def _take_camera_info(self, message: CameraInfo) -> None:
         with self._arrived:
@@ -484,6 +484,7 @@ class CameraStream:
         now = time.monotonic()
         then, received, published = self._last_status
         self._last_status = (now, self._received, self._published)
+        self._update_subscriptions()
         latencies = np.array(self._latencies) if self._latencies else np.array([np.nan])
         median, p95 = np.percentile(latencies, (50, 95))
         level, message = self._health(p95, settings)

@@ -8,11 +8,16 @@ rclpy = pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticStatus
 from graph import CHART, value
 from lidar_scene import TRUTH, WRONG, off
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from hybrid_depth_ros.compressed_depth import encode_compressed_depth
 from hybrid_depth_ros.encodings import image_to_depth
-from hybrid_depth_ros.nodes.shared.messages import depth_to_image, rgb_to_image
+from hybrid_depth_ros.nodes.shared.messages import (
+    compressed_message,
+    depth_to_image,
+    rgb_to_image,
+)
 
 HOLES = TRUTH.copy()
 HOLES[30:70, 20:60] = np.nan
@@ -67,3 +72,22 @@ def test_measured_pixels_stay_holes_are_filled_and_a_mask_tells_them_apart(graph
         told = graph.diagnosis(lambda status, said=said: said in status.message)['depth']
         assert told.level == DiagnosticStatus.WARN and 'goes on without' in told.message
     assert 'anchors/depth: ' in graph.log.read_text()
+
+
+@pytest.mark.parametrize('graph', [{'arguments': (
+    '-p', 'anchors:=[depth]', '-p', 'latency_warning:=0.0',
+    '-r', 'anchors/depth:=depth_camera/image_rect'), 'scale': WRONG}], indirect=True)
+def test_a_depth_image_that_comes_compressed_only_is_heard(graph):
+    graph.listen(Image, 'depth/image')
+    sensor = graph.node.create_publisher(
+        CompressedImage, 'depth_camera/image_rect/compressedDepth', 10)
+    graph.ready()
+    graph.ready(sensor)
+    header = graph.header()
+    sensor.publish(compressed_message(header, *encode_compressed_depth(HOLES, '16UC1')))
+    graph.spin(0.2)
+    assert graph.answer('depth/image', rgb_to_image(CHART, header))
+    depth = image_to_depth(graph.got['depth/image'][-1])
+    assert off(depth, HOLES > 0)[0] < 0.001
+    status = graph.diagnosis(lambda status: value(status, 'anchors/depth'))['depth']
+    assert int(value(status, 'anchors/depth').split()[0]) > 1000
