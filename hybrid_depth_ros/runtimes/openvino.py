@@ -38,8 +38,9 @@ class OpenVinoRuntime(GraphCache):
         arithmetic = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
         if precision == 'int8':  # what isn't quantised
             precision = (*(openvino_precisions() if low_precision_is_faster() else ()), 'fp32')[0]
+        # a thread that is tied to a core waits for whatever else runs there; the other core is idle
         self._options = {'INFERENCE_PRECISION_HINT': arithmetic[precision],
-                         'PERFORMANCE_HINT': 'LATENCY'}
+                         'PERFORMANCE_HINT': 'LATENCY', 'ENABLE_CPU_PINNING': 'NO'}
         with contextlib.suppress(OSError, UnicodeEncodeError):  # it takes names of UTF-8 alone
             folder = cache_folder() / 'openvino'
             str(folder).encode()

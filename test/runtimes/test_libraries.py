@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hybrid_depth_ros.network import FromPixels
+from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.runtimes import graph_cache
 from hybrid_depth_ros.runtimes.pytorch import TorchRuntime
 
@@ -38,6 +39,13 @@ else:
 '''
     subprocess.run([sys.executable, '-c', code], check=True, timeout=60,
                    env={**os.environ, 'HYBRID_DEPTH_CACHE': str(tmp_path)})
+
+
+def test_a_busy_core_does_not_hold_openvino_up(cache):
+    """A thread that is tied to a core waits for what else runs there, and the network for it."""
+    runtime = DepthPredictor(device='cpu', runtime='openvino', precision='int8').runtime
+    graph = runtime.prepare((1, 288, 352, 3)).get_compiled_model()
+    assert graph.get_property('ENABLE_CPU_PINNING') is False
 
 
 class Graphics:
