@@ -122,7 +122,8 @@ def encode_rvl(values: npt.NDArray[np.uint16]) -> bytes:
     kept = flat[known].astype(np.int32)
     changes = kept.copy()
     np.subtract(kept[1:], kept[:-1], out=changes[1:])
-    numbers = (changes << 1) ^ (changes >> 31)
+    numbers = changes << 1
+    numbers ^= changes >> 31
     places = np.cumsum(others) - others
     numbers = np.insert(numbers, np.repeat(places, 2), np.stack([zeros, others], 1).ravel())
     return struct.pack('<II', width, height) + _pack_half_bytes(numbers)
@@ -130,25 +131,28 @@ def encode_rvl(values: npt.NDArray[np.uint16]) -> bytes:
 
 def _pack_half_bytes(numbers: npt.NDArray[np.int32]) -> bytes:
     """Numbers of less than 30 bits → half-bytes of three bits, in words of eight."""
-    # small types throughout: memory costs more than arithmetic
-    counts = np.ones(numbers.size, np.uint8)
-    bits = 3
-    while (more := numbers >= 1 << bits).any():
+    # few need more than one: all but the first step is for those alone
+    longer = np.flatnonzero(numbers > 7)
+    first = numbers.astype(np.uint8)
+    first &= 7
+    first[longer] |= 8  # one more follows
+    rest, counts, bits = numbers[longer] >> 3, np.ones(longer.size, np.uint8), 3
+    while (more := rest >= 1 << bits).any():
         counts += more
         bits += 3
-    ends = np.cumsum(counts, dtype=np.int32)
-    halves = np.zeros(-(-int(ends[-1]) // 8) * 8, np.uint8)
-    halves[ends - counts] = numbers.astype(np.uint8) & 7
-    longer = np.flatnonzero(counts > 1)
-    numbers, counts = numbers[longer], counts[longer]
-    places = ends[longer] - counts
+    ends = np.cumsum(counts, dtype=np.intp)
+    places = longer + ends - counts + 1
+    size = numbers.size + int(counts.sum(dtype=np.intp))
+    halves, is_first = np.zeros(-(-size // 8) * 8, np.uint8), np.ones(size, bool)
     while places.size:
-        halves[places] |= 8  # one more follows
-        numbers, counts, places = numbers >> 3, counts - 1, places + 1
-        halves[places] = numbers & 7
+        is_first[places] = False
+        halves[places] = rest.astype(np.uint8) & 7
         longer = np.flatnonzero(counts > 1)
-        numbers, counts, places = numbers[longer], counts[longer], places[longer]
-    packed = halves[0::2] << 4 | halves[1::2]
+        halves[places[longer]] |= 8
+        rest, counts, places = rest[longer] >> 3, counts[longer] - 1, places[longer] + 1
+    halves[np.flatnonzero(is_first)] = first
+    pairs = halves.view('<u2')
+    packed = (pairs << 4 | pairs >> 8).astype(np.uint8)
     return packed.view('>u4').astype('<u4').tobytes()
 
 

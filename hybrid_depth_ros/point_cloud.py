@@ -95,16 +95,17 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
         near = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
         far = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
         place = (far - log) / (far - near)  # 0: far, 1: near
-        sides = [_nearest(seen & known, log, extreme) for seen, extreme in (
+        places = np.flatnonzero(edges)
+        near, far = (_nearest(seen & known, log, extreme, places) for seen, extreme in (
             (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE), near),
-            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far))]
-        snapped = depth.copy()
-        pixels = np.flatnonzero(grid.enlarge(edges))
-        near, far = (grid.enlarge(side).ravel()[pixels] for side in sides)
+            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far)))
         jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
-        pixels, near, far = pixels[jump], np.exp(near[jump]), np.exp(far[jump])
-        snapped.ravel()[pixels] = np.where(
-            snapped.ravel()[pixels] < (near + far) / 2, near, far)
+        near, far = (np.exp(side[jump])[:, None, None] for side in (near, far))
+        pixels, inside = grid.pixels(places[jump])
+        snapped = depth.copy()
+        sides = np.where(
+            snapped.ravel()[np.where(inside, pixels, 0)] < (near + far) / 2, near, far)
+        snapped.ravel()[pixels[inside]] = sides[inside]
     return snapped
 
 
@@ -116,13 +117,16 @@ def _without_outliers(log: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _nearest(seeds: npt.NDArray[np.bool_], values: npt.NDArray[np.float32],
-             otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The value of the nearest of the seeds; `otherwise` where SNAP_REACH holds none."""
+             otherwise: npt.NDArray[np.float32], places: npt.NDArray[np.intp]
+             ) -> npt.NDArray[np.float32]:
+    """At flat places the value of the nearest of the seeds; `otherwise` if SNAP_REACH holds none.
+    """
     distance, label = cv2.distanceTransformWithLabels(
         (~seeds).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros(int(label.max()) + 1, np.float32)
     table[label[seeds]] = values[seeds]
-    return np.where(distance <= SNAP_REACH, table[label], otherwise)
+    return np.where(distance.ravel()[places] <= SNAP_REACH, table[label.ravel()[places]],
+                    otherwise.ravel()[places])
 
 
 class _Grid:
@@ -142,6 +146,20 @@ class _Grid:
         above, before = middle - self._top, middle - self._left
         return values.repeat(self._step, 0).repeat(self._step, 1)[
             above:above + rows, before:before + columns]
+
+    def pixels(self, places: npt.NDArray[np.intp]
+               ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Flat pixels that :meth:`enlarge` gives the value of each flat place on the grid.
+
+        Returns:
+            n×step×step, and which of them lie in the image.
+        """
+        (rows, columns), middle = self._shape, (self._step - 1) // 2
+        v, u = (along[:, None] * self._step + np.arange(self._step) - (middle - edge)
+                for along, edge in zip(np.divmod(places, self.depth.shape[1]),
+                                       (self._top, self._left)))
+        inside = ((v >= 0) & (v < rows))[:, :, None] & ((u >= 0) & (u < columns))[:, None]
+        return v[:, :, None] * columns + u[:, None], inside
 
 
 def _grid_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:

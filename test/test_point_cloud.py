@@ -100,6 +100,17 @@ def test_snapping_leaves_what_is_unknown_and_what_is_flat():
         np.testing.assert_array_equal(snap_edges(np.ones(shape, np.float32), 0.1), 1)
 
 
+@pytest.mark.parametrize(('width', 'height'), ((752, 480), (846, 483), (1919, 1079), (457, 123)))
+def test_an_image_of_any_size_is_snapped_up_to_its_sides(width, height):
+    """Pixels that the grid does not divide are left in the air, or others move in their place."""
+    depth = cv2.resize(bleeding_edge()[:, 120:], (width, height))  # the box reaches the left side
+    depth[-height // 20:] = depth[height // 3]                     # and the bottom
+    snapped, edges = snap_edges(depth, 0.1), depth_edges(depth, 0.1)
+    np.testing.assert_array_equal(snapped[~edges], depth[~edges])
+    assert edges[-1].any() and (snapped[edges] != depth[edges]).mean() > 0.8
+    assert ((snapped[edges] < 2 * 1.1) | (snapped[edges] > 4 * 0.9)).mean() > 0.97
+
+
 @pytest.mark.parametrize(('width', 'height', 'reach'), (
     (640, 480, 4), (752, 480, 5), (846, 483, 5), (1919, 1079, 12), (97, 33, 1)))
 def test_a_jump_lies_in_the_middle_of_its_edge(width, height, reach):
