@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -186,8 +187,9 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     rays = grid.rays(plane)
     x, y, height = rays * z
     height += np.float32(plane.height)
-    ranges = np.hypot(x, y)
-    sigma = np.hypot(np.float32(HEIGHT_ERROR * plane.height), np.float32(ANGLE_ERROR) * ranges)
+    ranges = cv2.magnitude(x, y)  # np.hypot takes ten times as long
+    sigma = np.sqrt(np.float32(HEIGHT_ERROR * plane.height) ** 2
+                    + (np.float32(ANGLE_ERROR) * ranges) ** 2)
     least = np.maximum(np.float32(settings.min_height), np.float32(SIGMAS) * sigma)
     chosen = ((height > least) & (height < settings.max_height)
               & (ranges >= settings.min_range) & (ranges <= settings.max_range))
@@ -294,7 +296,7 @@ def _directions(rays: Floats, plane: FloorPlane, settings: ObstacleSettings
     obstacles; 0 where it passes above all of them.
     """
     forward, left, up = rays
-    slope = up / np.maximum(np.hypot(forward, left), np.float32(1e-6))
+    slope = up / np.maximum(cv2.magnitude(forward, left), np.float32(1e-6))
     room = settings.max_height - plane.height  # from the camera up to what is passed under
     above = slope >= max(room / max(settings.min_range, 1e-3), room / settings.max_range)
     with np.errstate(divide='ignore'):

@@ -156,10 +156,12 @@ class CameraStream:
 
     def _publisher(self, kind: type[Any], topic: str) -> Publisher:
         # Reliable, as RViz asks for by default; best-effort subscriptions match it as well.
-        # (A profile for each: rclpy writes a topic's overrides into it.)
+        # (A profile for each: rclpy writes a topic's overrides into it.) The executor looks at each
+        # event at each message: no default ones. Who asks for what is not offered logs it itself.
         return self._node.create_publisher(
             kind, topic, QoSProfile(depth=2), qos_overriding_options=publisher_qos_overrides(),
-            event_callbacks=PublisherEventCallbacks(matched=self._update_subscriptions))
+            event_callbacks=PublisherEventCallbacks(
+                matched=self._update_subscriptions, use_default_callbacks=False))
 
     @property
     def _depth_publishers(self) -> tuple[Publisher | None, ...]:

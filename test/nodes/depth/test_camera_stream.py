@@ -1,4 +1,4 @@
-"""What a camera's status says of silence, and of clocks that jump."""
+"""One camera's status: silence, clocks that jump; its publishers and how sure its depth is."""
 
 import time
 from types import SimpleNamespace
@@ -42,6 +42,14 @@ def test_a_recording_that_starts_anew_is_no_trouble_for_some_seconds(monkeypatch
     clock.ros_time_is_active = False
     CameraStream._check_header(stream, header(10**9, 'camera'), '')
     assert not stream._header_problem
+
+
+def test_the_executor_looks_at_one_event_of_each_publisher():
+    """It looks at all of them at each message of the camera: a third of its time."""
+    node = SimpleNamespace(create_publisher=lambda *_, **options: options['event_callbacks'])
+    events = CameraStream._publisher(
+        SimpleNamespace(_node=node, _update_subscriptions=print), None, 'depth/image')
+    assert events.matched is print and not events.use_default_callbacks
 
 
 @pytest.mark.parametrize(('by_anchors', 'by_network'),
