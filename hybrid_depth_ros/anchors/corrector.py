@@ -133,7 +133,6 @@ class AnchorCorrector:
         """Forget measurements, and what was carried from frame to frame."""
         self.last: CorrectedDepth | None = None
         self._state: TemporalState | None = None
-        self._follows_image = False  # whether the state's correction is a depth image's
         for source in self.sources.values():
             source.reset()
 
@@ -167,9 +166,10 @@ class AnchorCorrector:
             parts['motion'] = self._weighed_motion(parts, depth, image, settings)
         if all(self.sources[name].kind == 'range' for name, part in parts.items() if len(part)):
             parts = {name: limited_by_prior(part, depth) for name, part in parts.items()}
-        if self._follows_image and 'depth' in measurements and 'depth' not in parts:
-            self._state, self._follows_image = None, False  # nor is what it said before believed
-        completion = self._completed(depth, parts, image, settings)
+        if ('depth' in measurements and 'depth' not in parts and self._state
+                and self._state.of_depth_image):
+            self._state = None  # nor is what it said before believed
+        completion, parts = self._completed(depth, parts, image, settings)
         if [name for name, part in parts.items() if len(part)] == ['motion'] and (
                 motion := self.sources['motion'].motion):
             completion = replace(completion, common_sd=motion.common_sd)
@@ -203,29 +203,27 @@ class AnchorCorrector:
         return weighed(parts['motion'], depth, source.motion.common_sd)
 
     def _completed(self, depth: Depth, parts: dict[str, Anchors], image: ImageInfo,
-                   settings: AnchorSettings) -> Anchored:
-        """Depth completed by all anchors, whose `anchors` are all of them, in the order of `parts`.
+                   settings: AnchorSettings) -> tuple[Anchored, dict[str, Anchors]]:
+        """Depth completed by all anchors, and these by source, in the order of its `anchors`.
 
         A depth image goes over what the others say.
         """
         colours, stamp = image.gray if image.rgb is None else image.rgb, image.stamp / 1e9
         measured = self.sources['depth'].measured if 'depth' in parts else None
-        others = [part for name, part in parts.items() if measured is None or name != 'depth']
+        others = {name: part for name, part in parts.items()
+                  if measured is None or name != 'depth'}
         before = None
-        if measured is None or any(len(part) for part in others):
+        if measured is None or any(map(len, others.values())):
             before = complete_depth(
-                depth, Anchors.joined(others), self._state, stamp=stamp, image=colours,
+                depth, Anchors.joined(others.values()), self._state, stamp=stamp, image=colours,
                 time_constant=settings.time_constant, smooth=settings.smooth)
         if before is not None and measured is None:
-            return before
+            return before, others
         assert measured is not None
         filled = (fill_holes(depth, measured, colours, stamp=stamp) if before is None
                   else fill_remaining_holes(before, measured, colours))
-        self._follows_image = self._follows_image or before is None
-        del parts['depth']  # the last one, as its anchors are
         assert filled.measured is not None
-        parts['depth'] = anchors_among(measured, filled.measured)
-        return filled
+        return filled, {**others, 'depth': anchors_among(measured, filled.measured)}
 
     def measure(self, depth: Depth, image: ImageInfo, settings: AnchorSettings) -> Anchors:
         """What the sources measured about an image, without a correction.

@@ -14,13 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.anchors import multigrid, random_field
-from hybrid_depth_ros.anchors.correction import (
-    PARAMETERS,
-    Anchored,
-    cell_log_depth,
-    check_arguments,
-)
+from hybrid_depth_ros.anchors import multigrid, random_field, smooth_correction
+from hybrid_depth_ros.anchors.correction import Anchored, check_arguments
+from hybrid_depth_ros.anchors.samples import cell_log_depth
 from hybrid_depth_ros.anchors.smoothing import TemporalState, median
 from hybrid_depth_ros.anchors.types import Anchors
 
@@ -69,7 +65,7 @@ def fill_holes(depth: npt.NDArray[np.floating], measured: npt.NDArray[np.floatin
     cv2.copyTo(measured, kept, filled)
     log_depth = cell_log_depth(depth)
     state = TemporalState(stamp, log_depth, cv2.resize(
-        field, log_depth.shape[::-1], interpolation=cv2.INTER_AREA))
+        field, log_depth.shape[::-1], interpolation=cv2.INTER_AREA), of_depth_image=True)
     anchors = anchors_among(measured, kept)
     residuals = _residuals(anchors, depth, field)
     used = np.isfinite(residuals)
@@ -99,7 +95,8 @@ def fill_remaining_holes(completed: Anchored, measured: npt.NDArray[np.floating]
     rows, columns = (np.rint(values[chosen]).astype(np.int32) for values in (others.v, others.u))
     residuals[chosen] = np.log(others.depth[chosen] / filled.depth[rows, columns])
     sigma = 0 if others.sigma is None else others.sigma[chosen] / others.depth[chosen]
-    used[chosen] &= np.abs(residuals[chosen]) < PARAMETERS.rejection + 2 * sigma
+    used[chosen] &= (np.abs(residuals[chosen])
+                     < smooth_correction.PARAMETERS.rejection + 2 * sigma)
     return Anchored(filled.depth, used, usable, residuals, completed.scale * filled.scale,
                     completed.state, Anchors.joined((others, filled.anchors or others)),
                     filled.measured)

@@ -39,6 +39,7 @@ class TemporalState(NamedTuple):
         rate: its change in a second.
         lag: the mean of `level`.
         regions: float32, log of what is smoothed besides in each region of cells; or None.
+        of_depth_image: whether a depth image gave the correction, or a part of it.
     """
 
     stamp: float
@@ -48,6 +49,7 @@ class TemporalState(NamedTuple):
     rate: float = 0.0
     lag: float = 0.0
     regions: Array | None = None
+    of_depth_image: bool = False
 
 
 def median(values: npt.NDArray[Any]) -> float:
@@ -112,10 +114,12 @@ def smoothed_correction(previous: Any, log_depth: Array, measured: Array | None,
         share = kept * max(0.0, 1 - anchors / SUFFICIENT_ANCHORS)
         correction = measured + np.float32(share) * (correction - measured)
     if not smooth or measured is not None:
-        return correction, TemporalState(stamp, log_depth, correction)
+        return correction, TemporalState(stamp, log_depth, correction,
+                                         of_depth_image=last.of_depth_image)
     level, rate, lag, regions = _follow(last, log_depth - last.log_depth, passed, kept)
     smoothed = cv2.resize(regions, log_depth.shape[::-1]) + np.float32(level)
-    state = TemporalState(stamp, log_depth, correction, level, rate, lag, regions)
+    state = TemporalState(stamp, log_depth, correction, level, rate, lag, regions,
+                          last.of_depth_image)
     return smoothed if correction is None else correction + smoothed, state
 
 
