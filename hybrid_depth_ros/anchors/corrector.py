@@ -6,14 +6,14 @@ It neither knows nor needs ROS: messages are taken by their fields, poses from w
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.correction import Anchored, complete_depth
 from hybrid_depth_ros.anchors.depth_image import MAX_AGE, read_depth_image
-from hybrid_depth_ros.anchors.floor import down_from_pitch, find_floor
+from hybrid_depth_ros.anchors.floor import find_floor
 from hybrid_depth_ros.anchors.hole_filling import (
     anchors_among,
     fill_holes,
@@ -24,6 +24,12 @@ from hybrid_depth_ros.anchors.motion import MotionAnchors
 from hybrid_depth_ros.anchors.odometry_check import weighed
 from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
+from hybrid_depth_ros.anchors.sensor_poses import (
+    PoseLookup,
+    SensorPoses,
+    camera_above_floor,
+    pose_of_each,
+)
 from hybrid_depth_ros.anchors.sensors import (
     limited_by_prior,
     looks_beside,
@@ -31,61 +37,16 @@ from hybrid_depth_ros.anchors.sensors import (
     range_anchors,
 )
 from hybrid_depth_ros.anchors.smoothing import TemporalState
-from hybrid_depth_ros.anchors.source import WITHOUT_POSE, AnchorSource, Depth, source_kind
-from hybrid_depth_ros.anchors.types import Anchors
-from hybrid_depth_ros.geometry import Intrinsics, Rectification
-from hybrid_depth_ros.poses import PlacedPose, Pose, deskewed
+from hybrid_depth_ros.anchors.source import AnchorSource, Depth
+from hybrid_depth_ros.anchors.types import Anchors, AnchorSettings, ImageInfo
+from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.poses import Pose, deskewed
 from hybrid_depth_ros.stamps import stamp_of
 
 IMPLAUSIBLE_RATIO = 60  # between measured and predicted depth: no network is so wrong
 
-# (frame and stamp of the image, frame and stamp of the measurement) → pose of the second in the
-# first; names and ns.
-PoseLookup = Callable[[str, int, str, int], PlacedPose]
 # from predicted depth to anchors: what an ultrasound hears, and where the floor is, depends on it
 Measurement = Callable[[Depth], Anchors]
-
-
-class AnchorSettings(NamedTuple):
-    """How anchors are used.
-
-    Attributes:
-        age: seconds that a measurement's stamp may lie from the image's.
-        time_constant: as of :func:`~hybrid_depth_ros.anchors.correction.complete_depth`.
-        smooth: likewise.
-        camera_height: metres above the floor; 0: the pose of `floor_frame` gives it.
-        camera_pitch: degrees that the camera looks down, with a height.
-        camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
-        floor_frame: a frame on the floor, z up.
-        fixed_frame: a frame that stays while the robot moves, for motion.
-        min_depth: metres that a depth image is believed from, or 0.
-        max_depth: metres that it is believed up to; 0: no limit.
-    """
-
-    age: float = 0.5
-    time_constant: float = 0.5
-    smooth: bool = False
-    camera_height: float = 0.0
-    camera_pitch: float = 0.0
-    camera_roll: float = 0.0
-    floor_frame: str = 'base_footprint'
-    fixed_frame: str = 'odom'
-    min_depth: float = 0.0
-    max_depth: float = 0.0
-
-
-class ImageInfo(NamedTuple):
-    """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
-    motion. other_camera: why the intrinsics may be another camera's, or empty. rgb: uint8 H×W×3,
-    whose colours say where things end. rectification: how the image was undistorted, or None."""
-
-    stamp: int
-    frame: str
-    intrinsics: Intrinsics | None
-    gray: npt.NDArray[np.uint8] | None = None
-    other_camera: str = ''
-    rgb: npt.NDArray[np.uint8] | None = None
-    rectification: Rectification | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +86,8 @@ class AnchorCorrector:
     def __init__(self, names: Sequence[str], poses: Sequence[Pose | None] = (None,),
                  lookup: PoseLookup | None = None) -> None:
         self.sources = {name: AnchorSource(name, pose)
-                        for name, pose in zip(names, _pose_of_each(names, poses))}
-        self._lookup = lookup
+                        for name, pose in zip(names, pose_of_each(names, poses))}
+        self._poses = SensorPoses(lookup, self.sources.get('motion'))
         self.reset()
 
     def reset(self) -> None:
@@ -192,8 +153,7 @@ class AnchorCorrector:
         assert source.motion is not None and intrinsics is not None  # they gave the anchors
         floor = None
         with suppress(LookupError):  # most robots need not know how high their camera is
-            floor = (intrinsics, *camera_above_floor(image.frame, settings, lambda: self._pose(
-                source, image, settings.floor_frame, image.stamp)))
+            floor = (intrinsics, *self._above_floor(source, image, settings))
         trouble = source.odometry.add(parts['motion'], depth, {
             name: part for name, part in parts.items()
             if self.sources[name].kind in ('scan', 'points', 'depth', 'floor')}, floor)
@@ -287,9 +247,7 @@ class AnchorCorrector:
                 f'camera_info is of {intrinsics.width}×{intrinsics.height} pixels, depth of '
                 f'{shape[1]}×{shape[0]}: anchors have no place in it')
         if source.kind == 'floor':
-            height, down = camera_above_floor(
-                image.frame, settings,
-                lambda: self._pose(source, image, settings.floor_frame, image.stamp))
+            height, down = self._above_floor(source, image, settings)
 
             def floor(depth: Depth) -> Anchors:
                 found = find_floor(depth, intrinsics, height, down)
@@ -300,7 +258,7 @@ class AnchorCorrector:
             return self._motion(source, image, intrinsics, settings)
         message = source.nearest(image.stamp, settings.age)
         stamp = stamp_of(message.header)
-        pose = self._sensor_pose(source, image, message.header.frame_id, stamp)
+        pose = self._poses.of_sensor(source, image, message.header.frame_id, stamp)
         if source.kind == 'range':
             source.warn(field_of_view(message)[1])
             if trouble := looks_beside(message, pose, intrinsics):
@@ -310,7 +268,7 @@ class AnchorCorrector:
                                             )(message)
         source.warn(warning)
         if seconds is not None:
-            points = deskewed(points, seconds, lambda after: self._sensor_pose(
+            points = deskewed(points, seconds, lambda after: self._poses.of_sensor(
                 source, image, message.header.frame_id, stamp + round(1e9 * after)))
         anchors = project(points, pose, intrinsics)
         if trouble := looks_elsewhere(anchors, points, silent, pose, intrinsics):
@@ -323,41 +281,23 @@ class AnchorCorrector:
             return _plausible(anchors, depth)
         return measurement
 
-    def _sensor_pose(self, source: AnchorSource, image: ImageInfo, frame: str, stamp: int) -> Pose:
-        """The pose of a sensor at its stamp (ns), in the image's frame at the image's stamp."""
-        if source.pose is None:
-            return self._pose(source, image, frame, stamp)
-        odometry = self.sources.get('motion')  # how the camera moved meanwhile
-        try:
-            if odometry is None or not odometry.received:
-                return self._pose(source, image, image.frame, stamp) @ source.pose
-            now, then = (self._camera_by_odometry(odometry, image, moment)
-                         for moment in (image.stamp, stamp))
-            return np.linalg.inv(now) @ then @ source.pose
-        except LookupError as error:
-            if odometry is not None and odometry.received:
-                source.warn(f'it is taken as if the robot stood: {_sentence(error)}')
-            return source.pose
-
-    def _camera_by_odometry(self, odometry: AnchorSource, image: ImageInfo, stamp: int) -> Pose:
-        """The camera's pose in odometry's frame at a stamp (ns)."""
-        pose, frame = odometry.pose_at(stamp)
-        if odometry.pose is not None:
-            return pose @ np.linalg.inv(odometry.pose)
-        if frame.lstrip('/') == image.frame.lstrip('/'):
-            return pose
-        return pose @ np.linalg.inv(self._pose(odometry, image, frame, image.stamp))
+    def _above_floor(self, source: AnchorSource, image: ImageInfo, settings: AnchorSettings
+                     ) -> tuple[float, npt.NDArray[np.floating]]:
+        """As of :func:`camera_above_floor`; `source` is told what is to be known about it."""
+        return camera_above_floor(image.frame, settings, lambda: self._poses.looked_up(
+            source, image, settings.floor_frame, image.stamp))
 
     def _motion(self, source: AnchorSource, image: ImageInfo, intrinsics: Intrinsics,
                 settings: AnchorSettings) -> Measurement:
         if image.gray is None:
             raise LookupError('there is no image: depth by motion needs one')
         if source.received:
-            pose = self._camera_by_odometry(source, image, image.stamp)
+            pose = self._poses.camera_by_odometry(source, image, image.stamp)
         else:
             if not settings.fixed_frame:
                 raise LookupError('fixed_frame is empty: name a frame that stays, or send odometry')
-            pose = np.linalg.inv(self._pose(source, image, settings.fixed_frame, image.stamp))
+            pose = np.linalg.inv(self._poses.looked_up(
+                source, image, settings.fixed_frame, image.stamp))
         if source.motion is None or source.motion_intrinsics != intrinsics:
             source.motion, source.motion_intrinsics = MotionAnchors(intrinsics), intrinsics
         tracker = source.motion
@@ -382,15 +322,6 @@ class AnchorCorrector:
                 source.trouble = _sentence(error)
         return found
 
-    def _pose(self, source: AnchorSource, image: ImageInfo, frame: str, stamp: int) -> Pose:
-        if self._lookup is None:
-            raise LookupError(f'no pose of {frame} is known: give one')
-        pose, note, warning = self._lookup(image.frame, image.stamp, frame, stamp)
-        source.note = note or source.note
-        source.warn(warning)
-        return pose
-
-
 def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
                        settings: AnchorSettings, relative: bool) -> Measurement:
     message = source.nearest(image.stamp, settings.age, MAX_AGE)
@@ -406,47 +337,6 @@ def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int,
         source.measured = measured
         return anchors_among(measured, measured > 0)
     return depth_image
-
-
-def camera_above_floor(image_frame: str, settings: AnchorSettings, floor_pose: Callable[[], Pose]
-                       ) -> tuple[float, npt.NDArray[np.floating]]:
-    """The camera's height in metres, and gravity's unit vector in the optical frame.
-
-    Args:
-        image_frame: The optical frame's name.
-        settings: Which may give both.
-        floor_pose: Of ``floor_frame`` in the optical frame, 4×4, asked for where they don't.
-
-    Raises:
-        LookupError: A sentence, where neither tells.
-    """
-    if settings.camera_height > 0:
-        return (settings.camera_height,
-                down_from_pitch(settings.camera_pitch, settings.camera_roll))
-    pose = floor_pose()
-    down, origin = -pose[:3, 2], pose[:3, 3]  # z of the floor's frame points up
-    height = float(down @ origin)
-    if not height > 0.01:
-        raise LookupError(f'{image_frame} is {height:.2f} m above {settings.floor_frame}: '
-                          'that is no camera above a floor; see floor_frame, or set '
-                          'camera_height')
-    return height, down
-
-
-def _pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Pose | None]:
-    """The pose of each source, of poses that are one for all or do without the floor's."""
-    sensors = [name for name in names if source_kind(name) not in WITHOUT_POSE]
-    if len(poses) not in (1, len(sensors), len(names)):
-        raise ValueError(f'there are {len(poses)} poses for {len(sensors)} sensors '
-                         f'({", ".join(sensors)}): give one for all, or one for each')
-    if len(set(names)) != len(names):
-        raise ValueError(f'anchors is {list(names)}; name each source once')
-    if len(poses) == 1:
-        return list(poses) * len(names)
-    if len(poses) == len(sensors):
-        by_name = dict(zip(sensors, poses))
-        return [by_name.get(name) for name in names]
-    return list(poses)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,10 +1,13 @@
-"""Anchors: distances that were measured, and where they lie in an image."""
+"""Anchors: distances that were measured, and where they lie in an image; how they are used."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from hybrid_depth_ros.geometry import Intrinsics, Rectification
 
 Float32 = npt.NDArray[np.float32]
 
@@ -72,3 +75,45 @@ class Anchors:
         u, v, depth = (np.concatenate([getattr(part, name) for part in parts])
                        for name in ('u', 'v', 'depth'))
         return cls(u, v, depth, sigma)
+
+
+class AnchorSettings(NamedTuple):
+    """How anchors are used.
+
+    Attributes:
+        age: seconds that a measurement's stamp may lie from the image's.
+        time_constant: as of :func:`~hybrid_depth_ros.anchors.correction.complete_depth`.
+        smooth: likewise.
+        camera_height: metres above the floor; 0: the pose of `floor_frame` gives it.
+        camera_pitch: degrees that the camera looks down, with a height.
+        camera_roll: degrees that it is turned clockwise as seen from behind it, with a height.
+        floor_frame: a frame on the floor, z up.
+        fixed_frame: a frame that stays while the robot moves, for motion.
+        min_depth: metres that a depth image is believed from, or 0.
+        max_depth: metres that it is believed up to; 0: no limit.
+    """
+
+    age: float = 0.5
+    time_constant: float = 0.5
+    smooth: bool = False
+    camera_height: float = 0.0
+    camera_pitch: float = 0.0
+    camera_roll: float = 0.0
+    floor_frame: str = 'base_footprint'
+    fixed_frame: str = 'odom'
+    min_depth: float = 0.0
+    max_depth: float = 0.0
+
+
+class ImageInfo(NamedTuple):
+    """The image that depth belongs to. stamp: ns. frame: its optical frame. gray: uint8 H×W, for
+    motion. other_camera: why the intrinsics may be another camera's, or empty. rgb: uint8 H×W×3,
+    whose colours say where things end. rectification: how the image was undistorted, or None."""
+
+    stamp: int
+    frame: str
+    intrinsics: Intrinsics | None
+    gray: npt.NDArray[np.uint8] | None = None
+    other_camera: str = ''
+    rgb: npt.NDArray[np.uint8] | None = None
+    rectification: Rectification | None = None

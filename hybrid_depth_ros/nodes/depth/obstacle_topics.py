@@ -12,7 +12,7 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.anchors.corrector import camera_above_floor
+from hybrid_depth_ros.anchors.sensor_poses import camera_above_floor
 from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings
