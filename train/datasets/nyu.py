@@ -15,12 +15,14 @@ from train.datasets.depth_files import read_depth, to_metres
 from train.datasets.pairs import FilePairs, RgbdDataset, RgbdPair
 
 MAT, SPLITS = 'nyu_depth_v2_labeled.mat', 'splits.mat'
+CAMERA = 'camera.txt'
 
 
 class SyncTree(FilePairs):
     """The "sync" layout: ``rgb_NNNNN.jpg`` beside ``sync_depth_NNNNN.png`` (uint16 mm).
 
-    Flat, or a folder for each scene.
+    Flat, or a folder for each scene. A folder may hold ``camera.txt``, its camera's ``fx fy cx cy``
+    in pixels of these files; without it the camera is NYU's.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,6 +51,24 @@ class SyncTree(FilePairs):
     def number(self, i: int) -> int:
         digits = re.sub(r'\D', '', self.pairs[i][0].stem)
         return int(digits) if digits else i
+
+    def focal(self, i: int) -> float:
+        colour, _ = self.pairs[i]
+        camera = colour.with_name(CAMERA)
+        if not camera.is_file():
+            return super().focal(i)
+        return _focal(camera, read_colour(colour).shape[1])
+
+
+def _focal(camera: Path, width: int) -> float:
+    """Focal length / image width from a file of ``fx fy cx cy``, below a line of names or not."""
+    try:
+        *_, last = filter(None, map(str.split, camera.read_text().splitlines()))
+        fx, _, _, _ = map(float, last)
+    except ValueError as error:
+        raise OSError(f'{camera} holds no camera ({reason(error)}); write fx fy cx cy in pixels '
+                      'into it, or remove it where the camera is NYU\'s') from error
+    return fx / width
 
 
 @lru_cache(maxsize=8)

@@ -23,6 +23,20 @@ def test_sync_tree(frames, tmp_path, flat):
     assert dataset.focal(0) == pytest.approx(NYU_FX_PER_WIDTH)
 
 
+def test_a_folder_says_which_camera_it_is_of(frames, tmp_path):
+    """Another camera's images were scored with NYU's focal length, a tenth off or more."""
+    write_sync(tmp_path / 'hall', frames)
+    (tmp_path / 'hall' / 'camera.txt').write_text('fx fy cx cy\n600.0 601.0 320.0 240.0\n')
+    write_sync(tmp_path / 'kitchen', frames)
+    dataset = open_dataset(tmp_path)
+    focals = [dataset.focal(i) for i in range(2 * COUNT)]
+    width = frames[0][0].shape[1]
+    assert focals == pytest.approx([600 / width] * COUNT + [NYU_FX_PER_WIDTH] * COUNT)
+    (tmp_path / 'hall' / 'camera.txt').write_text('fx fy cx cy\n')
+    with pytest.raises(OSError, match=r'camera\.txt holds no camera .*; write fx fy cx cy'):
+        dataset.focal(0)
+
+
 def test_frames_of_a_sync_tree_have_numbers(tree):
     rgb, depth = SyncTree(tree).read(0)
     assert rgb.shape == (480, 640, 3)
