@@ -157,7 +157,8 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
         dx = (move[..., 0] - x * move[..., 2]) / z * wx
         dy = (move[..., 1] - y * move[..., 2]) / z * wy
         square = dx * dx + dy * dy
-        h = square.sum(0) + known + 0.1
+        told = square.sum(0)
+        h = told + known + 0.1
         g = (dx * ex + dy * ey).sum(0)
         if believed is not None:
             g += np.where(known > 0, known * (believed[0] - w.rho), 0)
@@ -183,7 +184,7 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
     # errors of tracking are alike in all frames, so they do not average out
     most = np.sqrt(square.max(0)) + 1e-9
     w.sd = np.sqrt(1 / h + (share * (covariance @ share)).sum(0).clip(0)
-                   + (s.common_error / most) ** 2 * (1 - known / h))
+                   + (s.common_error / most) ** 2 * told / h)
     good = (w.rho > 0) & (w.sd < 0.5 * w.rho)
     if believed is None and good.any():
         mean = (share[:, good] / w.rho[good]).mean(1)

@@ -305,6 +305,10 @@ class AnchorCorrector:
 
         def motion(depth: Depth) -> Anchors:
             source.trouble, source.note = tracker.reason, tracker.note
+            if tracker.delay:
+                source.warn(f'odometry is {abs(tracker.delay):.2f} s '
+                            f'{"late" if tracker.delay > 0 else "early"} against the images, as '
+                            'their turns show, and is taken as it was then: see the stamps of both')
             if not tracker.believed:
                 self._state = None
             return anchors

@@ -23,7 +23,8 @@ from hybrid_depth_ros.anchors.bundle_adjustment import (
     adjust,
     rotation_vectors,
 )
-from hybrid_depth_ros.anchors.tracking import CornerTracker, Image, detect_corners
+from hybrid_depth_ros.anchors.odometry_delay import OdometryDelay
+from hybrid_depth_ros.anchors.tracking import CornerTracker, Image, camera_turn, detect_corners
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
 
@@ -44,6 +45,7 @@ class MotionSettings(AdjustmentSettings):
         outlier: residual of what does not stand still, standard deviations.
         scale_sd: standard deviation of what all depths have in common, share.
         max_sd: standard deviation above which a depth is no anchor, share.
+        max_common_sd: likewise of what all have in common, above which none is one.
         min_known: share of the tracks whose depth is known below which none is an anchor.
         first_inverse_depth: of tracks as long as no depth is known, 1/m.
         max_gap: seconds between frames after which tracking starts anew.
@@ -65,6 +67,7 @@ class MotionSettings(AdjustmentSettings):
     outlier: float = 4.0
     scale_sd: float = 0.03
     max_sd: float = 0.25
+    max_common_sd: float = 0.12
     min_known: float = 0.3
     first_inverse_depth: float = 0.5
     max_gap: float = 2.0
@@ -90,30 +93,6 @@ def _on_plane(points: Floats) -> Floats:
     return (points[:, :2] / np.maximum(points[:, 2:], 0.05)).clip(-5, 5)
 
 
-def _turn(guess: Floats, found: Floats) -> Floats:
-    """Rotation vector of a camera that takes most of N×2 points from where they were guessed.
-
-    By iteratively reweighted least squares with Cauchy's weights.
-    """
-    x, y = guess.T
-    rows = np.stack((np.stack((x * y, -1 - x * x, y), -1), np.stack((1 + y * y, -x * y, -x), -1)))
-    error, turn = (found - guess).T, np.zeros(3)
-    if len(guess) < 8:
-        return turn
-    for _ in range(4):
-        left = error - rows @ turn
-        square = (left * left).sum(0)
-        weighted = (rows / (np.median(square) + square + 1e-9)[:, None]).reshape(-1, 3)
-        turn = turn + np.linalg.solve(weighted.T @ rows.reshape(-1, 3) + 1e-9 * np.eye(3),
-                                      left.ravel() @ weighted)
-    return turn
-
-
-def _angle(rotation: Floats) -> float:
-    """Degrees by which a 3×3 rotation turns."""
-    return float(np.rad2deg(np.linalg.norm(rotation_vectors(rotation[None])[0])))
-
-
 class MotionAnchors:
     """Anchors of one camera, from frame to frame.
 
@@ -133,6 +112,7 @@ class MotionAnchors:
         self._s = settings
         width, height = intrinsics.width, intrinsics.height
         shrink = min(1.0, float(np.sqrt(settings.image_pixels / (width * height))))
+        self._odometry = OdometryDelay()
         self._size = max(1, round(width * shrink)), max(1, round(height * shrink))
         self._full_size = width, height
         self._shrink = np.array(self._size) / (width, height)
@@ -149,6 +129,7 @@ class MotionAnchors:
         self.reason = self.note = ''
         self.common_sd = np.inf
         self.believed = True
+        self._odometry.clear()
         self._pose: Floats = np.eye(4)
         self._stamp = 0.0
 
@@ -185,18 +166,28 @@ class MotionAnchors:
                 self._frames = None
                 self.reason = f'the pose jumped by {jump:.3g} m within {passed:.3g} s'
         if self._frames is None:
-            self._begin(image, matrix)
+            self._odometry.clear()
+            self._odometry.add(stamp, matrix)
+            self._begin(image, stamp)
             anchors = Anchors.joined(())
         else:
-            self._track(image, matrix)
+            self._odometry.add(stamp, matrix)
+            changed = self._track(image, stamp)
+            self._take_steps(stamp, changed)
             is_key = self._adjust()
             self._reject()
             self._judge()
             anchors = self._anchors()
             if is_key:
-                self._make_key(image, matrix)
+                self._make_key(image, stamp)
         self._pose, self._stamp = matrix, stamp
         return anchors
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which the poses are late, below 0: early; 0 where that is little or unknown.
+        It is taken into account."""
+        return self._odometry.seconds
 
     @property
     def _current(self) -> Window:
@@ -204,8 +195,9 @@ class MotionAnchors:
             raise LookupError('there was no frame yet')
         return self._frames
 
-    def _begin(self, image: Image, pose: Floats) -> None:
-        self._tracker, self._key_pose = CornerTracker(self._camera, image), pose
+    def _begin(self, image: Image, stamp: float) -> None:
+        self._tracker, self._stamps = CornerTracker(self._camera, image), [stamp]
+        self._shown = np.eye(3)
         none = np.empty((1, 0))
         self._frames = Window(np.eye(3)[None], np.zeros((1, 3)), np.empty((0, 4, 4)),
                                none.astype(bool), none, none, none[0], none[0])
@@ -225,14 +217,25 @@ class MotionAnchors:
 
     # tracking
 
-    def _track(self, image: Image, pose: Floats) -> None:
-        """Fill the current frame's slot: its pose by odometry, and where the tracks lie."""
+    def _take_steps(self, stamp: float, all_of_them: bool) -> None:
+        """Fill the steps with odometry's: the last, where it is late some more, which it knows
+        better now, or all."""
+        w, stamps, said = self._current, [*self._stamps, stamp], self._odometry.at
+        last = len(stamps) - 2
+        for number in range(0 if all_of_them else max(0, last - 2 * bool(self.delay)), last + 1):
+            if self._odometry.knows(stamps[number]):
+                w.steps[number] = _inverse(said(stamps[number])) @ said(stamps[number + 1])
+            elif number == last:  # the robot has stood for long
+                w.steps[last] = w.steps[last] @ _inverse(said(self._stamp)) @ said(stamp)
+
+    def _track(self, image: Image, stamp: float) -> bool:
+        """Fill the current frame's slot: its pose by odometry, and where the tracks lie. Returns
+        whether odometry is known to be late by another time now."""
         s, w = self._s, self._current
-        move = _inverse(self._pose) @ pose
-        last = w.rotation[-1], w.position[-1]
+        move = _inverse(self._odometry.at(self._stamp)) @ self._odometry.at(stamp)
+        last = w.rotation[-1].copy(), w.position[-1].copy()
         w.rotation[-1] = last[0] @ move[:3, :3]
         w.position[-1] = last[1] + last[0] @ move[:3, 3]
-        w.steps[-1] = _inverse(self._key_pose) @ pose
         known = w.sd < 0.5 * w.rho
         if np.count_nonzero(known) > 10:
             self._typical = float(np.median(w.rho[known]))
@@ -249,11 +252,14 @@ class MotionAnchors:
             found, good = self._tracker.match(
                 image, start, guess * self._focal + self._centre, w.rotation[-1].T)
             place = (found - self._centre) / self._focal
-            turn = _turn(guess[good], place[good])
+            turn = camera_turn(guess[good], place[good])
             w.rotation[-1] = w.rotation[-1] @ cv2.Rodrigues(turn)[0]
             if not (again and np.linalg.norm(turn) > np.deg2rad(s.search_angle)):
                 break
         w.x[-1], w.y[-1], w.seen[-1] = place[:, 0], place[:, 1], good & w.seen[-2]
+        shown = rotation_vectors((self._shown.T @ w.rotation[-1])[None])[0]
+        self._shown = w.rotation[-1].copy()  # before odometry's turns count, too
+        return self._odometry.compare(shown if np.count_nonzero(good) > s.min_tracks else None)
 
     def _adjust(self) -> bool:
         """Adjust the current frame, or all if it is a keyframe: returns whether it is."""
@@ -317,7 +323,8 @@ class MotionAnchors:
         good = w.seen[-1] & (w.rho > 0) & (share < s.max_sd) & (self._z[-1] > 0.06)
         # where few depths are known, those are the ones that noise made near
         seen = np.count_nonzero(w.seen[-1])
-        if not self.believed or np.count_nonzero(good) < s.min_known * seen:
+        if (not self.believed or self.common_sd > s.max_common_sd
+                or np.count_nonzero(good) < s.min_known * seen):
             good[:] = False
         if not (good.any() or self.reason):
             self.note = ('nothing to track' if seen < s.min_tracks else
@@ -334,12 +341,13 @@ class MotionAnchors:
         seen = w.seen[-1]
         good = seen & (w.rho > 0)
         near = np.median(w.rho[good]) if good.any() else self._typical
+        turned = np.linalg.norm(rotation_vectors(w.rotation[-1:]))
         return bool(np.linalg.norm(w.position[-1]) * near > s.keyframe_move
-                    or _angle(w.rotation[-1]) > s.keyframe_turn
+                    or turned > np.deg2rad(s.keyframe_turn)
                     or np.count_nonzero(seen) < s.keyframe_tracks * np.count_nonzero(w.seen[-2])
                     or np.count_nonzero(seen) < 30)
 
-    def _make_key(self, image: Image, pose: Floats) -> None:
+    def _make_key(self, image: Image, stamp: float) -> None:
         """Make the current frame the last keyframe: all else is expressed in its frame."""
         s, w = self._s, self._current
         keep = w.seen[-1]
@@ -352,7 +360,8 @@ class MotionAnchors:
         rotation, position = w.rotation[-1].T, w.position[-1]
         w.position = (w.position - position) @ rotation.T
         w.rotation = rotation @ w.rotation
-        self._tracker, self._key_pose = CornerTracker(self._camera, image), pose
+        self._tracker, self._shown = CornerTracker(self._camera, image), np.eye(3)
+        self._stamps.append(stamp)
         if len(w.position) > s.max_keyframes:
             near = np.median(w.rho) if w.rho.size else 1
             small = np.linalg.norm(w.position[-2]) * near < 0.5 * s.keyframe_move
@@ -368,6 +377,7 @@ class MotionAnchors:
         if number:
             w.steps[number - 1] = w.steps[number - 1] @ w.steps[number]
         w.steps = np.delete(w.steps, number, 0)
+        del self._stamps[number]
         for name in OF_FRAMES:
             setattr(w, name, np.delete(getattr(w, name), number, 0))
 

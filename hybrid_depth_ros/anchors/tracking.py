@@ -57,6 +57,25 @@ def detect_corners(image: Image, taken: Floats, most: int) -> Floats:
     return points[chosen[np.argsort(-value[chosen])[:max(0, most - len(taken))]]]
 
 
+def camera_turn(guess: Floats, found: Floats) -> Floats:
+    """Rotation vector of a camera that takes most of N×2 points from where they were guessed.
+
+    By iteratively reweighted least squares with Cauchy's weights.
+    """
+    x, y = guess.T
+    rows = np.stack((np.stack((x * y, -1 - x * x, y), -1), np.stack((1 + y * y, -x * y, -x), -1)))
+    error, turn = (found - guess).T, np.zeros(3)
+    if len(guess) < 8:
+        return turn
+    for _ in range(4):
+        left = error - rows @ turn
+        square = (left * left).sum(0)
+        weighted = (rows / (np.median(square) + square + 1e-9)[:, None]).reshape(-1, 3)
+        turn = turn + np.linalg.solve(weighted.T @ rows.reshape(-1, 3) + 1e-9 * np.eye(3),
+                                      left.ravel() @ weighted)
+    return turn
+
+
 class CornerTracker:
     """Tracking from a keyframe.
 

@@ -157,6 +157,39 @@ def test_wrong_odometry_leaves_depth_as_it_is_alone(change):
     np.testing.assert_array_equal(corrected.depth, depth)
 
 
+def test_turning_about_an_axis_beside_the_camera_gives_no_anchors():
+    """So little parallax made depth too near, by noise: δ1 0.89 instead of 0.95."""
+    room, motion, count = Room(660), MotionAnchors(CAMERA), 0
+    for number in range(24):
+        yaw = 1 + 0.05 * number
+        eye = [*(room.size[:2] / 2 + 0.08 * np.array([np.cos(yaw), np.sin(yaw)])), 1.2]
+        pose = upright_camera_pose(eye, yaw, -0.15)
+        rgb, _ = room.render(CAMERA, pose)
+        count += len(motion(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), pose, 0.1 * number))
+    assert count == 0 and motion.note == 'too little parallax yet'
+
+
+@pytest.mark.parametrize('late', [1, 0])  # frames
+def test_late_odometry_is_named_and_taken_as_it_was(late):
+    room, corrector, poses = Room(1), AnchorCorrector(['motion']), []
+    for number in range(32):
+        stamp = 0.1 * number
+        poses.append(upright_camera_pose(
+            [1.4 + 0.03 * number, 1.2, 1.2], 1.5 + 0.12 * np.sin(0.55 * number),
+            -0.2 + 0.05 * np.sin(0.8 * number)))
+        rgb, depth = room.render(CAMERA, poses[-1])
+        seen = PlacedPose(np.linalg.inv(poses[max(0, number - late)]), '', '')
+        corrector._lookup = lambda *names, seen=seen: seen
+        corrected = corrector.correct(depth, ImageInfo(
+            round(1e9 * stamp), 'camera', CAMERA, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
+            AnchorSettings())
+    source = corrector.sources['motion']
+    assert source.motion.delay == pytest.approx(0.1 * late, abs=0.02)
+    assert (' s late against the images' in source.warning) == bool(late)
+    assert not source.trouble and len(corrected.anchors) > 50
+    assert abs(np.median(off(corrected.anchors, depth))) < 0.05
+
+
 def test_what_all_tracks_have_in_common_is_in_the_uncertainty():
     corrector = AnchorCorrector(['motion'])
     for gray, depth, pose, stamp in walk()[:8]:
