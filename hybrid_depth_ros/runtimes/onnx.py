@@ -53,6 +53,8 @@ class OnnxRuntime(GraphCache):
         self.device = 'cuda' if name == 'tensorrt' else 'cpu'
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors, not its advice
+        # threads that wait for work in a loop take the cores from what else runs
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         providers: list[Any] = ['CPUExecutionProvider']
         if name == 'tensorrt':
             here = onnxruntime.get_available_providers()

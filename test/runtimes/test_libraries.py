@@ -48,6 +48,13 @@ def test_a_busy_core_does_not_hold_openvino_up(cache):
     assert graph.get_property('ENABLE_CPU_PINNING') is False
 
 
+def test_onnxruntime_leaves_a_core_that_it_waits_on(weights, cache):
+    """Its threads wait in a loop by default: a fifth more of the processor, where that is full."""
+    runtime = DepthPredictor(weights, device='cpu', runtime='onnxruntime').runtime
+    options = runtime.prepare(None).get_session_options()
+    assert options.get_session_config_entry('session.intra_op.allow_spinning') == '0'
+
+
 class Graphics:
     """torch, whose cuda is this: the recorded pass runs when it is replayed."""
 
