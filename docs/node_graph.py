@@ -3,34 +3,35 @@
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, ROW = 1060, 520, 46
+WIDTH, HEIGHT, ROW = 1200, 620, 46
 # what is drawn: name → (column's middle, row); nodes first
-NODES = {'camera_node': (95, 3), 'robot sensors, TF': (95, 6.6), 'depth_node': (490, 3.5),
-         'rviz2': (955, 1), 'viewer_node': (955, 3), 'nav2, RTAB-Map': (955, 5),
-         'evaluator_node': (955, 7)}
-TOPICS = {'image_raw': (290, 1.6), 'camera_info': (290, 2.6), 'depth_ground_truth': (290, 7.6),
-          'anchors/scan': (290, 4.6), 'anchors/points': (290, 5.6), 'anchors/range': (290, 6.6),
-          'depth/image': (710, 1.2), 'depth/camera_info': (710, 2.2), 'depth/points': (710, 3.2),
-          'depth/anchors': (710, 4.2), 'depth/uncertainty': (710, 5.2),
-          'depth/relative': (710, 6.2), 'depth/obstacles': (710, 7.2), 'depth/scan': (710, 8.2),
-          '/diagnostics': (710, 9.2)}
+NODES = {'camera_node': (95, 1.6), 'robot sensors, TF': (95, 6), 'depth_node': (500, 5),
+         'rviz2': (1100, 1.6), 'viewer_node': (1100, 4), 'nav2, RTAB-Map': (1100, 6.6),
+         'evaluator_node': (1100, 12.4)}
+TOPICS = {'image_raw': (295, 1), 'camera_info': (295, 2), 'depth_ground_truth': (295, 12.4),
+          'anchors/scan': (295, 4), 'anchors/points': (295, 5), 'anchors/range': (295, 6),
+          'anchors/depth': (295, 7), 'anchors/motion': (295, 8),
+          'depth/image': (790, 0.4), 'depth/image/compressedDepth': (790, 1.4),
+          'depth/image_color/compressed': (790, 2.4), 'depth/camera_info': (790, 3.4),
+          'depth/points': (790, 4.4), 'depth/obstacles': (790, 5.4), 'depth/scan': (790, 6.4),
+          'depth/uncertainty': (790, 7.4), 'depth/measured': (790, 8.4),
+          'depth/anchors': (790, 9.4), 'depth/relative': (790, 10.4), '/diagnostics': (790, 11.4)}
 ARROWS = (
     ('camera_node', 'image_raw'), ('camera_node', 'camera_info'),
-    ('camera_node', 'depth_ground_truth'), ('robot sensors, TF', 'anchors/scan'),
-    ('robot sensors, TF', 'anchors/points'), ('robot sensors, TF', 'anchors/range'),
-    ('image_raw', 'depth_node'), ('camera_info', 'depth_node'), ('anchors/scan', 'depth_node'),
-    ('anchors/points', 'depth_node'), ('anchors/range', 'depth_node'),
-    ('depth_node', 'depth/image'), ('depth_node', 'depth/camera_info'),
-    ('depth_node', 'depth/points'), ('depth_node', 'depth/anchors'),
-    ('depth_node', 'depth/uncertainty'), ('depth_node', 'depth/relative'),
-    ('depth_node', 'depth/obstacles'), ('depth_node', 'depth/scan'), ('depth_node', '/diagnostics'),
-    ('depth/obstacles', 'nav2, RTAB-Map'), ('depth/scan', 'nav2, RTAB-Map'),
-    ('depth/image', 'rviz2'), ('depth/points', 'rviz2'), ('depth/image', 'viewer_node'),
-    ('depth/points', 'viewer_node'), ('depth/anchors', 'viewer_node'),
-    ('depth/points', 'nav2, RTAB-Map'), ('depth/image', 'nav2, RTAB-Map'),
-    ('depth/camera_info', 'nav2, RTAB-Map'), ('depth/image', 'evaluator_node'),
+    ('camera_node', 'depth_ground_truth'),
+    *(('robot sensors, TF', name) for name in TOPICS if name.startswith('anchors/')),
+    ('image_raw', 'depth_node'), ('camera_info', 'depth_node'),
+    *((name, 'depth_node') for name in TOPICS if name.startswith('anchors/')),
+    *(('depth_node', name) for name in TOPICS if TOPICS[name][0] > 500),
+    ('depth/image', 'rviz2'), ('depth/points', 'rviz2'), ('depth/scan', 'rviz2'),
+    ('depth/image', 'viewer_node'), ('depth/points', 'viewer_node'), ('depth/scan', 'viewer_node'),
+    ('depth/uncertainty', 'viewer_node'), ('depth/anchors', 'viewer_node'),
+    ('depth/image', 'nav2, RTAB-Map'), ('depth/camera_info', 'nav2, RTAB-Map'),
+    ('depth/points', 'nav2, RTAB-Map'), ('depth/obstacles', 'nav2, RTAB-Map'),
+    ('depth/scan', 'nav2, RTAB-Map'), ('depth/image', 'evaluator_node'),
     ('depth_ground_truth', 'evaluator_node'))
-HALF = {**dict.fromkeys(NODES, 78), **dict.fromkeys(TOPICS, 80)}
+HALF = {**dict.fromkeys(NODES, 78),
+        **{name: 118 if place[0] > 500 else 80 for name, place in TOPICS.items()}}
 
 
 def place(name):
@@ -65,8 +66,9 @@ def svg():
                                  'stroke="#357"/>'))
     for name in TOPICS:
         x, y = place(name)
-        parts.append(label(name, f'<rect x="{x - 80}" y="{y - 16}" width="160" height="32" '
-                                 'fill="#f4f1e4" stroke="#875"/>'))
+        parts.append(label(name, f'<rect x="{x - HALF[name]}" y="{y - 16}" '
+                                 f'width="{2 * HALF[name]}" height="32" fill="#f4f1e4" '
+                                 'stroke="#875"/>'))
     return '\n'.join([*parts, '</svg>', ''])
 
 
