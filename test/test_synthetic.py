@@ -335,6 +335,12 @@ def test_what_people_look_at(tmp_path):
     assert re.search(r'0\.2 to 0\.35 +50\.0%', table)
     assert re.search(r'\n  room +100\.0%', table) and re.search(r'\n  office +100\.0%', table)
     assert {row['kind'] for row in rows} == {'room'}
+    for row, kind in zip(rows, ('near', 'plain', 'near', 'near', 'near', 'near')):
+        row['kind'] = kind
+    frames.contact_sheet(tmp_path / 'set', rows)  # plain is alone in the second of two lines
+    by_kind = cv2.imread(str(tmp_path / 'set' / 'contact.png'))
+    first, second = (line.max((0, 2)) > 40 for line in np.array_split(by_kind, 2))
+    assert first.mean() > 0.8 and second[:280].mean() > 0.9 and not second[320:].any()
 
 
 @pytest.mark.parametrize('arguments, sentence', [

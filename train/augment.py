@@ -19,6 +19,9 @@ BLUR_SIGMA = 0.4, 1.2      # pixels, of a Gaussian
 NOISE_SIGMA = 0.005, 0.04  # of the full scale
 ERASED_SIDE = 0.1, 0.4     # of the image's side
 PASTED_SIDE = 0.2, 0.5     # of the image's side
+CUTOUT_WIDTH = 150         # pixels of the image across a cut-out, at least
+CUTOUT_ROLL = 3.0          # times the rotation of other samples
+COARSEST = 3.0             # pixels of the sample in a pixel of lower resolution
 MAX_SPREAD_FACTOR = 2.0    # of a colour channel; more would blow up noise
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G and B (ITU-R BT.601)
 
@@ -73,9 +76,14 @@ def _change_view(rgb: Colour, depth: Depth, rng: np.random.Generator, focal: flo
                  config: AugmentationConfig) -> tuple[Colour, Depth]:
     """Zoom, rotation, tilt, crop and mirror, in one warp each for colour and depth."""
     height, width = depth.shape
-    s = rng.uniform(*config.scale)
+    s, roll = rng.uniform(*config.scale), config.rotation
+    cutout = config.cutout > 0 and rng.random() < config.cutout
+    if cutout:
+        lowest = config.scale[1]
+        s = np.exp(rng.uniform(*np.log((lowest, max(lowest, width / CUTOUT_WIDTH)))))
+        roll *= CUTOUT_ROLL
     zoom = s * NETWORK_WIDTH / width  # source pixels → network pixels
-    angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation))
+    angle = np.deg2rad(rng.uniform(-roll, roll))
     mirror = -1.0 if rng.random() < config.flip else 1.0
     # Random crop: where the window's centre may lie when it is to stay inside the image.
     slack_x = max(0.0, (width * zoom - CROP_WIDTH) / 2)
@@ -89,9 +97,12 @@ def _change_view(rgb: Colour, depth: Depth, rng: np.random.Generator, focal: flo
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([mirror, 1.0])
     tilted = None  # rotation of the tilted camera, 3×3
-    if config.tilt:
-        up, side = (cv2.Rodrigues(axis * radians)[0] for axis, radians in
-                    zip(np.eye(3), np.deg2rad(rng.uniform(-config.tilt, config.tilt, size=2))))
+    if config.tilt or cutout:
+        tilts = np.deg2rad(rng.uniform(-config.tilt, config.tilt, size=2))
+        if cutout:  # the camera looks at what is cut out
+            tilts += np.arctan(centre[::-1] * (-1, 1) / (focal * NETWORK_WIDTH * s))
+            centre = np.zeros(2)
+        up, side = (cv2.Rodrigues(axis * radians)[0] for axis, radians in zip(np.eye(3), tilts))
         tilted = up @ side
 
     def window(image: np.ndarray, pixels_per_network_pixel: float, out_w: int, out_h: int,
@@ -134,7 +145,7 @@ def _change_light(rgb: Colour, gain: npt.NDArray[np.float32], rng: np.random.Gen
     gamma, brightness, contrast, saturation = (
         config.gamma, config.brightness, config.contrast, config.saturation)
     if not any((gamma, brightness, contrast, saturation, config.grey, config.noise, config.blur,
-                config.erase)):
+                config.coarse, config.erase)):
         return rgb, gain
     # what changes each channel by itself is a table of 256 levels
     levels = np.arange(256, dtype=np.float32)[:, None] / 255 * gain
@@ -150,6 +161,12 @@ def _change_light(rgb: Colour, gain: npt.NDArray[np.float32], rng: np.random.Gen
     if saturation or config.grey:
         keep = 0.0 if rng.random() < config.grey else 1 + rng.uniform(-saturation, saturation)
         values = cv2.transform(values, keep * np.eye(3) + (1 - keep) * LUMA)
+    if config.coarse and rng.random() < config.coarse:
+        height, width = values.shape[:2]
+        side = COARSEST ** -rng.random()
+        values = cv2.resize(values, (round(width * side), round(height * side)),
+                            interpolation=cv2.INTER_AREA)
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < config.blur:
         values = cv2.GaussianBlur(values, (0, 0), rng.uniform(*BLUR_SIGMA))
     if rng.random() < config.noise:

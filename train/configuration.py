@@ -48,6 +48,9 @@ class AugmentationConfig:
     #: Degrees that the camera is turned about its centre, up or down and to a side, at most.
     #: Depth becomes that along the new optical axis.
     tilt: float = 0.0
+    #: Probability of a cut-out instead: a zoom beyond `scale`, as far as the image has pixels for
+    #: it, with the camera turned to where it is, and rolled by up to three times `rotation`.
+    cutout: float = 0.0
     #: Strength of brightness jitter: 0.2 is a factor of 0.8…1.2.
     brightness: float = 0.0
     #: Strength of contrast jitter.
@@ -62,6 +65,8 @@ class AugmentationConfig:
     noise: float = 0.0
     #: Probability of blur.
     blur: float = 0.0
+    #: Probability of a lower resolution, so that sharpness says nothing of a zoom.
+    coarse: float = 0.0
     #: Probability of an erased rectangle. The loss still asks for its depth.
     erase: float = 0.0
 
@@ -121,6 +126,7 @@ class TrainingConfig:
     #: Weights of the loss terms, which have the same names in :mod:`train.loss`.
     berhu: float = 1.0
     log_l1: float = 0.0
+    log_scale: float = 0.0
     scale_free: float = 0.0
     log_gradient: float = 0.0
     #: Decay of the exponential moving average of the weights; 0: no average.

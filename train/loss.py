@@ -43,6 +43,13 @@ def log_l1(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -
             / all_reduce(valid.sum()).clamp_min(1))
 
 
+def log_scale(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """|mean of log d − log t| of each image, its mean over the images: scale, not shape."""
+    count = valid.sum((1, 2, 3))
+    scale = _log_error(predicted, target, valid).sum((1, 2, 3)) / count.clamp_min(1)
+    return scale.abs().sum() / all_reduce((count > 0).sum()).clamp_min(1)
+
+
 def scale_free(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Mean |log d − log t|, with each image's mean error subtracted: shape, not scale.
 
@@ -102,7 +109,7 @@ def laplace(predicted: torch.Tensor, log_sigma: torch.Tensor, target: torch.Tens
 
 SPARSE_SHARE = 0.05  # of an image's pixels
 # Their weights in a configuration have their names.
-TERMS = (berhu, log_l1, scale_free, log_gradient)
+TERMS = (berhu, log_l1, log_scale, scale_free, log_gradient)
 
 
 def total_loss(config: TrainingConfig, predicted: torch.Tensor, target: torch.Tensor,

@@ -1,11 +1,15 @@
 """The network at the start of a training: ImageNet's encoder or given weights, frozen layers."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 import torch.distributed
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, Conv2dSame, pad_same
 from torch import nn
 
 from hybrid_depth_ros.imagenet import IMAGENET_MEAN, IMAGENET_STD
@@ -121,6 +125,33 @@ def freeze(network: HybridDepthNet, prefixes: Sequence[str]) -> None:
             module.eval()  # a batch norm's running statistics too
 
 
+def _folded(conv: Any, norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """What a convolution and the batch norm behind it make of x, as one convolution."""
+    gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    if isinstance(conv, Conv2dSame):
+        x = pad_same(x, list(conv.kernel_size), list(conv.stride))
+    return F.conv2d(x, conv.weight * gain[:, None, None, None],
+                    norm.bias - norm.running_mean * gain, conv.stride, conv.padding,
+                    conv.dilation, conv.groups)
+
+
+def fold_frozen_norms(network: HybridDepthNet) -> None:
+    """Compute frozen convolutions of the encoder and their batch norms as one; exact.
+
+    Parameters stay what they are, and are read anew at each step.
+    """
+    before: Any = None
+    for module in network.encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            before = module
+        elif isinstance(module, BatchNormAct2d) and before is not None:
+            norm: Any = module
+            if not (before.weight.requires_grad or norm.training or before.bias is not None):
+                before.forward = partial(_folded, before, norm)
+                norm.forward = norm.act.forward
+            before = None
+
+
 def make_trainable(config: TrainingConfig, network: HybridDepthNet, rank: int = 0,
                    world_size: int = 1, device: torch.device | None = None) -> HybridDepthNet:
     """A network as it trains: frozen layers, dropout, fast gradients, channels last, on `device`.
@@ -134,5 +165,6 @@ def make_trainable(config: TrainingConfig, network: HybridDepthNet, rank: int = 
     freeze(network.train().train_fused(config.fused), config.freeze)
     if device.type == 'cpu':
         speed_up_depthwise(network)
+        fold_frozen_norms(network)
     network.to(device).to(memory_format=torch.channels_last)
     return sync_batch_norms(network, device) if world_size > 1 else network

@@ -95,6 +95,36 @@ def test_no_depth_is_endless(focal, tilt, metres):
     assert (np.max(made) > 0) == (metres < 100)
 
 
+def test_the_camera_looks_at_what_is_cut_out():
+    """Seen from its centre, a sphere is the same wherever a camera looks."""
+    focal, scale = 0.8, 1.6  # 240 pixels across allow no other cut-out
+    y, x = np.mgrid[:180, :240] - np.array([89.5, 119.5])[:, None, None]
+    depth = (3 / np.sqrt(1 + (x ** 2 + y ** 2) / (focal * 240) ** 2)).astype(np.float32)
+    rows, columns = np.mgrid[:CROP_HEIGHT // 2, :CROP_WIDTH // 2] - np.array(
+        [CROP_HEIGHT / 4 - 0.5, CROP_WIDTH / 4 - 0.5])[:, None, None]
+    step = 2 / (focal * NETWORK_WIDTH * scale)
+    expected = 3 / scale / np.sqrt(1 + (rows ** 2 + columns ** 2) * step ** 2)
+    coloured = np.dstack([np.uint8(x + 120), np.uint8(y + 90), np.zeros_like(x, np.uint8)])
+    looked_at = []
+    for seed in range(8):
+        image, _, target = augment(coloured, depth, np.random.default_rng(seed), AugmentationConfig(
+            scale=(0.9, scale), rotation=5.0, flip=0.5, colour=(1, 1), cutout=1.0), focal=focal)
+        assert (target > 0).mean() > 0.7
+        np.testing.assert_allclose(target[target > 0], expected[target > 0], rtol=0.01)
+        looked_at.append(image[CROP_HEIGHT // 2, CROP_WIDTH // 2, :2])
+    assert np.ptp(looked_at, axis=0).min() > 20  # all over the image
+
+
+def test_a_lower_resolution_is_less_sharp_and_as_bright():
+    rng = np.random.default_rng(0)
+    rgb, depth = rng.integers(0, 256, (264, 352, 3), np.uint8), np.ones((264, 352), np.float32)
+    sharp, coarse = (np.mean([augment(rgb, depth, np.random.default_rng(seed), AugmentationConfig(
+        scale=(1.0, 1.0), rotation=0.0, flip=0.0, colour=(1, 1), coarse=coarse)).rgb
+        for seed in range(5)], axis=0) for coarse in (0.0, 1.0))
+    assert coarse.mean() == pytest.approx(sharp.mean(), abs=2)
+    assert np.abs(np.diff(coarse, axis=1)).mean() < 0.8 * np.abs(np.diff(sharp, axis=1)).mean()
+
+
 def test_erasing_hides_colour_and_asks_for_depth():
     rgb, depth = np.full((480, 640, 3), 100, np.uint8), np.full((480, 640), 2.0, np.float32)
     shares = []

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from train.configuration import TrainingConfig
-from train.loss import berhu, log_gradient, log_l1, scale_free, sparse_loss, total_loss
+from train.loss import (
+    berhu,
+    log_gradient,
+    log_l1,
+    log_scale,
+    scale_free,
+    sparse_loss,
+    total_loss,
+)
 
 
 def test_losses_by_hand():
@@ -39,6 +47,19 @@ def test_scale_free_knows_no_scale():
     pixels = valid.sum().item()
     assert scale_free(half, target, valid) == pytest.approx(80 / pixels)
     assert scale_free(half, target, torch.zeros_like(valid)) == 0
+
+
+def test_log_scale_is_each_images_own():
+    """Two images that are off in opposite directions are not right on average."""
+    target = torch.rand(3, 1, 8, 10) + 1
+    valid = torch.ones_like(target, dtype=torch.bool)
+    valid[0, :, :3], valid[2] = False, False  # the third has no depth
+    scaled = target * torch.tensor([np.e, np.e ** -0.5, 9.0]).float().view(3, 1, 1, 1)
+    assert log_scale(scaled, target, valid).item() == pytest.approx((1 + 0.5) / 2, rel=1e-5)
+    assert log_scale(scaled, target, torch.zeros_like(valid)) == 0
+    skewed = target.clone()
+    skewed[..., :5], skewed[..., 5:] = target[..., :5] * 2, target[..., 5:] / 2  # shape alone
+    assert log_scale(skewed[1:2], target[1:2], valid[1:2]).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_an_image_with_few_measured_pixels_counts_as_much_as_a_whole_one():

@@ -33,6 +33,24 @@ def test_fast_depthwise_gradients_are_the_gradients():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-8, msg=name)
 
 
+def test_frozen_convolutions_and_their_batch_norms_are_one():
+    """They cost a sixth of a step; what is loaded after that counts too."""
+    config = TrainingConfig(dropout=0.0, freeze=('conv_stem', 'bn1', 'blocks.0', 'blocks.1'))
+    plain, folded = (networks.make_network(config, from_scratch=True) for _ in range(2))
+    for module in plain.encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    networks.make_trainable(config, folded)
+    folded.load_state_dict(plain.state_dict())
+    networks.freeze(plain.train(), config.freeze)
+    stem, norm, image = plain.encoder.conv_stem, folded.encoder.bn1, torch.rand(2, 3, 64, 96)
+    assert norm(stem(image)).min() < 0.1  # the norm is in the convolution now
+    for one, other in zip(folded.encoder(image), plain.encoder(image)):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
 def test_frozen_layers_stay_as_they_are(tree, tmp_path):
     config = load_config('config/training/lite.yaml', [
         'encoder=efficientnet_lite0', 'epochs=1', 'epoch_images=4', 'batch=2', 'validation=[]',

@@ -98,16 +98,20 @@ def _read(out: Path, row: dict[str, str]) -> tuple[npt.NDArray[np.uint8], npt.ND
 
 
 def contact_sheet(out: Path, rows: list[dict[str, str]], count: int = 36, columns: int = 6) -> None:
-    """``contact.png``: frames from all over the set, each above its depth."""
-    chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    """``contact.png``: frames from all over the set, each above its depth; a line for each kind."""
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        kinds.setdefault(row['kind'], []).append(row)
+    each = columns if len(kinds) > 1 else count
     tiles: list[npt.NDArray[np.uint8]] = []
-    for i in chosen:
-        image, depth = _read(out, rows[i])
-        tile = np.vstack((image, colour_depth(depth, *depth_range(depth))))
-        if tiles and tile.shape != tiles[0].shape:  # a portrait one
-            tile = _fitted(tile, tiles[0].shape[:2])
-        tiles.append(tile)
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    for _, of_kind in sorted(kinds.items()):
+        for i in np.linspace(0, len(of_kind) - 1, min(each, len(of_kind))).astype(int):
+            image, depth = _read(out, of_kind[i])
+            tile = np.vstack((image, colour_depth(depth, *depth_range(depth))))
+            if tiles and tile.shape != tiles[0].shape:  # a portrait one
+                tile = _fitted(tile, tiles[0].shape[:2])
+            tiles.append(tile)
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     sheet = np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
     height, width = sheet.shape[:2]
     save_image(out / 'contact.png', cv2.resize(sheet, (1800, round(1800 * height / width)),
