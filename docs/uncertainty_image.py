@@ -18,7 +18,7 @@ def draw(scores: dict[str, Any], out: Path) -> None:
     from matplotlib.figure import Figure
     figure = Figure(figsize=(10, 3.8), layout='constrained')
     reliability, sparsification = figure.subplots(1, 2)
-    bins = scores['reliability']
+    bins = [entry for entry in scores['reliability'] if entry['share'] >= 0.001]
     names = [f'{entry["from"]:.0%} to {entry["to"]:.0%}' if entry['to'] < 1 else
              f'above {entry["from"]:.0%}' for entry in bins]
     reliability.bar(names, [entry['within_1'] for entry in bins], width=0.7)

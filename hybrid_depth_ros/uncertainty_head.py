@@ -13,6 +13,7 @@ MIN_DEPTH = 0.05        # m; nearer depths count as this in a logarithm
 USUAL_LOG_SIGMA = -2.0  # a relative standard deviation of 0.14: what an untrained head says
 COMPONENTS = 32         # principal components of the features in which an image's distance counts
 LEAST_SQUARE = 1e-3     # of a distance, so that it has a logarithm
+SUREST = -0.1           # the least that is added to log σ: familiar is a tenth surer at most
 FARTHEST = 4.0          # log distance beyond which nothing was ever seen; farther counts as this
 
 
@@ -28,7 +29,7 @@ class Unfamiliarity(nn.Module):
 
     It sees how far the image's features lie from those of familiar images: their Mahalanobis
     distance within the COMPONENTS principal components, and how much lies beside these. It also
-    sees the mean and the spread of log depth. Fresh, it adds nothing.
+    sees the mean and the spread of log depth. It adds SUREST at least. Fresh, it adds nothing.
 
     Source: Lee et al., *A Simple Unified Framework for Detecting Out-of-Distribution Samples and
     Adversarial Attacks*, NeurIPS 2018, equation 2, for one class.
@@ -77,7 +78,7 @@ class Unfamiliarity(nn.Module):
 
     def forward(self, features: list[torch.Tensor], log_depth: torch.Tensor) -> torch.Tensor:
         """The head's features and log depth (N, 1, h, w) → (N, 1, 1, 1)."""
-        added: torch.Tensor = self.factor(self.describe(features, log_depth))
+        added: torch.Tensor = self.factor(self.describe(features, log_depth)).clamp_min(SUREST)
         return added[:, :, None, None]
 
 

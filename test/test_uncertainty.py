@@ -112,6 +112,10 @@ def test_a_strange_image_is_unsure_as_a_whole(network, tmp_path):
     torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0.01, atol=0.01)
     added = (after - before)[:, 1]
     assert added.std((1, 2)).max() < 0.01 and added.mean() > less.mean() + 0.5
+    with torch.no_grad():
+        part.factor.bias.fill_(-9.0)
+        surest = again(strange) - before  # images that seemed all too familiar had too small a σ
+        torch.testing.assert_close(surest[:, 1], torch.full_like(surest[:, 1], -0.1))
     source = make_network(TrainingConfig('efficientnet_lite0', uncertainty=True),
                           str(tmp_path / 'after.safetensors'))
     assert source.uncertainty.unfamiliarity is None  # training changes the features
@@ -121,13 +125,13 @@ def test_the_factor_makes_familiar_and_strange_images_honest():
     rng = np.random.default_rng(0)
     distance = np.repeat([0.0, 1.0, 2.0], 40) + 0.1 * rng.standard_normal(120)
     numbers = np.column_stack((distance, *rng.standard_normal((3, 120)))).astype(np.float32)
-    errors = np.abs(rng.standard_normal((120, 200))) * np.exp(0.8 * distance - 1)[:, None]
+    errors = np.abs(rng.standard_normal((120, 200))) * np.exp(0.8 * distance + 0.5)[:, None]
     kinds = np.repeat([HELD_OUT_KIND, 'hall', 'near'], 40)
     described = Described(torch.from_numpy(numbers), torch.from_numpy(errors.astype(np.float32)),
                           kinds, np.arange(120) % 2, torch.ones(120), [])
     weight, bias = fit(described, np.ones(120, bool))
     assert weight[0] == pytest.approx(0.8, abs=0.1) and weight[1] >= 0
-    assert weight[1:].abs().max() < 0.1 and bias == pytest.approx(-1, abs=0.15)
+    assert weight[1:].abs().max() < 0.1 and bias == pytest.approx(0.5, abs=0.15)
     table, added = cross_validate(described)
     for kind in set(kinds):
         one, two = described.judge(kinds == kind, added)

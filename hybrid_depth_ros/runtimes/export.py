@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_COMPRESSED_BYTES = 1 << 28  # above, weights are stored as they are
-EXPORT_VERSION = 1              # cached exports of another version are not used
+EXPORT_VERSION = 2              # cached exports of another version are not used
 
 
 def pack_graph(xml: bytes, weights: bytes, digest: str) -> bytes:
