@@ -1,4 +1,4 @@
-"""A lidar and odometry in a virtual room, as messages that anchors take."""
+"""A lidar, a depth camera and odometry in a virtual room, as messages that anchors take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector
+from hybrid_depth_ros.depth_camera import DEPTH_CAMERAS, measured_depth
 from hybrid_depth_ros.poses import quaternion_from_pose, read_pose
 from hybrid_depth_ros.virtual_room import Room
 
@@ -15,6 +16,7 @@ Pose = npt.NDArray[np.float64]
 
 LIDAR_BELOW = 0.15  # metres that the lidar is below the camera
 BEAMS = np.deg2rad(np.arange(-180, 180.0))
+DEPTH_CAMERA = DEPTH_CAMERAS['realsense']
 
 
 def level_pose(pose: Pose, height: float) -> Pose:
@@ -31,7 +33,7 @@ class SensedRoom:
 
     Args:
         room: The room.
-        anchor: ``floor``, ``scan`` or ``motion``.
+        anchor: ``floor``, ``scan``, ``motion`` or ``depth``.
         pitch: Degrees that the camera looks down.
     """
 
@@ -41,8 +43,14 @@ class SensedRoom:
         self._room, self._anchor = room, anchor
         self.corrector = AnchorCorrector([anchor], [fixed.get(anchor)])
 
-    def sense(self, pose: Pose, stamp: int) -> None:
-        """Hand the corrector what is measured. pose: 4×4, optical frame → world; stamp: ns."""
+    def sense(self, pose: Pose, stamp: int, odometry: Pose | None = None) -> None:
+        """Hand the corrector a scan, or what odometry says.
+
+        Args:
+            pose: 4×4, optical frame → world.
+            stamp: ns.
+            odometry: 4×4, the pose as odometry has it; None: as it is.
+        """
         time = SimpleNamespace(sec=stamp // 10**9, nanosec=stamp % 10**9)
         if self._anchor == 'scan':
             self.corrector.take('scan', SimpleNamespace(
@@ -51,9 +59,29 @@ class SensedRoom:
                 angle_min=BEAMS[0], angle_max=BEAMS[-1], angle_increment=np.deg2rad(1),
                 range_min=0.05, range_max=8.0, time_increment=0.0, scan_time=0.0))
         elif self._anchor == 'motion':
+            pose = pose if odometry is None else odometry
             x, y, z, w = quaternion_from_pose(pose)
             self.corrector.take('motion', SimpleNamespace(
                 header=SimpleNamespace(frame_id='odom', stamp=time), child_frame_id='camera',
                 pose=SimpleNamespace(pose=SimpleNamespace(
                     position=SimpleNamespace(**dict(zip('xyz', pose[:3, 3]))),
                     orientation=SimpleNamespace(x=x, y=y, z=z, w=w)))))
+
+    def sense_depth(self, rgb: npt.NDArray[np.uint8], truth: npt.NDArray[np.float32], fx: float,
+                    stamp: int) -> None:
+        """Hand the corrector what a depth camera measures, registered to the image.
+
+        Args:
+            rgb: H×W×3, the image.
+            truth: H×W metres.
+            fx: Focal length, pixels.
+            stamp: ns.
+        """
+        if self._anchor != 'depth':
+            return
+        depth = measured_depth(DEPTH_CAMERA, rgb, truth, fx, np.random.default_rng([12, stamp]))
+        self.corrector.take('depth', SimpleNamespace(
+            header=SimpleNamespace(frame_id='camera', stamp=SimpleNamespace(
+                sec=stamp // 10**9, nanosec=stamp % 10**9)),
+            encoding='32FC1', is_bigendian=0, height=depth.shape[0], width=depth.shape[1],
+            step=4 * depth.shape[1], data=depth.tobytes()))
