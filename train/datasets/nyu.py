@@ -1,5 +1,6 @@
 """NYU Depth v2 as it is passed around: the labelled .mat, the sync layout, the HDF5 tree."""
 
+import contextlib
 import os
 import re
 from functools import lru_cache
@@ -22,11 +23,13 @@ class SyncTree(FilePairs):
     """The "sync" layout: ``rgb_NNNNN.jpg`` beside ``sync_depth_NNNNN.png`` (uint16 mm).
 
     Flat, or a folder for each scene. A folder may hold ``camera.txt``, its camera's ``fx fy cx cy``
-    in pixels of these files; without it the camera is NYU's.
+    in pixels of these files. A scene without it has that of the whole tree; where that lacks it
+    too, the camera is NYU's.
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+        self._root = path = Path(path)
+        self._widths: dict[int, int] = {}  # of images that were read: no need to decode them again
 
         def files(pattern: str) -> list[Path]:
             return sorted(path.glob(pattern)) + sorted(path.glob(f'*/{pattern}'))
@@ -45,8 +48,10 @@ class SyncTree(FilePairs):
                           'here or one folder down')
 
     def read(self, i: int) -> RgbdPair:
-        rgb, depth = self.pairs[i]
-        return RgbdPair(read_colour(rgb), read_depth(depth, 1000, ('uint16',)))
+        colour, depth = self.pairs[i]
+        rgb = read_colour(colour)
+        self._widths[i] = rgb.shape[1]
+        return RgbdPair(rgb, read_depth(depth, 1000, ('uint16',)))
 
     def number(self, i: int) -> int:
         digits = re.sub(r'\D', '', self.pairs[i][0].stem)
@@ -54,21 +59,24 @@ class SyncTree(FilePairs):
 
     def focal(self, i: int) -> float:
         colour, _ = self.pairs[i]
-        camera = colour.with_name(CAMERA)
-        if not camera.is_file():
-            return super().focal(i)
-        return _focal(camera, read_colour(colour).shape[1])
+        for camera in (colour.with_name(CAMERA), self._root / CAMERA):
+            if camera.is_file():
+                return _fx(camera) / (self._widths.get(i) or read_colour(colour).shape[1])
+        return super().focal(i)
 
 
-def _focal(camera: Path, width: int) -> float:
-    """Focal length / image width from a file of ``fx fy cx cy``, below a line of names or not."""
-    try:
-        *_, last = filter(None, map(str.split, camera.read_text().splitlines()))
-        fx, _, _, _ = map(float, last)
-    except ValueError as error:
-        raise OSError(f'{camera} holds no camera ({reason(error)}); write fx fy cx cy in pixels '
-                      'into it, or remove it where the camera is NYU\'s') from error
-    return fx / width
+def _fx(camera: Path) -> float:
+    """Focal length in pixels from a file of ``fx fy cx cy``, below a line of names or not."""
+    lines = camera.read_text(errors='replace').strip().splitlines() or ['']
+    numbers = []
+    with contextlib.suppress(ValueError):
+        for word in lines[-1].split():
+            numbers.append(float(word))
+    if len(numbers) != 4:
+        raise OSError(f'{camera} holds no camera: its last line begins with {len(numbers)} '
+                      'numbers, not with four; write fx fy cx cy in pixels into it, or remove it '
+                      "where the camera is NYU's")
+    return numbers[0]
 
 
 @lru_cache(maxsize=8)

@@ -7,10 +7,11 @@ import pytest
 import scipy.io
 from rgbd_files import COUNT, assert_reads, plane_depth, write_labeled, write_sync
 
+from hybrid_depth_ros.image_files import read_colour
 from hybrid_depth_ros.predictor import NYU_FX_PER_WIDTH
-from train.datasets import open_dataset
+from train.datasets import nyu, open_dataset
 from train.datasets.nyu import H5Tree, LabeledMat, SyncTree
-from train.datasets.pairs import split_readable
+from train.datasets.pairs import read_checked, split_readable
 
 
 @pytest.mark.parametrize('flat', [True, False])
@@ -32,9 +33,31 @@ def test_a_folder_says_which_camera_it_is_of(frames, tmp_path):
     focals = [dataset.focal(i) for i in range(2 * COUNT)]
     width = frames[0][0].shape[1]
     assert focals == pytest.approx([600 / width] * COUNT + [NYU_FX_PER_WIDTH] * COUNT)
-    (tmp_path / 'hall' / 'camera.txt').write_text('fx fy cx cy\n')
-    with pytest.raises(OSError, match=r'camera\.txt holds no camera .*; write fx fy cx cy'):
-        dataset.focal(0)
+    (tmp_path / 'camera.txt').write_text('500 501 320 240')  # of all other folders
+    focals = [dataset.focal(i) for i in range(2 * COUNT)]
+    assert focals == pytest.approx([600 / width] * COUNT + [500 / width] * COUNT)
+
+
+@pytest.mark.parametrize(('text', 'count'), [
+    ('', 0), ('fx fy cx cy\n', 0), ('600 600\n', 2), ('600 600 320 240 0.1', 5),
+    ('600 600 x 240', 2), ('\xff', 0)])
+def test_a_camera_that_is_none_is_refused(frames, tmp_path, text, count):
+    """It was told of in Python's words: "not enough values to unpack"."""
+    write_sync(tmp_path, frames)
+    (tmp_path / 'camera.txt').write_text(text, encoding='latin-1')
+    with pytest.raises(OSError, match=rf'camera\.txt holds no camera: .* with {count} numbers, not '
+                                      'with four; write fx fy cx cy'):
+        open_dataset(tmp_path).focal(0)
+
+
+def test_an_image_is_decoded_once_for_its_camera(frames, tmp_path, monkeypatch):
+    """Its width is that of the image just read; it was decoded again for it."""
+    write_sync(tmp_path, frames)
+    (tmp_path / 'camera.txt').write_text('600 601 320 240')
+    decoded = []
+    monkeypatch.setattr(nyu, 'read_colour', lambda path: decoded.append(path) or read_colour(path))
+    pair = read_checked(open_dataset(tmp_path), 1)
+    assert pair.focal == pytest.approx(600 / pair.rgb.shape[1]) and len(decoded) == 1
 
 
 def test_frames_of_a_sync_tree_have_numbers(tree):
