@@ -73,11 +73,12 @@ def titled(image, title):
 def main():
     predictor, room = DepthPredictor('lite-nyu', precision='fp32'), Room(SEED)
     true = poses(room)
-    corrector, parts = AnchorCorrector(['motion']), ([], [], [])
-    for number, (pose, said) in enumerate(zip(true, drifting(true, np.random.default_rng(1)))):
+    corrector = AnchorCorrector(['motion'], lookup=lambda *names: placed)
+    parts = [], [], []
+    for number, (pose, odometry) in enumerate(zip(true, drifting(true, np.random.default_rng(1)))):
         rgb, depth = room.render(CAMERA, pose)
         alone = predictor(rgb, fx=CAMERA.fx)
-        corrector._lookup = lambda *names, said=said: PlacedPose(np.linalg.inv(said), '', '')
+        placed = PlacedPose(np.linalg.inv(odometry), '', '')
         gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         info = ImageInfo(round(1e9 * number / RATE) + 1, 'camera', CAMERA, gray, '', rgb)
         corrected = corrector.correct(alone, info, AnchorSettings()).depth

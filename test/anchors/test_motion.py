@@ -146,10 +146,9 @@ def test_a_frame_takes_little_time():
 
 @pytest.mark.parametrize('change', [twice_too_long, other_frame])
 def test_wrong_odometry_leaves_depth_as_it_is_alone(change):
-    corrector = AnchorCorrector(['motion'])
+    corrector = AnchorCorrector(['motion'], lookup=lambda *names: placed)
     for number, (gray, depth, pose, stamp) in enumerate(walk()[:8]):
-        seen = PlacedPose(np.linalg.inv(change(number, pose)), '', '')
-        corrector._lookup = lambda *names, seen=seen: seen
+        placed = PlacedPose(np.linalg.inv(change(number, pose)), '', '')
         corrected = corrector.correct(depth, ImageInfo(round(1e9 * stamp), 'camera', CAMERA, gray),
                                       AnchorSettings())
     source = corrector.sources['motion']
@@ -169,20 +168,37 @@ def test_turning_about_an_axis_beside_the_camera_gives_no_anchors():
     assert count == 0 and motion.note == 'too little parallax yet'
 
 
+@functools.cache
+def swaying_walk(rate, frames):
+    """(gray, true depth, pose) of frames along a wall, of a camera that turns to and fro."""
+    rng, metre = np.random.default_rng(0), 100  # texels
+    wall = sum(cv2.resize(rng.uniform(0, 100 / scale ** 0.5, (700 // scale, 1000 // scale)),
+                          (1000, 700), interpolation=cv2.INTER_CUBIC) for scale in (4, 10, 25))
+    wall = np.clip(wall + 60, 0, 255).astype(np.uint8)
+    texels = np.array([[metre, 0, 400], [0, metre, 350], [0, 0, 1.0]])  # of x, y at z = 0
+    camera = np.array([[CAMERA.fx, 0, CAMERA.cx], [0, CAMERA.fy, CAMERA.cy], [0, 0, 1]])
+    v, u = np.mgrid[:CAMERA.height, :CAMERA.width]
+    rays = np.stack((u, v, np.ones_like(u)), -1) @ np.linalg.inv(camera).T
+    out = []
+    for t in np.arange(frames) / rate:
+        pose = np.eye(4)
+        pose[:3, :3] = cv2.Rodrigues(np.array([0.05 * np.sin(8 * t), 0.12 * np.sin(5.5 * t), 0]))[0]
+        pose[:3, 3] = 0.3 * t, 0, -2.5
+        seen = camera @ np.linalg.inv(pose)[:3, [0, 1, 3]] @ np.linalg.inv(texels)
+        gray = cv2.warpPerspective(wall, seen, (CAMERA.width, CAMERA.height))
+        depth = 2.5 / (rays @ pose[2, :3])
+        out.append((gray, depth.astype(np.float32), pose))
+    return out
+
+
 @pytest.mark.parametrize('late', [1, 0])  # frames
 def test_late_odometry_is_named_and_taken_as_it_was(late):
-    room, corrector, poses = Room(1), AnchorCorrector(['motion']), []
-    for number in range(32):
-        stamp = 0.1 * number
-        poses.append(upright_camera_pose(
-            [1.4 + 0.03 * number, 1.2, 1.2], 1.5 + 0.12 * np.sin(0.55 * number),
-            -0.2 + 0.05 * np.sin(0.8 * number)))
-        rgb, depth = room.render(CAMERA, poses[-1])
-        seen = PlacedPose(np.linalg.inv(poses[max(0, number - late)]), '', '')
-        corrector._lookup = lambda *names, seen=seen: seen
-        corrected = corrector.correct(depth, ImageInfo(
-            round(1e9 * stamp), 'camera', CAMERA, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
-            AnchorSettings())
+    corrector = AnchorCorrector(['motion'], lookup=lambda *names: placed)
+    frames = swaying_walk(10, 32)
+    for number, (gray, depth, _) in enumerate(frames):
+        placed = PlacedPose(np.linalg.inv(frames[max(0, number - late)][2]), '', '')
+        corrected = corrector.correct(
+            depth, ImageInfo(round(1e8 * number), 'camera', CAMERA, gray), AnchorSettings())
     source = corrector.sources['motion']
     assert source.motion.delay == pytest.approx(0.1 * late, abs=0.02)
     assert (' s late against the images' in source.warning) == bool(late)
@@ -191,10 +207,9 @@ def test_late_odometry_is_named_and_taken_as_it_was(late):
 
 
 def test_what_all_tracks_have_in_common_is_in_the_uncertainty():
-    corrector = AnchorCorrector(['motion'])
+    corrector = AnchorCorrector(['motion'], lookup=lambda *names: placed)
     for gray, depth, pose, stamp in walk()[:8]:
-        seen = PlacedPose(np.linalg.inv(pose), '', '')
-        corrector._lookup = lambda *names, seen=seen: seen
+        placed = PlacedPose(np.linalg.inv(pose), '', '')
         completion = corrector.correct(
             depth, ImageInfo(round(1e9 * stamp), 'camera', CAMERA, gray), AnchorSettings()
         ).completion
