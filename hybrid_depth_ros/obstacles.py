@@ -267,7 +267,10 @@ def scan_angles(intrinsics: Intrinsics, plane: FloorPlane, settings: ObstacleSet
 
 
 def obstacle_scan(obstacles: Obstacles, angles: ScanAngles) -> Scan:
-    """The nearest obstacle in each direction.
+    """The nearest obstacle in each direction and in those beside it.
+
+    The pixels that are looked at are several columns of the image apart: an obstacle may reach as
+    far to its sides.
 
     Args:
         obstacles: Of :func:`find_obstacles`.
@@ -278,8 +281,9 @@ def obstacle_scan(obstacles: Obstacles, angles: ScanAngles) -> Scan:
                     / np.float32(angles.increment)).astype(np.intp)
     inside = (index >= 0) & (index < angles.count) & (reach > 0)
     hits = inside & obstacles.chosen
-    nearest = np.full(angles.count, np.inf, np.float32)
-    np.minimum.at(nearest, index[hits], obstacles.ranges[hits])
+    nearest = np.full(angles.count + 2, np.inf, np.float32)
+    np.minimum.at(nearest, index[hits] + 1, obstacles.ranges[hits])
+    nearest = np.minimum.reduce((nearest[:-2], nearest[1:-1], nearest[2:]))
     total, known = (np.bincount(index[pixels], minlength=angles.count) for pixels in (
         inside, inside & np.isfinite(obstacles.depth)))
     # a direction whose highest ray ends on the floor before range_max is not seen up to there

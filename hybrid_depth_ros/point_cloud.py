@@ -25,7 +25,9 @@ GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
 # Pixels of that grid within which a jump's two sides lie: in a square, and in a straight line.
 SNAP_WINDOW, SNAP_REACH = 6, 7
 # Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
-NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.6, 0.4, 0.05
+NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.7, 0.2, 0.1
+# Log depth within which a pixel lies on an extended surface, and behind which it may hang instead.
+SLANT_TOLERANCE, UNSURE = 0.05, 0.1
 
 
 def pack_rgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
@@ -76,8 +78,13 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
     A pixel on a jump (:func:`depth_edges`) lies between a near and a far surface. Their depths are
     those of the nearest pixels that show them: the extremes around it may be of other parts of
     slanted surfaces. Depth follows the image (:func:`hybrid_depth_ros.upsampling.upsample`), so the
-    pixel's place between both says which side it belongs to. No pixel is
-    dropped, and neither side is favoured: free space counts as much as obstacles.
+    pixel's place between both, in inverse depth, says which side it belongs to. It moves nearer
+    only where a near surface is seen close by, and else stays: free space counts as much as
+    obstacles.
+
+    A pixel may lie on the near surface itself, extended along its slope, as the floor in front of
+    an object does. It stays there. Far behind what is seen of that surface it may as well hang in
+    the air: then it becomes unknown.
 
     Args:
         depth: H×W metres, NaN where unknown.
@@ -89,22 +96,33 @@ def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[n
     grid = _Grid(depth)
     edges = _grid_edges(grid.depth, fraction)
     window = np.ones((2 * SNAP_WINDOW + 1,) * 2, np.uint8)
-    with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
+    with np.errstate(all='ignore'):  # what is unknown stays so
         log = _without_outliers(np.log(grid.depth))
         known = np.isfinite(log)
-        near = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
-        far = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
-        place = (far - log) / (far - near)  # 0: far, 1: near
+        nearest = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
+        farthest = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
+        place = (farthest - log) / (farthest - nearest)  # 0: far, 1: near
         places = np.flatnonzero(edges)
-        near, far = (_nearest(seen & known, log, extreme, places) for seen, extreme in (
-            (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE), near),
-            (place < np.where(edges, ON_SIDE, FAR_SURFACE), far)))
+        origin, seen = _nearest_pixel(
+            known & (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE)), places)
+        far_origin, far_seen = _nearest_pixel(
+            known & (place < np.where(edges, ON_SIDE, FAR_SURFACE)), places)
+        near = np.where(seen, log.ravel()[origin], nearest.ravel()[places])
+        far = np.where(far_seen, log.ravel()[far_origin], farthest.ravel()[places])
         jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
-        near, far = (np.exp(side[jump])[:, None, None] for side in (near, far))
-        pixels, inside = grid.pixels(places[jump])
+        places, origin, seen, near, far = (
+            values[jump] for values in (places, origin, seen, near, far))
+        own = log.ravel()[places]
+        extended = _extended(np.exp(-log), edges, origin, places)
+        slanted = seen & (np.abs(own + np.log(extended)) < SLANT_TOLERANCE)
+        unsure = slanted & (own - near > UNSURE)
+        pixels, inside = grid.pixels(places)
         snapped = depth.copy()
-        sides = np.where(
-            snapped.ravel()[np.where(inside, pixels, 0)] < (near + far) / 2, near, far)
+        own = snapped.ravel()[np.where(inside, pixels, 0)]
+        near, far, stays, unsure = (values[:, None, None] for values in (
+            np.exp(near), np.exp(far), ~seen, unsure))
+        sides = np.where(1 / own <= (1 / near + 1 / far) / 2, far, np.where(stays, own, near))
+        sides = np.where(slanted[:, None, None], np.where(unsure, np.float32(np.nan), own), sides)
         snapped.ravel()[pixels[inside]] = sides[inside]
     return snapped
 
@@ -116,17 +134,37 @@ def _without_outliers(log: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(inner, cv2.medianBlur(np.where(known, log, np.float32(0)), 3), log)
 
 
-def _nearest(seeds: npt.NDArray[np.bool_], values: npt.NDArray[np.float32],
-             otherwise: npt.NDArray[np.float32], places: npt.NDArray[np.intp]
-             ) -> npt.NDArray[np.float32]:
-    """At flat places the value of the nearest of the seeds; `otherwise` if SNAP_REACH holds none.
-    """
+def _nearest_pixel(seeds: npt.NDArray[np.bool_], places: npt.NDArray[np.intp]
+                   ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """At flat places the flat index of the nearest of the seeds, and if SNAP_REACH holds it."""
     distance, label = cv2.distanceTransformWithLabels(
         (~seeds).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    table = np.zeros(int(label.max()) + 1, np.float32)
-    table[label[seeds]] = values[seeds]
-    return np.where(distance.ravel()[places] <= SNAP_REACH, table[label.ravel()[places]],
-                    otherwise.ravel()[places])
+    table = np.zeros(int(label.max()) + 1, np.intp)
+    table[label[seeds]] = np.flatnonzero(seeds)
+    return table[label.ravel()[places]], distance.ravel()[places] <= SNAP_REACH
+
+
+def _extended(inverse: npt.NDArray[np.float32], edges: npt.NDArray[np.bool_],
+              origin: npt.NDArray[np.intp], pixel: npt.NDArray[np.intp]
+              ) -> npt.NDArray[np.float32]:
+    """Inverse depth of surfaces that are extended as planes, from one pixel to another.
+
+    Args:
+        inverse: h×w, 1/m.
+        edges: bool h×w, pixels that tell no slope.
+        origin: N flat indices, where each surface is seen.
+        pixel: N flat indices, where it is asked for.
+    """
+    (rows, columns), (v, u) = (np.divmod(index, inverse.shape[1]) for index in (origin, pixel))
+    last_row, last_column = inverse.shape[0] - 1, inverse.shape[1] - 1
+    down, right = (
+        (inverse[after] - inverse[before]) / 2 for after, before in (
+            ((np.minimum(rows + 1, last_row), columns), (np.maximum(rows - 1, 0), columns)),
+            ((rows, np.minimum(columns + 1, last_column)), (rows, np.maximum(columns - 1, 0)))))
+    change = down * (v - rows) + right * (u - columns)
+    change[edges.ravel()[origin] | ~np.isfinite(change)] = 0
+    extended: npt.NDArray[np.float32] = (inverse.ravel()[origin] + change).astype(np.float32)
+    return extended
 
 
 class _Grid:

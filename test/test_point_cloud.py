@@ -55,13 +55,14 @@ def test_pixels_on_a_bleeding_edge_move_to_one_of_its_sides():
     depth = bleeding_edge()
     snapped = snap_edges(depth, 0.1)
     known = np.isfinite(snapped)
-    assert ((snapped[known] <= 2 * 1.1) | (snapped[known] >= 4 * 0.9)).all()  # none in the air
     edges = depth_edges(depth, 0.1)
+    in_air = (snapped > 2 * 1.1) & (snapped < 4 * 0.9)
+    assert in_air.sum() < 0.05 * edges.sum()  # at the box's corners
     np.testing.assert_array_equal(snapped[~edges], depth[~edges])
     near = cv2.resize(np.pad(np.ones((60, 70)), ((40, 32), (50, 56))), (640, 480),
                       interpolation=cv2.INTER_NEAREST) > 0
-    assert (snapped[near] < 2.2).mean() > 0.98  # the box is whole, but for its round corners
-    assert (snapped[known & ~near] < 2.2).sum() < 0.2 * near.sum()  # and hardly larger
+    assert (snapped[near] < 2.2).mean() > 0.93  # the box is nearly whole
+    assert (snapped[known & ~near] < 2.2).sum() < 0.01 * near.sum()  # and no larger
     cloud = organised_cloud(depth, np.zeros((480, 640, 3), np.uint8), CAMERA, edge_filter=0.1)
     np.testing.assert_array_equal(cloud['z'], snapped)
     np.testing.assert_array_equal(np.isnan(cloud['x']), ~known)
@@ -73,8 +74,8 @@ def test_a_thin_pole_that_bleeds_is_kept():
     depth = cv2.resize(cv2.GaussianBlur(depth, (0, 0), 1), (640, 480))
     snapped = snap_edges(depth, 0.1)
     pole = snapped[:, 294:300]
-    assert np.isfinite(pole).all() and (pole < 1.9).all()
-    assert (np.isnan(snapped) | (snapped < 1.9) | (snapped > 2.7)).all()
+    assert np.isfinite(pole).all() and (pole < 2).all()
+    assert (np.isnan(snapped) | (snapped < 2) | (snapped > 2.7)).all()
 
 
 def test_a_slanted_surface_is_not_moved_forward():
@@ -85,6 +86,19 @@ def test_a_slanted_surface_is_not_moved_forward():
     moved = snapped < depth[:, 290:350] * 0.99
     assert moved.any()
     assert snapped[moved].min() > 2.6  # the nearest pixel within reach has 2.1 m
+
+
+def test_the_floor_beside_an_object_is_not_lifted():
+    rows = np.arange(132)[:, None] - 60.0  # below the horizon
+    height, focal = 0.35, 151
+    floor = np.maximum(rows / (focal * height), 1 / 5) * np.ones((1, 176))  # and a wall at 5 m
+    inverse = floor.copy()
+    inverse[40:int(60 + focal * height / 1.5), 80:110] = 1 / 1.5
+    depth = cv2.resize(cv2.GaussianBlur(
+        (1 / inverse).astype(np.float32), (0, 0), 2), (640, 480))
+    of_floor = cv2.resize(((inverse == floor) & (rows > 12)).astype(np.float32), (640, 480)) > 0.99
+    above = height - snap_edges(depth, 0.05) * (np.arange(480)[:, None] * 132 / 480 - 60) / focal
+    assert (above[of_floor] > 0.1).sum() < 200  # pixels; moved to the floor before them: 800
 
 
 def test_snapping_leaves_what_is_unknown_and_what_is_flat():
@@ -107,8 +121,8 @@ def test_an_image_of_any_size_is_snapped_up_to_its_sides(width, height):
     depth[-height // 20:] = depth[height // 3]                     # and the bottom
     snapped, edges = snap_edges(depth, 0.1), depth_edges(depth, 0.1)
     np.testing.assert_array_equal(snapped[~edges], depth[~edges])
-    assert edges[-1].any() and (snapped[edges] != depth[edges]).mean() > 0.8
-    assert ((snapped[edges] < 2 * 1.1) | (snapped[edges] > 4 * 0.9)).mean() > 0.97
+    assert edges[-1].any() and (snapped[edges] != depth[edges]).mean() > 0.65
+    assert ((snapped[edges] < 2 * 1.1) | (snapped[edges] > 4 * 0.9)).mean() > 0.9
 
 
 @pytest.mark.parametrize(('width', 'height', 'reach'), (
