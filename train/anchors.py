@@ -4,7 +4,8 @@ With ``--completion``: depth completion by the papers' protocol (:mod:`train.com
 With ``--floor FIRST-LAST`` instead: the camera's height as the anchor, in virtual rooms; with
 ``--flicker FIRST-LAST``: what smoothing over time does on walks through these, without any anchor;
 with ``--orientation FIRST-LAST``: after how many images a lidar is withheld that is turned or
-mirrored, and one that is right.
+mirrored, and one that is right; with ``--motion WALK …``: depth by the camera's own motion, with
+odometry as it is and with wrong one.
 """
 
 if __name__ == '__main__':  # before imports that take seconds
@@ -34,7 +35,9 @@ from train.arguments import add_data_arguments, open_data
 from train.completion import completion_table, holes_table
 from train.datasets.pairs import RgbdDataset, parse_ranges, read_checked
 from train.datasets.raycast_rooms import PREFIX, VirtualRooms
+from train.motion import motion_lines
 from train.protocols import BORDER
+from train.walks import open_walks
 
 Depth = npt.NDArray[np.floating]                        # H×W, m
 Seen = tuple[npt.NDArray, npt.NDArray, npt.NDArray]     # columns, rows (pixels), depths (m)
@@ -252,10 +255,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='smoothing over time, on walks through the rooms of these seeds')
     parser.add_argument('--orientation', type=seeds, metavar='FIRST-LAST',
                         help='a lidar that is turned or mirrored, in the rooms of these seeds')
+    parser.add_argument('--motion', nargs='+', metavar='WALK',
+                        help="depth by the camera's own motion: folders with poses.txt beside the "
+                        'images, and room:FIRST-LAST, four walks in each of these rooms')
     args = parser.parse_args(argv)
-    if not (args.data or args.floor or args.flicker or args.orientation):
-        parser.error('say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST or --orientation '
-                     'FIRST-LAST')
+    if not (args.data or args.floor or args.flicker or args.orientation or args.motion):
+        parser.error('say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST, --orientation '
+                     'FIRST-LAST or --motion WALK')
     if args.baseline and args.completion is None:
         parser.error('--baseline goes with --completion')
     if args.completion is not None and not args.data:
@@ -268,6 +274,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(flicker_table(predictor, args.flicker))
         if args.orientation:
             print(orientation_table(predictor, args.orientation))
+        if args.motion:
+            walks = [walk for name in args.motion for walk in open_walks(name)]
+            for line in motion_lines(predictor, walks):
+                print(line, flush=True)
         if args.data:
             dataset = open_data(args, args.data)
             if args.ranges:

@@ -56,8 +56,8 @@ class VirtualRooms(RgbdDataset):
     def __len__(self) -> int:
         return (self.last - self.first + 1) * VIEWS
 
-    def _view(self, i: int) -> tuple[Room, Intrinsics, npt.NDArray[np.float64]]:
-        """Room, camera and pose of image i."""
+    def view(self, i: int) -> tuple[Room, Intrinsics, npt.NDArray[np.float64]]:
+        """Room, camera and pose (4×4, optical frame → world) of image i."""
         if self.furnished:
             room, views = self.furnished(self.number(i))
             view = views[i % VIEWS % len(views)]
@@ -77,7 +77,7 @@ class VirtualRooms(RgbdDataset):
         return _room(seed), camera, pose
 
     def read(self, i: int) -> RgbdPair:
-        room, camera, pose = self._view(i)
+        room, camera, pose = self.view(i)
         return RgbdPair(*room.render(camera, pose))
 
     def name(self, i: int) -> str:
@@ -87,14 +87,14 @@ class VirtualRooms(RgbdDataset):
         return self.first + i // VIEWS
 
     def focal(self, i: int) -> float:
-        camera = self._view(i)[1]
+        camera = self.view(i)[1]
         return camera.fx / camera.width
 
     def height(self, i: int) -> float | None:
-        return float(self._view(i)[2][2, 3])
+        return float(self.view(i)[2][2, 3])
 
     def down(self, i: int) -> npt.NDArray[np.float64] | None:
-        return np.asarray(-self._view(i)[2][2, :3])
+        return np.asarray(-self.view(i)[2][2, :3])
 
     def kind(self, i: int) -> str | None:
         """The view's kind, of ``VIEW_KINDS``."""
