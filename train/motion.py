@@ -76,7 +76,7 @@ class Score(NamedTuple):
     """delta1: its mean over frames. said: what the WARN said, and in how many frames."""
 
     delta1: float
-    said: dict[str, int]
+    said: Counter[str]
 
 
 def predicted(predictor: DepthPredictor, walk: Walk) -> Iterator[Frame]:

@@ -70,8 +70,8 @@ class OdometryDelay:
             return self._poses[0][1]
         after = int(np.clip(np.searchsorted(stamps, wanted), 1, len(stamps) - 1))
         (first, before), (second, then) = self._poses[after - 1], self._poses[after]
-        between: Floats = interpolate_poses(before, then, (wanted - first) / (second - first))
-        return between
+        share = (wanted - first) / (second - first)
+        return np.asarray(interpolate_poses(before, then, share), np.float64)
 
     def knows(self, stamp: float) -> bool:
         """Whether the pose of a frame's moment is between two that are kept."""
