@@ -61,23 +61,25 @@ def is_rectified_topic(topic: str) -> bool:
 def same_camera(frame: str, other: str) -> bool:
     """Whether two frames can be of one camera.
 
-    ``camera_link``, ``camera_optical_frame``, ``camera_color_frame`` and ``/camera`` are one,
-    ``camera_1`` and ``camera_10``, ``left/camera`` and ``right/camera`` are two. An empty name is
-    any.
+    ``camera_link``, ``camera_optical_frame``, ``camera_color_frame``, ``camera0``, ``cam`` and
+    ``/robot/camera`` can be that of ``camera``. ``camera_1`` and ``camera_10``, ``left/camera`` and
+    ``right/camera`` are two. A shorter name says less, an empty one is any.
     """
-    (space, _, first), (other_space, _, second) = (
-        re.sub('(_optical)?(_frame|_link)?$', '', name.strip('/')).rpartition('/')
-        for name in (frame, other))
-    if space and other_space and space != other_space:
-        return False
-    return not first or not second or all(
-        word == same for word, same in zip(first.split('_'), second.split('_')))
+    spaces, words = zip(*map(_parts_of_frame, (frame, other)))
+    return all(one == another for parts in (spaces, words) for one, another in zip(*parts))
+
+
+def _parts_of_frame(frame: str) -> tuple[list[str], list[str]]:
+    """Namespaces of a frame, the innermost first; words and numbers of its name, which is without
+    what says how the frame lies on its camera.
+    """
+    *spaces, name = frame.strip('/').split('/')
+    words = re.findall(r'\d+|[^\d_]+', re.sub('(_optical)?(_frame|_link)?$', '', name))
+    return spaces[::-1], ['camera' if word == 'cam' else word for word in words]
 
 
 def other_camera(image_frame: str, info_frame: str) -> str:
-    """Say that a camera_info is of another camera than an image; empty where it can be its own.
-
-    """
+    """Say that a camera_info is of another camera than an image; empty where it can be its own."""
     if same_camera(image_frame, info_frame):
         return ''
     return (f'camera_info is of the frame {info_frame[:MAX_FRAME_NAME]!r}, the images are of '

@@ -148,7 +148,12 @@ def test_the_turn_of_a_rectified_camera():
     ('robot/left', 'left_link', False), ('camera_color_optical_frame', 'camera_color_frame', False),
     ('camera_link', 'camera_color_optical_frame', False),
     ('camera_1_optical_frame', 'camera_10_optical_frame', True), ('cam1', 'cam10', True),
-    ('left/camera_link', 'right/camera_link', True), ('/left/camera', 'left/camera_link', False)])
+    ('left/camera_link', 'right/camera_link', True), ('/left/camera', 'left/camera_link', False),
+    ('robot1/left/camera', 'left/camera_link', False), ('robot1/camera', 'robot2/camera', True),
+    ('robot1/left/camera', 'robot1/right/camera', True), ('cam', 'camera_link', False),
+    ('cam1_link', 'camera_1', False), ('camera', 'camera0_optical_frame', False),
+    ('camera0', 'camera1', True), ('cam_f', 'cam_fl', True),
+    ('camera_depth_frame', 'camera_color_frame', True)])
 def test_a_camera_info_of_another_frame_is_named(image, info, differ):
     said = other_camera(image, info)
     assert bool(said) == differ
