@@ -152,12 +152,13 @@ class _Grid(NamedTuple):
 @lru_cache(maxsize=8)
 def _grid(intrinsics: Intrinsics) -> _Grid:
     step = max(1, round(intrinsics.width / GRID_WIDTH))
-    picked = slice(step // 2, None, step)
-    return _Grid(picked, picked, *(
+    rows, columns = (slice(min(step, size) // 2, None, step)  # of a flat image one row at least
+                     for size in (intrinsics.height, intrinsics.width))
+    return _Grid(rows, columns, *(
         ((np.arange(size)[picked] - centre) / focal).astype(np.float32).reshape(shape)
-        for size, centre, focal, shape in (
-            (intrinsics.width, intrinsics.cx, intrinsics.fx, (1, -1)),
-            (intrinsics.height, intrinsics.cy, intrinsics.fy, (-1, 1)))))
+        for size, picked, centre, focal, shape in (
+            (intrinsics.width, columns, intrinsics.cx, intrinsics.fx, (1, -1)),
+            (intrinsics.height, rows, intrinsics.cy, intrinsics.fy, (-1, 1)))))
 
 
 def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane: FloorPlane,

@@ -67,6 +67,16 @@ def range_at(scan, degrees):
     return scan.ranges[np.abs(scan.angles - np.deg2rad(degrees)).argmin()]
 
 
+@pytest.mark.parametrize(('width', 'height'), [(1000, 2), (1000, 1), (2, 1000), (1, 1)])
+def test_an_image_of_hardly_any_rows_or_columns_has_obstacles_too(width, height):
+    """Two rows of a wide image lay between those that are looked at: a TypeError."""
+    camera = Intrinsics(width, height, 500, 500, width / 2, height / 2)
+    plane = FloorPlane.from_gravity(HEIGHT, DOWN)
+    found = find_obstacles(np.full((height, width), 1.5, np.float32), camera, plane, SETTINGS)
+    assert found.chosen.any() and obstacle_cloud(found).size
+    assert np.nanmin(obstacle_scan(found, scan_angles(camera, plane, SETTINGS)).ranges) < 1.6
+
+
 def test_the_nearest_obstacle_by_direction():
     scan = scan_of(scene([(1.5, 0.2, -0.2, 0.5), (2.5, 1.0, 0.6, 1.0)]))
     assert range_at(scan, 0) == pytest.approx(1.5, abs=0.03)
