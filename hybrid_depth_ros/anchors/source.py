@@ -48,7 +48,7 @@ class AnchorSource:
         kind: ``scan``.
         pose: 4×4 in the optical frame, or None: it is looked up.
         measured: float32 H×W metres, what a depth image says of this frame, or None.
-        rectified: whether its depth images are undistorted, though the camera's images are not.
+        rectified: as of its last message.
         received: messages so far.
         used: anchors that agreed with the correction.
         rejected: usable ones that did not.
@@ -87,8 +87,16 @@ class AnchorSource:
         if text and text not in self.warning:
             self.warning = '; '.join(filter(None, (self.warning, text)))
 
-    def take(self, message: Any) -> None:
-        """Keep a message."""
+    def take(self, message: Any, rectified: bool = False) -> None:
+        """Keep a message; those before it are forgotten where it comes on a topic of another kind.
+
+        Args:
+            message: of its kind.
+            rectified: whether it is an undistorted depth image, though the camera's images are not.
+        """
+        if rectified != self.rectified:
+            self._messages.clear()
+            self.rectified = rectified
         self.received += 1
         self._messages.append(message)
 

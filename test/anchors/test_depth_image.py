@@ -185,8 +185,8 @@ def test_one_that_is_rectified_is_not_rectified_again(holes):
     _, seen, measured = holes[0]
     info = image_info(rectification=SimpleNamespace(apply_depth=lambda depth: depth[:, ::-1]))
     corrector = AnchorCorrector(['depth'])
-    corrector.sources['depth'].rectified = True
-    corrector.take('depth', message(measured))
+    corrector.sources['depth'].take(message(measured[:, ::-1]))
+    corrector.sources['depth'].take(message(measured), rectified=True)  # on another topic
     kept = corrector.correct(seen, info, AnchorSettings()).completion.measured
     assert (kept == correct(AnchorCorrector(['depth']), seen, measured)[0].completion.measured
             ).all()

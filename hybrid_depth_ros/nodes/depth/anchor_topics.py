@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, LaserScan, PointCloud2, Range
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, ImageInfo
-from hybrid_depth_ros.anchors.source import WITHOUT_POSE
+from hybrid_depth_ros.anchors.source import WITHOUT_POSE, AnchorSource
 from hybrid_depth_ros.calibration import is_rectified_topic
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_anchors
@@ -53,18 +53,18 @@ class AnchorTopics:
         self._transforms, self._warn = transforms, warn
         self._corrector = AnchorCorrector(names, poses, transforms.pose_over_time)
         self._node = node
+
+        def subscription(source: AnchorSource, kind: type[Any], topic: str) -> AdaptiveSubscription:
+            rectified = is_rectified_topic(node.resolve_topic_name(topic))
+            return AdaptiveSubscription(node, kind, topic,
+                                        partial(source.take, rectified=rectified), QUEUE)
         self.subscriptions = {
-            name: AdaptiveSubscription(
-                node, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}',
-                partial(self._corrector.take, name), QUEUE)
+            name: subscription(source, MESSAGE_TYPES[source.kind], f'{prefix}anchors/{name}')
             for name, source in self._corrector.sources.items() if source.kind in MESSAGE_TYPES}
         self._compressed_depth = None
         if depth := self._corrector.sources.get('depth'):
-            topic = self.subscriptions['depth'].topic
-            depth.rectified = is_rectified_topic(topic)
-            self._compressed_depth = AdaptiveSubscription(
-                node, CompressedImage, transport_topic(node, f'{prefix}anchors/depth',
-                                                       'compressedDepth'), depth.take, QUEUE)
+            self._compressed_depth = subscription(depth, CompressedImage, transport_topic(
+                node, f'{prefix}anchors/depth', 'compressedDepth'))
         if any(source.pose is None and source.kind not in WITHOUT_POSE
                for source in self._corrector.sources.values()) or (
                    'floor' in names and not settings.camera_height) or 'motion' in names:
@@ -171,8 +171,11 @@ class AnchorTopics:
         points['rgb'] = pack_rgb(residual_colours(last.completion.residuals))
         return points
 
-    def _problem(self, source: Any) -> str:
+    def _problem(self, source: AnchorSource) -> str:
         listener = self.subscriptions.get(source.name)
+        compressed = self._compressed_depth
+        if source.kind == 'depth' and compressed and compressed.subscription:
+            listener = compressed
         if listener and not source.received and source.kind != 'motion':
             return f'nothing came on {listener.topic}'
         return source.trouble[:MAX_PROBLEM_LENGTH]

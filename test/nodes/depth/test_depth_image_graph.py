@@ -1,5 +1,8 @@
 """A depth image with holes as anchors, over DDS."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -13,6 +16,8 @@ from std_msgs.msg import Header
 
 from hybrid_depth_ros.compressed_depth import encode_compressed_depth
 from hybrid_depth_ros.encodings import image_to_depth
+from hybrid_depth_ros.nodes.depth.anchor_topics import AnchorTopics
+from hybrid_depth_ros.nodes.depth.settings import DepthSettings
 from hybrid_depth_ros.nodes.shared.messages import (
     compressed_message,
     depth_to_image,
@@ -72,6 +77,66 @@ def test_measured_pixels_stay_holes_are_filled_and_a_mask_tells_them_apart(graph
         told = graph.diagnosis(lambda status, said=said: said in status.message)['depth']
         assert told.level == DiagnosticStatus.WARN and 'goes on without' in told.message
     assert 'anchors/depth: ' in graph.log.read_text()
+
+
+class OneTopicNode:
+    """Enough of a node for AnchorTopics: one topic has a publisher, names are mapped otherwise."""
+
+    def __init__(self, published, remappings):
+        self.published, self.remappings, self.callbacks = published, remappings, {}
+
+    def resolve_topic_name(self, name, only_expand=False):
+        name = f"/{name.lstrip('/')}"
+        return name if only_expand else self.remappings.get(name, name)
+
+    def count_publishers(self, topic):
+        return int(topic == self.published)
+
+    def get_publishers_info_by_topic(self, topic):
+        return []
+
+    def declare_parameter(self, *_):
+        return SimpleNamespace(value='auto')
+
+    def create_subscription(self, kind, topic, callback, *_, **__):
+        self.callbacks[self.resolve_topic_name(topic)] = partial(
+            callback, info={'source_timestamp': 0})
+        return topic
+
+    def destroy_subscription(self, _):
+        pass
+
+
+RAW, RECT = '/anchors/depth', '/depth_camera/image_rect'
+
+
+@pytest.mark.parametrize(('remappings', 'published', 'rectified'), [
+    ({}, RAW, False), ({RAW: RECT}, RECT, True),
+    ({}, f'{RAW}/compressedDepth', False), ({RAW: RECT}, f'{RECT}/compressedDepth', True),
+    ({f'{RAW}/compressedDepth': f'{RECT}/compressedDepth'}, f'{RECT}/compressedDepth', True),
+    ({f'{RAW}/compressedDepth': f'{RECT}/compressedDepth'}, RAW, False),
+    ({RAW: RECT, f'{RAW}/compressedDepth': '/raw/compressedDepth'}, '/raw/compressedDepth', False)])
+def test_depth_is_rectified_unless_the_topic_that_it_comes_on_says_it_is(
+        remappings, published, rectified):
+    """The raw topic's name counted for compressed depth too, which was rectified twice; where
+    nothing came on the compressed one, the other was named."""
+    node, warned, undistorted = OneTopicNode(published, remappings), [], []
+    settings = DepthSettings(anchors=('depth',))
+    topics = AnchorTopics(node, '', settings, SimpleNamespace(pose_over_time=None),
+                          lambda _, text: warned.append(text))
+    topics.update(True)
+    header = Header(frame_id='camera')
+    frame = SimpleNamespace(header=header, rgb=CHART, intrinsics=None, other_camera='',
+                            rectification=SimpleNamespace(
+                                apply_depth=lambda depth: undistorted.append(depth) or depth))
+    topics.correct(TRUTH * np.float32(WRONG), frame, settings)
+    assert f'nothing came on {published}.' in warned[0]
+    node.callbacks[published](
+        compressed_message(header, *encode_compressed_depth(HOLES, '16UC1'))
+        if published.endswith('compressedDepth') else depth_to_image(HOLES, header, '32FC1'))
+    topics.correct(TRUTH * np.float32(WRONG), frame, settings)
+    assert int(topics.values()['anchors/depth'].split()[0]) > 1000, warned
+    assert len(undistorted) == (not rectified)
 
 
 @pytest.mark.parametrize('graph', [{'arguments': (
