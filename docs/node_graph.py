@@ -10,7 +10,8 @@ NODES = {'camera_node': (95, 1.6), 'robot sensors, TF': (95, 6), 'depth_node': (
          'evaluator_node': (1100, 12.4)}
 TOPICS = {'image_raw': (295, 1), 'camera_info': (295, 2), 'depth_ground_truth': (295, 12.4),
           'anchors/scan': (295, 4), 'anchors/points': (295, 5), 'anchors/range': (295, 6),
-          'anchors/depth': (295, 7), 'anchors/motion': (295, 8),
+          'anchors/depth': (295, 7), 'anchors/depth/compressedDepth': (295, 8),
+          'anchors/motion': (295, 9),
           'depth/image': (790, 0.4), 'depth/image/compressedDepth': (790, 1.4),
           'depth/image_color/compressed': (790, 2.4), 'depth/camera_info': (790, 3.4),
           'depth/points': (790, 4.4), 'depth/obstacles': (790, 5.4), 'depth/scan': (790, 6.4),
@@ -31,7 +32,8 @@ ARROWS = (
     ('depth/scan', 'nav2, RTAB-Map'), ('depth/image', 'evaluator_node'),
     ('depth_ground_truth', 'evaluator_node'))
 HALF = {**dict.fromkeys(NODES, 78),
-        **{name: 118 if place[0] > 500 else 80 for name, place in TOPICS.items()}}
+        **{name: 118 if place[0] > 500 else 108 if len(name) > 20 else 80
+           for name, place in TOPICS.items()}}
 
 
 def place(name):

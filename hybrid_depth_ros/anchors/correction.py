@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class DetailParameters:
-    """Of what follows details after the smooth correction."""
+    """Parameters of the second step, which corrects details after the smooth correction."""
 
     side: int = 320  # pixels of the longer side, at which it is computed
     sigma: float = 0.025  # share of the distance; anchors that are less sure say no details
@@ -123,7 +123,7 @@ def complete_depth(depth: npt.NDArray[np.floating], anchors: Anchors | None,
         samples, chosen = samples_of(depth, anchors, cells, level)
         usable[chosen] = True
         if chosen.size:
-            coarse, agrees = smooth_correction.follow(log_depth - level, level, cells, samples)
+            coarse, agrees = smooth_correction.fit(log_depth - level, level, cells, samples)
             after, measured = samples.log_ratio - coarse.ravel()[samples.cell], coarse
             sure = samples.sigma <= PARAMETERS.sigma
             if sure.any() and agrees[sure].mean() > PARAMETERS.consensus:
@@ -177,7 +177,8 @@ def _detail(depth: Array, image: npt.NDArray[np.uint8] | None, coarse: Array, sa
         level: the median log depth.
 
     Returns:
-        The log correction besides, float32 at ``detail_side``; log of measured / corrected depth of
+        The log correction besides, float32, `DetailParameters.side` pixels on its
+        longer side; log of measured / corrected depth of
         each anchor; which agree now.
     """
     height, width = depth.shape
@@ -194,7 +195,7 @@ def _detail(depth: Array, image: npt.NDArray[np.uint8] | None, coarse: Array, sa
     column = np.minimum((samples.u * (size[0] * side / width)).astype(np.int32), size[0] - 1)
     row = np.minimum((samples.v * (size[1] * side / height)).astype(np.int32), size[1] - 1)
     residual = samples.log_ratio - correction[row, column]
-    detail, outliers = random_field.follow(x, image, random_field.Samples(
+    detail, outliers = random_field.fit(x, image, random_field.Samples(
         column, row, residual, samples.sigma,
         np.where(agrees, np.float32(1), np.float32(PARAMETERS.suspect))))
     return detail, residual - detail[row, column], ~outliers

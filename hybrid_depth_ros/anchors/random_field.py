@@ -25,7 +25,7 @@ Indices = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class FieldParameters:
-    """Of the field. "Log" is the natural log of a depth."""
+    """Parameters of the field. "Log" is the natural log of a depth."""
 
     smooth_sd: float = 0.05  # log, from one node to the next
     depth_step: float = 3.0  # log besides, for each unit of the step in predicted log depth
@@ -61,8 +61,8 @@ class Samples(NamedTuple):
     trust: Array
 
 
-def follow(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Samples
-           ) -> tuple[Array, Mask]:
+def fit(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Samples
+        ) -> tuple[Array, Mask]:
     """The field's mean given the anchors, and which of them are outliers.
 
     Args:
@@ -143,7 +143,7 @@ def links(log_depth: Array, image: npt.NDArray[np.uint8] | None,
           levels: int = multigrid.LEVELS) -> multigrid.Links:
     """1 / variance of the differences between neighbours, for so many levels of grids.
 
-    log_depth, image: as of :func:`follow`, both of one size.
+    log_depth, image: as of :func:`fit`, both of one size.
     """
     rows, columns = (-(-size // 2 ** (levels - 1)) * 2 ** (levels - 1)
                      for size in log_depth.shape)

@@ -28,7 +28,10 @@ Indices = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class SmoothParameters:
-    """Beside the covariance's own. "Log" is the natural log of a depth."""
+    """Parameters of the smooth correction, without those of the covariance.
+
+    "Log" is the natural log of a depth.
+    """
 
     depth_levels: int = 32  # of log depth, at which the coverage by anchors is computed
     # Inducing points: one for each cell with anchors, of the finest grid with few enough of them
@@ -131,8 +134,8 @@ def _median_by_cell(values: Array, cell: Indices, members: Indices) -> Array:
     return (ordered[middle] - 32.0 * np.arange(members.size)).astype(np.float32)
 
 
-def follow(log_depth: Array, level: np.floating, cells: Cells, samples: Samples
-           ) -> tuple[Array, Mask]:
+def fit(log_depth: Array, level: np.floating, cells: Cells, samples: Samples
+        ) -> tuple[Array, Mask]:
     """The field of log corrections, and which anchors agree with it.
 
     Args:

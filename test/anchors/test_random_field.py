@@ -63,7 +63,7 @@ def test_outliers_are_told_from_small_things_by_how_many_there_are(share):
     gross[20:20 + int(400 * share)] = True
     residual[gross] = rng.choice([-1, 1], gross.sum()) * rng.uniform(0.4, 1.2, gross.sum())
     flat = np.zeros((120, 160), np.float32)
-    field, outliers = random_field.follow(flat, None, samples(residual, rng))
+    field, outliers = random_field.fit(flat, None, samples(residual, rng))
     assert outliers[gross].mean() > 0.9 if share else not outliers.any()
     assert outliers[~gross].mean() < 0.05
     assert np.median(np.abs(field)) < 0.01 and field.dtype == np.float32
@@ -75,7 +75,7 @@ def test_a_step_of_depth_ends_what_is_followed():
     rng = np.random.default_rng(3)
     anchors = samples(np.zeros(300), rng)
     anchors = anchors._replace(residual=np.where(anchors.column < 80, 0.2, 0).astype(np.float32))
-    field, outliers = random_field.follow(stepped, None, anchors)
+    field, outliers = random_field.fit(stepped, None, anchors)
     assert not outliers.any()
     np.testing.assert_allclose(field[:, :76], 0.2, atol=0.02)
     np.testing.assert_allclose(field[:, 84:], 0, atol=0.02)
