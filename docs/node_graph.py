@@ -5,13 +5,13 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, ROW = 1200, 620, 46
 # what is drawn: name → (column's middle, row); nodes first
-NODES = {'camera_node': (95, 1.6), 'robot sensors, TF': (95, 6), 'depth_node': (500, 5),
+NODES = {'camera_node': (95, 1.6), 'robot sensors, TF': (95, 6), 'depth_node': (560, 5),
          'rviz2': (1100, 1.6), 'viewer_node': (1100, 4), 'nav2, RTAB-Map': (1100, 6.6),
          'evaluator_node': (1100, 12.4)}
-TOPICS = {'image_raw': (295, 1), 'camera_info': (295, 2), 'depth_ground_truth': (295, 12.4),
-          'anchors/scan': (295, 4), 'anchors/points': (295, 5), 'anchors/range': (295, 6),
-          'anchors/depth': (295, 7), 'anchors/depth/compressedDepth': (295, 8),
-          'anchors/motion': (295, 9),
+TOPICS = {'image_raw': (330, 1), 'camera_info': (330, 2), 'depth_ground_truth': (330, 12.4),
+          'anchors/scan': (330, 4), 'anchors/points': (330, 5), 'anchors/range': (330, 6),
+          'anchors/depth': (330, 7), 'anchors/depth/compressedDepth': (330, 8),
+          'anchors/motion': (330, 9),
           'depth/image': (790, 0.4), 'depth/image/compressedDepth': (790, 1.4),
           'depth/image_color/compressed': (790, 2.4), 'depth/camera_info': (790, 3.4),
           'depth/points': (790, 4.4), 'depth/obstacles': (790, 5.4), 'depth/scan': (790, 6.4),
@@ -32,7 +32,7 @@ ARROWS = (
     ('depth/scan', 'nav2, RTAB-Map'), ('depth/image', 'evaluator_node'),
     ('depth_ground_truth', 'evaluator_node'))
 HALF = {**dict.fromkeys(NODES, 78),
-        **{name: 118 if place[0] > 500 else 108 if len(name) > 20 else 80
+        **{name: 118 if place[0] > 500 else 122 if len(name) > 20 else 80
            for name, place in TOPICS.items()}}
 
 
