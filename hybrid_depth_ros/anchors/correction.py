@@ -177,9 +177,8 @@ def _detail(depth: Array, image: npt.NDArray[np.uint8] | None, coarse: Array, sa
         level: the median log depth.
 
     Returns:
-        The log correction besides, float32, `DetailParameters.side` pixels on its
-        longer side; log of measured / corrected depth of
-        each anchor; which agree now.
+        The log correction besides, float32, its longer side at most ``DetailParameters.side``
+        pixels; log of measured / corrected depth of each anchor; which agree now.
     """
     height, width = depth.shape
     scale = min(1.0, PARAMETERS.side / max(height, width))
