@@ -5,7 +5,7 @@ VINS-Mono, Qin et al. 2018). Odometry's steps from frame to frame are measuremen
 lengths give the scale, their angles are corrected by the tracks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,8 @@ class Window:
     the next. seen: bool W×N, where a track was found. x, y: W×N, x / z and y / z there. rho: N,
     inverse depth in the last keyframe, 1/m; sd: its standard deviation. common_sd: standard
     deviation of what all depths have in common by the poses' errors, share. pixel_sd: standard
-    deviation of tracking, pixels.
+    deviation of tracking, pixels. extrapolation_sd: W − 1, standard deviation of steps as far as
+    they lie beyond odometry's last pose, metres and radians.
     """
 
     rotation: Floats
@@ -64,10 +65,12 @@ class Window:
     sd: Floats
     common_sd: float = np.inf
     pixel_sd: float = 0.0
+    extrapolation_sd: Floats = field(default_factory=lambda: np.zeros(0))
 
     def last(self) -> 'Window':
         """The last keyframe and the current frame, which share their arrays with this window."""
         return replace(self, steps=self.steps[-1:], rho=self.rho.copy(), sd=self.sd.copy(),
+                       extrapolation_sd=self.extrapolation_sd[-1:],
                        **{name: getattr(self, name)[-2:] for name in OF_FRAMES})
 
     def project(self) -> tuple[Floats, Floats, Floats]:
@@ -157,8 +160,8 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
         dx = (move[..., 0] - x * move[..., 2]) / z * wx
         dy = (move[..., 1] - y * move[..., 2]) / z * wy
         square = dx * dx + dy * dy
-        told = square.sum(0)
-        h = told + known + 0.1
+        information = square.sum(0)  # of the inverse depths
+        h = information + known + 0.1
         g = (dx * ex + dy * ey).sum(0)
         if believed is not None:
             g += np.where(known > 0, known * (believed[0] - w.rho), 0)
@@ -184,7 +187,7 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
     # errors of tracking are alike in all frames, so they do not average out
     most = np.sqrt(square.max(0)) + 1e-9
     w.sd = np.sqrt(1 / h + (share * (covariance @ share)).sum(0).clip(0)
-                   + (s.common_error / most) ** 2 * told / h)
+                   + (s.common_error / most) ** 2 * information / h)
     good = (w.rho > 0) & (w.sd < 0.5 * w.rho)
     if believed is None and good.any():
         mean = (share[:, good] / w.rho[good]).mean(1)
@@ -202,12 +205,12 @@ def _add_odometry(w: Window, s: AdjustmentSettings, normal: Floats, right: Float
     error = np.concatenate((-vectors[len(step):], expected - step), 1)
     angle = np.linalg.norm(vectors[:len(step)], axis=1)
     off = np.linalg.norm(error[:, :3], axis=1)
-    turn_sd = s.turn_sd * angle + np.deg2rad(s.turn_noise)
+    turn_sd = s.turn_sd * angle + np.deg2rad(s.turn_noise) + w.extrapolation_sd
     turn_sd *= np.sqrt(np.maximum(1, off / (s.huber * turn_sd)))
     # a step that turns otherwise than the tracks is badly timed, so its length is in doubt too
     length = np.linalg.norm(expected, axis=1)
     doubt = np.minimum(off / (angle + np.deg2rad(1)), 1)
-    move_sd = (s.step_sd + doubt) * length + s.step_noise
+    move_sd = (s.step_sd + doubt) * length + s.step_noise + w.extrapolation_sd
     weight = np.repeat(1 / np.stack((turn_sd, move_sd), 1), 3, axis=1)
     rows = np.zeros((len(step), 6, 12))  # error by the first frame's, then the second's own axes
     rows[:, :3, :3] = -relative.transpose(0, 2, 1)

@@ -29,6 +29,7 @@ from hybrid_depth_ros.anchors.sensor_poses import (
     SensorPoses,
     camera_above_floor,
     pose_of_each,
+    sentence,
 )
 from hybrid_depth_ros.anchors.sensors import (
     limited_by_prior,
@@ -233,7 +234,7 @@ class AnchorCorrector:
                 else:
                     yield name, self._measurement(source, image, shape, settings)
             except (LookupError, ValueError) as error:
-                source.trouble = _sentence(error)
+                source.trouble = sentence(error)
 
     def _measurement(self, source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
                      settings: AnchorSettings) -> Measurement:
@@ -283,7 +284,7 @@ class AnchorCorrector:
 
     def _above_floor(self, source: AnchorSource, image: ImageInfo, settings: AnchorSettings
                      ) -> tuple[float, npt.NDArray[np.floating]]:
-        """As of :func:`camera_above_floor`; `source` is told what is to be known about it."""
+        """As of :func:`camera_above_floor`. Notes and warnings go to `source`."""
         return camera_above_floor(image.frame, settings, lambda: self._poses.looked_up(
             source, image, settings.floor_frame, image.stamp))
 
@@ -306,9 +307,10 @@ class AnchorCorrector:
         def motion(depth: Depth) -> Anchors:
             source.trouble, source.note = tracker.reason, tracker.note
             if tracker.delay:
-                source.warn(f'odometry is {abs(tracker.delay):.2f} s '
-                            f'{"late" if tracker.delay > 0 else "early"} against the images, as '
-                            'their turns show, and is taken as it was then: see the stamps of both')
+                source.warn(f'odometry {"lags" if tracker.delay > 0 else "leads"} the images by '
+                            f'{abs(tracker.delay):.2f} s (found from the camera\'s turns); this is '
+                            'compensated in depth by motion, not in the poses of other sensors: '
+                            'check the stamps of both')
             if not tracker.believed:
                 self._state = None
             return anchors
@@ -323,8 +325,9 @@ class AnchorCorrector:
             try:
                 found[name] = measurement(depth)
             except (LookupError, ValueError) as error:
-                source.trouble = _sentence(error)
+                source.trouble = sentence(error)
         return found
+
 
 def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int, ...],
                        settings: AnchorSettings, relative: bool) -> Measurement:
@@ -341,10 +344,6 @@ def _depth_measurement(source: AnchorSource, image: ImageInfo, shape: tuple[int,
         source.measured = measured
         return anchors_among(measured, measured > 0)
     return depth_image
-
-
-def _sentence(error: Exception) -> str:
-    return ' '.join(str(error.args[0] if error.args else error).split())
 
 
 def _plausible(anchors: Anchors, depth: Depth) -> Anchors:

@@ -78,16 +78,6 @@ class MotionSettings(AdjustmentSettings):
     max_missed: float = 1.5
 
 
-def _inverse(pose: Floats) -> Floats:
-    """Inverse of 4×4 poses."""
-    out = np.zeros_like(pose)
-    turned = np.swapaxes(pose[..., :3, :3], -1, -2)
-    out[..., :3, :3] = turned
-    out[..., :3, 3] = -(turned @ pose[..., :3, 3, None])[..., 0]
-    out[..., 3, 3] = 1
-    return out
-
-
 def _on_plane(points: Floats) -> Floats:
     """x / z and y / z of N×3 points, within what a lens can see."""
     return (points[:, :2] / np.maximum(points[:, 2:], 0.05)).clip(-5, 5)
@@ -197,7 +187,7 @@ class MotionAnchors:
 
     def _begin(self, image: Image, stamp: float) -> None:
         self._tracker, self._stamps = CornerTracker(self._camera, image), [stamp]
-        self._shown = np.eye(3)
+        self._tracked_rotation = np.eye(3)
         none = np.empty((1, 0))
         self._frames = Window(np.eye(3)[None], np.zeros((1, 3)), np.empty((0, 4, 4)),
                                none.astype(bool), none, none, none[0], none[0])
@@ -217,22 +207,24 @@ class MotionAnchors:
 
     # tracking
 
-    def _take_steps(self, stamp: float, all_of_them: bool) -> None:
-        """Fill the steps with odometry's: the last, where it is late some more, which it knows
-        better now, or all."""
-        w, stamps, said = self._current, [*self._stamps, stamp], self._odometry.at
+    def _take_steps(self, stamp: float, recompute_all: bool) -> None:
+        """Fill the steps that end in this frame, or ended beyond odometry's last pose before it."""
+        w, stamps, odometry = self._current, [*self._stamps, stamp], self._odometry
         last = len(stamps) - 2
-        for number in range(0 if all_of_them else max(0, last - 2 * bool(self.delay)), last + 1):
-            if self._odometry.knows(stamps[number]):
-                w.steps[number] = _inverse(said(stamps[number])) @ said(stamps[number + 1])
-            elif number == last:  # the robot has stood for long
-                w.steps[last] = w.steps[last] @ _inverse(said(self._stamp)) @ said(stamp)
+        for number, (start, end) in enumerate(zip(stamps, stamps[1:])):
+            if not (recompute_all or number == last or end + odometry.seconds > self._stamp):
+                continue
+            if odometry.knows(start):
+                w.steps[number] = odometry.step(start, end)
+            elif number == last:  # the robot stood for long, or early odometry has just begun
+                w.steps[last] = w.steps[last] @ odometry.step(self._stamp, stamp)
+        w.extrapolation_sd = odometry.extrapolation_sd(np.array(stamps))
 
     def _track(self, image: Image, stamp: float) -> bool:
         """Fill the current frame's slot: its pose by odometry, and where the tracks lie. Returns
         whether odometry is known to be late by another time now."""
         s, w = self._s, self._current
-        move = _inverse(self._odometry.at(self._stamp)) @ self._odometry.at(stamp)
+        move = self._odometry.step(self._stamp, stamp)
         last = w.rotation[-1].copy(), w.position[-1].copy()
         w.rotation[-1] = last[0] @ move[:3, :3]
         w.position[-1] = last[1] + last[0] @ move[:3, 3]
@@ -257,9 +249,10 @@ class MotionAnchors:
             if not (again and np.linalg.norm(turn) > np.deg2rad(s.search_angle)):
                 break
         w.x[-1], w.y[-1], w.seen[-1] = place[:, 0], place[:, 1], good & w.seen[-2]
-        shown = rotation_vectors((self._shown.T @ w.rotation[-1])[None])[0]
-        self._shown = w.rotation[-1].copy()  # before odometry's turns count, too
-        return self._odometry.compare(shown if np.count_nonzero(good) > s.min_tracks else None)
+        image_turn = rotation_vectors((self._tracked_rotation.T @ w.rotation[-1])[None])[0]
+        self._tracked_rotation = w.rotation[-1].copy()  # before odometry's turns count, too
+        return self._odometry.compare(
+            image_turn if np.count_nonzero(good) > s.min_tracks else None)
 
     def _adjust(self) -> bool:
         """Adjust the current frame, or all if it is a keyframe: returns whether it is."""
@@ -293,7 +286,7 @@ class MotionAnchors:
         turned = w.rotation[:-1].transpose(0, 2, 1)
         error = w.steps[:, :3, 3] - (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
         length = np.linalg.norm(w.steps[:, :3, 3], axis=1)
-        sd = s.step_sd * length + s.step_noise
+        sd = s.step_sd * length + s.step_noise + w.extrapolation_sd
         missed = np.linalg.norm(error, axis=1).sum() / (length + s.step_noise / 2).sum()
         off = np.rad2deg(np.linalg.norm(rotation_vectors(
             w.steps[:, :3, :3].transpose(0, 2, 1) @ turned @ w.rotation[1:]), axis=1).sum())
@@ -360,7 +353,7 @@ class MotionAnchors:
         rotation, position = w.rotation[-1].T, w.position[-1]
         w.position = (w.position - position) @ rotation.T
         w.rotation = rotation @ w.rotation
-        self._tracker, self._shown = CornerTracker(self._camera, image), np.eye(3)
+        self._tracker, self._tracked_rotation = CornerTracker(self._camera, image), np.eye(3)
         self._stamps.append(stamp)
         if len(w.position) > s.max_keyframes:
             near = np.median(w.rho) if w.rho.size else 1

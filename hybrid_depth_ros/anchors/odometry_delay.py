@@ -7,6 +7,7 @@ IROS 2013, for the time alone).
 """
 
 from collections import deque
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,15 +17,24 @@ from hybrid_depth_ros.poses import interpolate_poses
 
 Floats = npt.NDArray[np.float64]
 
-MOST = 0.3          # seconds, late or early
-STEP = 0.01         # seconds, between those that are tried
-FRAMES = 60         # whose turns are compared
-LEAST = 12          # of them, for it to say anything
-EACH = 5            # frames from one estimate to the next
-ASIDE, TIMES = 0.1, 1.6  # so many times worse it must be so many seconds aside
-AGREE = 0.03        # seconds by which two estimates may differ
-NOTICED = 0.04      # seconds, below which nothing is changed
-KEPT = 128          # poses
+MAX_DELAY = 0.3           # seconds, late or early
+DELAY_STEP = 0.01         # seconds between the delays that are tried
+KEPT_TURNS = 60, 2.0      # as many frames at least, and as many seconds
+KEPT_POSES = 128, 2.0     # likewise
+MIN_FRAMES = 12           # fewest turns that are compared,
+MIN_SECONDS = 0.35        # and the shortest time that they take
+ESTIMATE_INTERVAL = 5, 0.15  # frames, and seconds, from one estimate to the next, at least
+MIN_ERROR_RATIO = 1.6     # of the turns at other delays to those at the best one,
+OTHER_DELAY = 0.1         # where others are as many seconds away or more
+MAX_DIFFERENCE = 0.03     # seconds between two estimates that agree
+MIN_DELAY = 0.04          # seconds, below which nothing is changed
+ACCELERATION_SD = 1.0     # m/s² and rad/s², of motion beyond the last pose
+
+
+def _drop_old(values: deque[Any], kept: tuple[int, float]) -> None:
+    """Drop the first values that are beyond as many and as many seconds before the last."""
+    while len(values) > kept[0] and values[-1][0] - values[0][0] > kept[1]:
+        values.popleft()
 
 
 class OdometryDelay:
@@ -41,13 +51,14 @@ class OdometryDelay:
 
     def clear(self) -> None:
         """Forget poses, as after a gap. What is known of the delay stays."""
-        self._poses: deque[tuple[float, Floats]] = deque(maxlen=KEPT)
-        self._turns: deque[tuple[float, Floats, Floats]] = deque(maxlen=FRAMES)
-        self._added = 0
+        self._poses: deque[tuple[float, Floats]] = deque()
+        self._turns: deque[tuple[float, Floats, Floats]] = deque()
+        self._added, self._estimated = 0, -np.inf
 
     def add(self, stamp: float, pose: Floats) -> None:
         """Take in what odometry says of a frame. stamp: seconds; pose: 4×4, camera → world."""
         self._poses.append((stamp, pose))
+        _drop_old(self._poses, KEPT_POSES)
 
     def at(self, stamp: float) -> Floats:
         """The pose of a moment, as if odometry were in time; beyond the last, motion goes on.
@@ -74,14 +85,33 @@ class OdometryDelay:
         return np.asarray(interpolate_poses(before, then, share), np.float64)
 
     def knows(self, stamp: float) -> bool:
-        """Whether the pose of a frame's moment is between two that are kept."""
+        """Whether the poses reach back to a frame's moment; beyond the last, motion goes on."""
         return bool(self._poses) and self._poses[0][0] <= min(stamp, stamp + self.seconds)
 
-    def compare(self, seen: Floats | None) -> bool:
+    def step(self, start: float, end: float) -> Floats:
+        """4×4, how the camera moves between the moments of two frames, in the first's axes."""
+        step: Floats = np.linalg.inv(self.at(start)) @ self.at(end)
+        return step
+
+    def extrapolation_sd(self, stamps: Floats) -> Floats:
+        """Standard deviation of the steps between frames as far as they lie beyond the last pose.
+
+        Args:
+            stamps: N seconds.
+
+        Returns:
+            N − 1, metres and radians.
+        """
+        beyond = np.maximum(np.asarray(stamps) + self.seconds - self._poses[-1][0], 0)
+        sd: Floats = 0.5 * ACCELERATION_SD * np.diff(beyond ** 2)
+        return sd
+
+    def compare(self, image_turn: Floats | None) -> bool:
         """Take in how the camera turned from the last frame to this one, as the tracks show.
 
         Args:
-            seen: rotation vector in the last frame's axes, radians; None where they don't show it.
+            image_turn: rotation vector in the last frame's axes, radians; None where they don't
+                show it.
 
         Returns:
             Whether the delay is another one now.
@@ -89,49 +119,57 @@ class OdometryDelay:
         if len(self._poses) < 2:
             return False
         (_, before), (stamp, pose) = self._poses[-2], self._poses[-1]
-        said = cv2.Rodrigues(np.ascontiguousarray(before[:3, :3].T @ pose[:3, :3]))[0][:, 0]
-        self._turns.append((stamp, said, np.full(3, np.nan) if seen is None else seen))
+        odometry_turn = cv2.Rodrigues(np.ascontiguousarray(before[:3, :3].T @ pose[:3, :3]))[0]
+        self._turns.append((stamp, odometry_turn[:, 0],
+                            np.full(3, np.nan) if image_turn is None else image_turn))
+        _drop_old(self._turns, KEPT_TURNS)
         self._added += 1
-        if self._added % EACH:
+        if (self._added < ESTIMATE_INTERVAL[0]
+                or stamp - self._estimated < ESTIMATE_INTERVAL[1]):
             return False
+        self._added, self._estimated = 0, stamp
         found = estimate_delay(*(np.array(values) for values in zip(*self._turns)))
         agreed = (found is not None and self._last is not None
-                  and abs(found - self._last) < AGREE)
+                  and abs(found - self._last) < MAX_DIFFERENCE)
         self._last = self._last if found is None else found
         if not agreed or found is None:
             return False
-        changed = found if abs(found) > NOTICED else 0.0
-        if abs(changed - self.seconds) < AGREE:
+        # half of it where there is a delay, else one of this size would come and go
+        least = MIN_DELAY / 2 if self.seconds else MIN_DELAY
+        changed = found if abs(found) > least else 0.0
+        if changed == self.seconds or (changed and abs(changed - self.seconds) < MAX_DIFFERENCE):
             return False
         self.seconds = changed
         return True
 
 
-def estimate_delay(stamps: Floats, said: Floats, seen: Floats) -> float | None:
-    """Seconds by which turns that are said lag behind those that are seen; None: it can't be told.
+def estimate_delay(stamps: Floats, odometry_turns: Floats, image_turns: Floats) -> float | None:
+    """Seconds by which odometry's turns lag behind the images'; None where turns don't tell.
 
     Args:
         stamps: N seconds.
-        said: N×3 rotation vectors, from the stamp before to each, radians.
-        seen: likewise, NaN where nothing is known.
+        odometry_turns: N×3 rotation vectors, from the stamp before to each, radians.
+        image_turns: likewise, NaN where nothing is known.
     """
-    path = np.cumsum(said, 0)
-    inside = np.flatnonzero((stamps[:-1] - MOST >= stamps[0]) & (stamps[1:] + MOST <= stamps[-1])
-                            & np.isfinite(seen[1:]).all(1))
-    if inside.size < LEAST:
+    path = np.cumsum(odometry_turns, 0)
+    inside = np.flatnonzero((stamps[:-1] - MAX_DELAY >= stamps[0])
+                            & (stamps[1:] + MAX_DELAY <= stamps[-1])
+                            & np.isfinite(image_turns[1:]).all(1))
+    if (inside.size < MIN_FRAMES
+            or stamps[inside[-1] + 1] - stamps[inside[0]] < MIN_SECONDS):
         return None
-    delays = np.arange(-MOST, MOST + STEP / 2, STEP)
+    delays = np.arange(-MAX_DELAY, MAX_DELAY + DELAY_STEP / 2, DELAY_STEP)
     ends, starts = (stamps[inside + one] + delays[:, None] for one in (1, 0))
     turned = np.stack([np.interp(ends, stamps, path[:, axis]) - np.interp(starts, stamps,
                                                                           path[:, axis])
                        for axis in range(3)], -1)
-    off = np.linalg.norm(turned - seen[inside + 1], axis=-1).mean(1)
-    best = int(off.argmin())
-    aside = round(ASIDE / STEP)
-    others = np.concatenate((off[:max(best - aside, 0)], off[best + aside:]))
-    if not 0 < best < len(off) - 1 or off[best] * TIMES > others.min():
+    error = np.linalg.norm(turned - image_turns[inside + 1], axis=-1).mean(1)
+    best = int(error.argmin())
+    away = round(OTHER_DELAY / DELAY_STEP)
+    others = np.concatenate((error[:max(best - away, 0)], error[best + away:]))
+    if not 0 < best < len(error) - 1 or error[best] * MIN_ERROR_RATIO > others.min():
         return None
-    left, middle, right = off[best - 1:best + 2]
+    left, middle, right = error[best - 1:best + 2]
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return float(delays[best] + STEP * np.clip(shift, -1, 1))
+    return float(delays[best] + DELAY_STEP * np.clip(shift, -1, 1))

@@ -30,7 +30,7 @@ class SensorPoses:
     def looked_up(self, source: AnchorSource, image: ImageInfo, frame: str, stamp: int) -> Pose:
         """The pose of a frame at a stamp (ns), in the image's frame at the image's stamp.
 
-        `source` is told what is to be known about it.
+        Notes and warnings go to `source`.
         """
         if self._lookup is None:
             raise LookupError(f'no pose of {frame} is known: give one')
@@ -52,7 +52,7 @@ class SensorPoses:
             return np.linalg.inv(now) @ then @ source.pose
         except LookupError as error:
             if odometry is not None and odometry.received:
-                source.warn(f'it is taken as if the robot stood: {error}')
+                source.warn(f'it is taken as if the robot stood: {sentence(error)}')
             return source.pose
 
     def camera_by_odometry(self, odometry: AnchorSource, image: ImageInfo, stamp: int) -> Pose:
@@ -104,3 +104,8 @@ def pose_of_each(names: Sequence[str], poses: Sequence[Pose | None]) -> list[Pos
         by_name = dict(zip(sensors, poses))
         return [by_name.get(name) for name in names]
     return list(poses)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, on one line."""
+    return ' '.join(str(error.args[0] if error.args else error).split())

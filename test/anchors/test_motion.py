@@ -9,6 +9,7 @@ import pytest
 
 from hybrid_depth_ros.anchors import MotionAnchors
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.anchors.motion import MotionSettings
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.poses import PlacedPose
 from hybrid_depth_ros.virtual_room import Room
@@ -169,7 +170,7 @@ def test_turning_about_an_axis_beside_the_camera_gives_no_anchors():
 
 
 @functools.cache
-def swaying_walk(rate, frames):
+def swaying_walk(rate, frames, speed=1.0):
     """(gray, true depth, pose) of frames along a wall, of a camera that turns to and fro."""
     rng, metre = np.random.default_rng(0), 100  # texels
     wall = sum(cv2.resize(rng.uniform(0, 100 / scale ** 0.5, (700 // scale, 1000 // scale)),
@@ -182,7 +183,8 @@ def swaying_walk(rate, frames):
     out = []
     for t in np.arange(frames) / rate:
         pose = np.eye(4)
-        pose[:3, :3] = cv2.Rodrigues(np.array([0.05 * np.sin(8 * t), 0.12 * np.sin(5.5 * t), 0]))[0]
+        pose[:3, :3] = cv2.Rodrigues(np.array(
+            [0.05 * np.sin(8 * speed * t), 0.12 * np.sin(5.5 * speed * t), 0]))[0]
         pose[:3, 3] = 0.3 * t, 0, -2.5
         seen = camera @ np.linalg.inv(pose)[:3, [0, 1, 3]] @ np.linalg.inv(texels)
         gray = cv2.warpPerspective(wall, seen, (CAMERA.width, CAMERA.height))
@@ -201,9 +203,24 @@ def test_late_odometry_is_named_and_taken_as_it_was(late):
             depth, ImageInfo(round(1e8 * number), 'camera', CAMERA, gray), AnchorSettings())
     source = corrector.sources['motion']
     assert source.motion.delay == pytest.approx(0.1 * late, abs=0.02)
-    assert (' s late against the images' in source.warning) == bool(late)
+    assert ('odometry lags the images by 0.10 s' in source.warning) == bool(late)
     assert not source.trouble and len(corrected.anchors) > 50
     assert abs(np.median(off(corrected.anchors, depth))) < 0.05
+
+
+def test_steps_are_filled_anew_until_late_odometry_has_come():
+    """Only the last three were: after a delay of 4 frames older ones stayed extrapolated."""
+    motion = MotionAnchors(CAMERA, MotionSettings(keyframe_move=0.014, keyframe_turn=1.0))
+    frames = swaying_walk(15, 60, 0.6)
+    for number, (gray, _, _) in enumerate(frames):
+        motion(gray, frames[max(0, number - 4)][2], number / 15)
+    assert motion.delay == pytest.approx(4 / 15, abs=0.01)
+    at = [round(15 * stamp) for stamp in motion._stamps]
+    known = [step for step in zip(at, at[1:], motion._frames.steps) if step[1] < 60 - 5]
+    assert len(known) > 4
+    for start, end, step in known:
+        error = step[:3, :3].T @ frames[start][2][:3, :3].T @ frames[end][2][:3, :3]
+        assert np.rad2deg(np.linalg.norm(cv2.Rodrigues(error)[0])) < 0.1
 
 
 def test_what_all_tracks_have_in_common_is_in_the_uncertainty():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hybrid_depth_ros.anchors import odometry_delay
 from hybrid_depth_ros.anchors.odometry_delay import OdometryDelay, estimate_delay
 from hybrid_depth_ros.poses import pose_from_angles
 
@@ -60,3 +61,29 @@ def test_late_poses_are_taken_as_they_were_then():
     assert odometry.seconds and not odometry.knows(middle)
     with pytest.raises(LookupError):
         odometry.at(middle)
+
+
+@pytest.mark.parametrize('rate', [15, 120])
+def test_the_delay_is_found_at_every_rate(rate):
+    """60 frames at 120 Hz are half a second, too short to try 0.3 s before and after."""
+    odometry = OdometryDelay()
+    for stamp in np.arange(5 * rate) / rate:
+        odometry.add(stamp, pose_from_angles(0, 0, 0, 0, 0, 0.5 * np.sin(1.7 * (stamp - 0.1))))
+        odometry.compare(np.array(
+            [0, 0, 0.5 * np.sin(1.7 * stamp) - 0.5 * np.sin(1.7 * (stamp - 1 / rate))]))
+    assert odometry.seconds == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_delay_near_the_least_does_not_come_and_go(monkeypatch):
+    def changes(found):
+        estimates = iter(found)
+        monkeypatch.setattr(odometry_delay, 'estimate_delay', lambda *turns: next(estimates))
+        odometry, seconds = OdometryDelay(), []
+        for stamp in np.arange(5 * len(found) + 1) / 15:
+            odometry.add(stamp, np.eye(4))
+            if odometry.compare(None):
+                seconds.append(odometry.seconds)
+        return seconds
+    assert changes([0.045, 0.045, 0.035, 0.035, 0.045, 0.035, 0.035]) == [0.045]
+    assert changes([0.045, 0.045, 0.015, 0.015]) == [0.045, 0]
+    assert changes([0.06, 0.06, 0.035, 0.029, 0.01, 0.01, 0.0]) == [0.06, 0.029, 0]
