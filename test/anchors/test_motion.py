@@ -204,6 +204,7 @@ def test_late_odometry_is_named_and_taken_as_it_was(late):
     source = corrector.sources['motion']
     assert source.motion.delay == pytest.approx(0.1 * late, abs=0.02)
     assert ('odometry lags the images by 0.10 s' in source.warning) == bool(late)
+    assert ('not in the poses of other sensors' in source.warning) == bool(late)
     assert not source.trouble and len(corrected.anchors) > 50
     assert abs(np.median(off(corrected.anchors, depth))) < 0.05
 
