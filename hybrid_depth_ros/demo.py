@@ -20,6 +20,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ from hybrid_depth_ros.stamps import header_stamp
 from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import REGISTRY
 
+Odometry: Any = None
+with suppress(ImportError):  # no odometry, no depth by motion
+    from nav_msgs.msg import Odometry
+
 Frame = dict[str, bytes]  # topic → serialised message, all of one stamp
 ALONE = 'alone'  # namespace of the node that has no anchors
 TOPICS = {
@@ -68,7 +73,8 @@ TOPICS = {
 SHOWN_TOPICS = {'/depth/uncertainty': Image}  # where there is any; not recorded
 # With anchors: what they are taken from; beside it stands depth as the network gave it.
 ANCHOR_TOPICS: dict[str, dict[str, type]] = {
-    'scan': {'/scan': LaserScan}, 'depth': {}, 'motion': {}}  # one true depth in a recording
+    'scan': {'/scan': LaserScan}, 'depth': {},  # one true depth in a recording
+    'motion': {'/odom': Odometry} if Odometry else {}}
 ANCHOR_ARGUMENTS = {
     'scan': ('-p', 'anchors:=[scan]', '-p', f"anchor_poses:=['{LIDAR_POSE}']",
              '-r', 'anchors/scan:=scan'),
@@ -92,8 +98,8 @@ class Recorder(Node):
             **({self._alone: Image} if alone else {})}
         typestore = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {
-            topic: bag.add_connection(topic, f'sensor_msgs/msg/{kind.__name__}',
-                                      typestore=typestore)
+            topic: bag.add_connection(
+                topic, f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}', typestore=typestore)
             for topic, kind in topics.items()}
         if anchors == 'scan':
             self._record_transform(typestore)

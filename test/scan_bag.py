@@ -4,6 +4,7 @@ import numpy as np
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 
+from hybrid_depth_ros.poses import quaternion_from_pose
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_RANGE, RoomSource
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -20,7 +21,21 @@ def nearest_in_cone(depth, camera):
     return np.percentile((depth * length)[1 / length > np.cos(CONE / 2)], 5)
 
 
-def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True, scale=1.0):
+def odometry_message(header, pose):
+    """The pose of the camera, 4×4, as of its own frame."""
+    types = {name: STORE.types[f'geometry_msgs/msg/{name}'] for name in (
+        'Pose', 'PoseWithCovariance', 'Point', 'Quaternion', 'Twist', 'TwistWithCovariance',
+        'Vector3')}
+    still = types['Vector3'](0.0, 0.0, 0.0)
+    return STORE.types['nav_msgs/msg/Odometry'](
+        header, 'camera', types['PoseWithCovariance'](types['Pose'](
+            types['Point'](*pose[:3, 3].tolist()),
+            types['Quaternion'](*quaternion_from_pose(pose))), np.zeros(36)),
+        types['TwistWithCovariance'](types['Twist'](still, still), np.zeros(36)))
+
+
+def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=True, scale=1.0,
+                   odometry=False):
     """A robot's walk through rooms, one after the other.
 
     Args:
@@ -31,6 +46,7 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
         fps: Frames a second.
         calibrated: Whether camera_info is recorded.
         scale: Of the rooms, the robot and its steps: 1.5 are halls.
+        odometry: Whether the camera's pose is recorded.
 
     Returns:
         (rgb, true depth) of each frame, and the Intrinsics.
@@ -43,7 +59,8 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
     with Writer(path, version=9) as bag:
         topics = {topic: bag.add_connection(topic, kind.__msgtype__, typestore=STORE)
                   for topic, kind in (('/image', Image), ('/camera_info', Info), ('/scan', Scan),
-                                      ('/range', Range))}
+                                      ('/range', Range),
+                                      *[('/odom', types['nav_msgs/msg/Odometry'])] * odometry)}
 
         def put(topic, stamp, message):
             bag.write(topics[topic], stamp, STORE.serialize_cdr(message, message.__msgtype__))
@@ -65,6 +82,8 @@ def write_scan_bag(path, seeds, frames, size=(320, 240), fps=2.0, calibrated=Tru
                     np.zeros(0, np.float32)))
                 put('/range', stamp, Range(header('sonar'), 0, CONE, 0.02, 8.0,
                                            float(nearest_in_cone(depth, camera)), 0.0))
+                if odometry:
+                    put('/odom', stamp, odometry_message(header('odom'), source.pose()))
                 if calibrated:
                     put('/camera_info', stamp + 1, Info(
                         header('camera'), camera.height, camera.width, 'plumb_bob', np.zeros(5),

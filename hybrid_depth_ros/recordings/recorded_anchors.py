@@ -118,14 +118,17 @@ class RecordedAnchors:
         return corrected
 
     def measure(self, depth: npt.NDArray[np.float32], stamp: int, recorded: int,
-                intrinsics: Intrinsics | None) -> Anchors:
+                intrinsics: Intrinsics | None, rgb: npt.NDArray[np.uint8] | None = None
+                ) -> Anchors:
         """The anchors of a frame; arguments as for :meth:`correct`.
 
         Depth may be NaN where nothing is known of it, but for ranges and the floor.
         """
         self._take_until(recorded)
-        anchors = self._corrector.measure(depth, ImageInfo(stamp, self._frame, intrinsics),
-                                          self._settings)
+        gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+        anchors = self._corrector.measure(
+            depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera),
+            self._settings)
         self._count_troubles()
         return anchors
 

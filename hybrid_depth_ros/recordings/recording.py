@@ -28,7 +28,8 @@ IMAGE_MESSAGE_TYPES = {f'sensor_msgs/msg/{name}': name
                        for name in ('Image', 'CompressedImage', 'CameraInfo')}
 # What anchors are taken from: read only where a topic is named.
 ANCHOR_MESSAGE_TYPES = {'sensor_msgs/msg/LaserScan', 'sensor_msgs/msg/PointCloud2',
-                        'sensor_msgs/msg/Range', 'tf2_msgs/msg/TFMessage'}
+                        'sensor_msgs/msg/Range', 'tf2_msgs/msg/TFMessage',
+                        'nav_msgs/msg/Odometry'}
 # Of the depth node: images that are neither a camera's nor depth, taken only where they are named.
 DERIVED_TOPICS = ('/depth/image_color/compressed', '/depth/uncertainty', '/depth/relative')
 KIND_NAMES = {'image': 'colour images', 'depth': 'depth images', 'camera_info': 'camera infos'}

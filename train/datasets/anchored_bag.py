@@ -18,11 +18,11 @@ from hybrid_depth_ros.errors import explain
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.poses import Pose
 from hybrid_depth_ros.recordings.pairs import TopicCamera
-from hybrid_depth_ros.recordings.recorded_anchors import TYPES, RecordedAnchors
+from hybrid_depth_ros.recordings.recorded_anchors import BY_TF, TYPES, RecordedAnchors
 from hybrid_depth_ros.recordings.recording import MessageTimes, Recording
 from train.datasets.pairs import RgbdDataset, RgbdPair
 
-KINDS = ('scan', 'points', 'range')
+KINDS = ('scan', 'points', 'range', 'motion')
 COLUMNS = 160  # of the coarse depth; the network's output has as many
 
 # An image (uint8 H×W×3) and fx in pixels → its predicted depth, float32 H×W metres.
@@ -36,7 +36,8 @@ class AnchoredBag(RgbdDataset):
 
     Args:
         path: As of :class:`~hybrid_depth_ros.recordings.recording.Recording`.
-        topics: Of each kind of :data:`KINDS` that is used the topic, or None where there is one.
+        topics: Of each kind of :data:`KINDS` that is used the topic, or None where there is one;
+            of ``motion`` that of Odometry, or ``tf`` for poses by /tf.
         image_topic: Of the colour images, where there are several.
         poses: 4×4 of the sensors in the optical frame, or one for all; None: by /tf.
         predict: Where a range lies in its cone depends on predicted depth; others need none.
@@ -55,8 +56,10 @@ class AnchoredBag(RgbdDataset):
         self._camera = TopicCamera(recording, self._topic, None, '--camera-info')
         times = self._read_times()
         anchors = RecordedAnchors(
-            recording, self._topic, {kind: [recording.choose_sensor(TYPES[kind], topic, kind)]
-                                     for kind, topic in topics.items()},
+            recording, self._topic,
+            {kind: [BY_TF if kind == 'motion' and topic == BY_TF else
+                    recording.choose_sensor(TYPES[kind], topic, kind)]
+             for kind, topic in topics.items()},
             False, poses, AnchorSettings(), 'odom')
         self._times: list[MessageTimes] = []  # of the images with anchors
         self._focals: list[float] = []
@@ -71,7 +74,7 @@ class AnchoredBag(RgbdDataset):
                 continue
             depth = (predict(rgb, intrinsics.fx) if predict else
                      np.full(rgb.shape[:2], np.nan, np.float32))
-            measured = anchors.measure(depth, frame.stamp, frame.time, intrinsics)
+            measured = anchors.measure(depth, frame.stamp, frame.time, intrinsics, rgb)
             places, values = coarse_depth(measured, *rgb.shape[:2])
             if not places.size:
                 without += 1

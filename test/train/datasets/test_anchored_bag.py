@@ -51,6 +51,20 @@ def test_a_range_is_learnt_where_its_cone_meets_the_nearest_thing(walk):
         assert np.abs(near / depth[row, column] - 1).min() < 0.05
 
 
+def test_depth_by_the_robots_own_motion_is_learnt(tmp_path):
+    seen, _ = write_scan_bag(tmp_path / 'bag', [3], 14, fps=5.0, odometry=True)
+    data = AnchoredBag(tmp_path / 'bag', {'motion': None})
+    assert len(data) >= 5
+    truths = {rgb.tobytes(): truth for rgb, truth in seen}
+    off = []
+    for i in range(len(data)):
+        rgb, depth, _ = read_checked(data, i)
+        rows, columns = np.nonzero(depth)
+        truth = truths[rgb.tobytes()]
+        off += list(np.abs(truth[2 * rows, 2 * columns] / depth[rows, columns] - 1))
+    assert len(off) > 100 and np.median(off) < 0.08
+
+
 def test_no_anchor_is_lost_and_the_nearer_one_stays():
     cells, depth = coarse_depth(Anchors([0, 0.4, 639, 300, -5], [0, 0, 479, 100, 3],
                                         [3, 2, 4, 5, 6]), 480, 640)
@@ -87,7 +101,7 @@ def test_anchors_that_are_not_there_are_named(walk, tmp_path, options, said):
 def test_kinds_of_anchors(walk, tmp_path, capsys):
     with pytest.raises(SystemExit, match='2'):
         nyu.main(['--data', 'x', '--anchors', 'lidar'])
-    assert "'lidar' is no kind of anchors; use scan, points, range or depth" in (
+    assert "'lidar' is no kind of anchors; use scan, points, range, motion or depth" in (
         capsys.readouterr().err)
 
 
