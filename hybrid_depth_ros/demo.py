@@ -20,7 +20,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,10 @@ from hybrid_depth_ros.stamps import header_stamp
 from hybrid_depth_ros.visualization import side_by_side
 from hybrid_depth_ros.weights import REGISTRY
 
-Odometry: Any = None
-with suppress(ImportError):  # no odometry, no depth by motion
+try:  # only depth by motion needs it
     from nav_msgs.msg import Odometry
+except ImportError:
+    Odometry = None
 
 Frame = dict[str, bytes]  # topic → serialised message, all of one stamp
 ALONE = 'alone'  # namespace of the node that has no anchors
