@@ -119,8 +119,9 @@ def test_the_page_lists_every_topic():
         'anchors/scan': 'LaserScan', 'anchors/points': 'PointCloud2', 'anchors/range': 'Range',
         'depth/anchors': 'PointCloud2', 'depth/uncertainty': 'Image',
         '/diagnostics': 'DiagnosticArray', 'image_raw': 'Image', 'depth_ground_truth': 'Image',
-        'anchors/depth': 'Image', 'depth/measured': 'Image', 'depth_registered': 'Image',
-        'scan': 'LaserScan', 'anchors/motion': 'Odometry', 'odom': 'Odometry'}
+        'anchors/depth': 'Image', 'anchors/depth/compressedDepth': 'CompressedImage',
+        'depth/measured': 'Image', 'depth_registered': 'Image', 'scan': 'LaserScan',
+        'anchors/motion': 'Odometry', 'odom': 'Odometry'}
     code = ''.join(Path(module.__file__).read_text()
                    for module in (depth, camera_stream, anchor_topics, obstacle_topics,
                                   compressed_images, camera))

@@ -172,7 +172,8 @@ def test_a_camera_looks_where_it_is_told_to():
     (('--floor', '9-3'), 'names no rooms'), (('--flicker', ''), 'names no rooms'),
     (('--baseline', '--data', 'x'), '--baseline goes with --completion'),
     (('--completion', '--floor', '3'), '--completion needs --data'),
-    ((), 'say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST or --orientation')])
+    ((), 'say --data PATH, --floor FIRST-LAST, --flicker FIRST-LAST, --orientation FIRST-LAST or '
+         '--motion WALK')])
 def test_what_will_not_do_is_said(arguments, said, capsys):
     with pytest.raises(SystemExit):
         anchors.main(list(arguments))
