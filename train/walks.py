@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.virtual_room import Room, upright_camera_pose
-from train.datasets.nyu import CAMERA, SyncTree
+from train.datasets.nyu import CAMERA, SyncTree, read_camera
 from train.datasets.pairs import RgbdPair
 from train.datasets.raycast_rooms import ANY_KINDS, PREFIX, VirtualRooms
 
@@ -45,13 +45,13 @@ def recorded_walk(folder: str | Path) -> Walk:
     """
     folder = Path(folder)
     pairs, poses = SyncTree(folder), {}
+    fx, fy, cx, cy = read_camera(folder / CAMERA)
     try:
-        fx, fy, cx, cy = np.loadtxt((folder / CAMERA).read_text().splitlines()[-1:]).tolist()
         for line in np.loadtxt(folder / POSES, ndmin=2):
             poses[int(line[0])] = line[1:].reshape(4, 4)
     except ValueError as error:
-        raise OSError(f'{folder}: {CAMERA} and {POSES} do not hold fx fy cx cy, and 17 numbers a '
-                      f'frame ({error}); write them anew') from error
+        raise OSError(f'{folder}: {POSES} does not hold 17 numbers a frame ({error}); write it '
+                      'anew') from error
     frames = [number for number in range(len(pairs)) if pairs.number(number) in poses]
     if len(frames) < 2:
         raise OSError(f'{folder}: {POSES} has the poses of {len(frames)} of the {len(pairs)} '

@@ -107,11 +107,9 @@ class RecordedAnchors:
         self._take_until(recorded)
         if measured is not None:
             self._corrector.take('depth', _depth_image(measured, stamp))
-        gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         try:
             corrected = self._corrector.correct(
-                depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera, rgb),
-                self._settings, relative).depth
+                depth, self._image(stamp, intrinsics, rgb), self._settings, relative).depth
         except LookupError:
             corrected = np.full_like(depth, np.nan)
         self._count_troubles()
@@ -125,12 +123,15 @@ class RecordedAnchors:
         Depth may be NaN where nothing is known of it, but for ranges and the floor.
         """
         self._take_until(recorded)
-        gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-        anchors = self._corrector.measure(
-            depth, ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera),
-            self._settings)
+        anchors = self._corrector.measure(depth, self._image(stamp, intrinsics, rgb),
+                                          self._settings)
         self._count_troubles()
         return anchors
+
+    def _image(self, stamp: int, intrinsics: Intrinsics | None,
+               rgb: npt.NDArray[np.uint8] | None) -> ImageInfo:
+        gray = None if rgb is None else np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+        return ImageInfo(stamp, self._frame, intrinsics, gray, self._other_camera, rgb)
 
     def _take_until(self, recorded: int) -> None:
         """Give the corrector all messages that were recorded until then, ns."""

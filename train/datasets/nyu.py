@@ -61,14 +61,19 @@ class SyncTree(FilePairs):
         colour, _ = self.pairs[i]
         for camera in (colour.with_name(CAMERA), self._root / CAMERA):
             if camera.is_file():
-                return _fx(camera) / (self._widths.get(i) or read_colour(colour).shape[1])
+                width = self._widths.get(i) or read_colour(colour).shape[1]
+                return read_camera(camera)[0] / width
         return super().focal(i)
 
 
-def _fx(camera: Path) -> float:
-    """Focal length in pixels from a file of ``fx fy cx cy``, below a line of names or not."""
+def read_camera(camera: Path) -> list[float]:
+    """fx, fy, cx, cy in pixels from a file of these, below a line of names or not.
+
+    Raises:
+        OSError: The file is not there, or its last line does not hold four numbers.
+    """
     lines = camera.read_text(errors='replace').strip().splitlines() or ['']
-    numbers = []
+    numbers: list[float] = []
     with contextlib.suppress(ValueError):
         for word in lines[-1].split():
             numbers.append(float(word))
@@ -76,7 +81,7 @@ def _fx(camera: Path) -> float:
         raise OSError(f'{camera} holds no camera: its last line begins with {len(numbers)} '
                       'numbers, not with four; write fx fy cx cy in pixels into it, or remove it '
                       "where the camera is NYU's")
-    return numbers[0]
+    return numbers
 
 
 @lru_cache(maxsize=8)
