@@ -135,6 +135,12 @@ def _exit_without_teardown(status: int) -> None:
     atexit.register(end)  # the last to be registered is called first
 
 
+class _Executor(SingleThreadedExecutor):
+    """An executor whose making may be cut short by Ctrl-C."""
+
+    _sigint_gc = None  # which rclpy's destructor reads, also where the context has ended before
+
+
 def run_node(name: str, create: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Spin a node until it is told to stop, or ends by an ``exit_status`` other than None.
 
@@ -169,7 +175,7 @@ def run_node(name: str, create: Callable[[], Node], args: Sequence[str] | None =
         signals.phase = 'start'
         node = create()
         signals.phase = 'run'
-        executor = SingleThreadedExecutor()
+        executor = _Executor()
         executor.add_node(node)
         while rclpy.ok() and getattr(node, 'exit_status', None) is None:
             executor.spin_once()

@@ -63,6 +63,23 @@ sys.exit(run_node('camera_node', create))
     assert process.wait(10) == 0
 
 
+def test_ctrl_c_before_the_executor_is_made_leaves_no_traceback():
+    """rclpy's destructor of an executor that was not made whole printed an AttributeError."""
+    pytest.importorskip('rclpy')
+    code = """
+import sys
+from hybrid_depth_ros.nodes.shared.run_node import run_node
+import rclpy
+def create():
+    node = rclpy.create_node('early')
+    rclpy.shutdown()
+    return node
+sys.exit(run_node('camera_node', create))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, 'Traceback' in done.stderr) == (0, False), done.stderr
+
+
 def test_the_end_of_a_node_is_its_end():
     """Python takes seconds to take apart what transformers has loaded; a Ctrl-C seemed lost."""
     pytest.importorskip('rclpy')
