@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_Z = 0.05          # share of the depth in the last keyframe, nearer than which nothing is seen
+RESCALED = 0.1        # log of a scale from which on poses are scaled before they are adjusted
 OF_FRAMES = 'rotation', 'position', 'seen', 'x', 'y'  # the fields with a row for each frame
 
 
@@ -131,6 +132,8 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
     fx, fy = focal
     ref = frames - 2
     known = np.zeros(tracks) if believed is None else 1 / believed[1] ** 2
+    if believed is None:
+        _rescale(w)
     jacobian = np.zeros((frames, 6, 2, tracks))
     for _ in range(rounds):
         x, y, z = w.project()
@@ -192,6 +195,26 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
     if believed is None and good.any():
         mean = (share[:, good] / w.rho[good]).mean(1)
         w.common_sd = float(np.sqrt(max(mean @ covariance @ mean, 0)))
+
+
+def _rescale(w: Window) -> None:
+    """Give poses and depths the scale of most of odometry's steps, where they have another one.
+
+    Adjusting alone leaves a wrong scale only slowly: each round is linear about it.
+    """
+    step = (w.rotation[:-1].transpose(0, 2, 1)
+            @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+    square = (step * step).sum(1)
+    known = square > 1e-8
+    if not known.any():
+        return
+    ratio = (step * w.steps[:, :3, 3]).sum(1)[known] / square[known]
+    order = np.argsort(ratio)
+    weight = np.cumsum(np.sqrt(square[known][order]))
+    scale = float(ratio[order][np.searchsorted(weight, weight[-1] / 2)])
+    if scale > 0 and abs(np.log(scale)) > RESCALED:
+        w.position *= scale
+        w.rho = w.rho / scale
 
 
 def _add_odometry(w: Window, s: AdjustmentSettings, normal: Floats, right: Floats) -> None:

@@ -21,7 +21,7 @@ from hybrid_depth_ros.anchors.hole_filling import (
 )
 from hybrid_depth_ros.anchors.measurements import field_of_view, read_cloud, read_scan
 from hybrid_depth_ros.anchors.motion import MotionAnchors
-from hybrid_depth_ros.anchors.odometry_check import weighed
+from hybrid_depth_ros.anchors.odometry_check import moved_to_their_side, weighed
 from hybrid_depth_ros.anchors.orientation_check import looks_elsewhere
 from hybrid_depth_ros.anchors.scale_shift import ScaleShift, fit_scale_shift
 from hybrid_depth_ros.anchors.sensor_poses import (
@@ -161,7 +161,8 @@ class AnchorCorrector:
         if trouble:
             source.trouble, self._state = trouble, None  # nor is what they said before believed
             return Anchors.joined(())
-        return weighed(parts['motion'], depth, source.motion.common_sd)
+        motion = moved_to_their_side(parts['motion'], depth, source.motion.reach)
+        return weighed(motion, depth, source.motion.common_sd)
 
     def _completed(self, depth: Depth, parts: dict[str, Anchors], image: ImageInfo,
                    settings: AnchorSettings) -> tuple[Anchored, dict[str, Anchors]]:

@@ -24,7 +24,14 @@ from hybrid_depth_ros.anchors.bundle_adjustment import (
     rotation_vectors,
 )
 from hybrid_depth_ros.anchors.odometry_delay import OdometryDelay
-from hybrid_depth_ros.anchors.tracking import CornerTracker, Image, camera_turn, detect_corners
+from hybrid_depth_ros.anchors.tracking import (
+    WINDOW,
+    CornerTracker,
+    Image,
+    camera_turn,
+    detect_corners,
+    on_plane,
+)
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
 
@@ -44,6 +51,7 @@ class MotionSettings(AdjustmentSettings):
         min_tracks: fewest tracks of a keyframe that is kept.
         outlier: residual of what does not stand still, standard deviations.
         scale_sd: standard deviation of what all depths have in common, share.
+        unchecked_sd: besides, of a track that only two frames have seen, share.
         max_sd: standard deviation above which a depth is no anchor, share.
         max_common_sd: likewise of what all have in common, above which none is one.
         min_known: share of the tracks whose depth is known below which none is an anchor.
@@ -54,6 +62,7 @@ class MotionSettings(AdjustmentSettings):
         max_turn: share from which nothing is believed.
         max_step_error: error of steps from which nothing is believed, standard deviations.
         max_missed: likewise, share of what odometry measured.
+        max_pixel_sd: standard deviation of tracking, pixels, from which nothing is believed.
     """
 
     image_pixels: int = 76800
@@ -66,6 +75,7 @@ class MotionSettings(AdjustmentSettings):
     min_tracks: int = 12
     outlier: float = 4.0
     scale_sd: float = 0.03
+    unchecked_sd: float = 0.1
     max_sd: float = 0.25
     max_common_sd: float = 0.12
     min_known: float = 0.3
@@ -74,13 +84,9 @@ class MotionSettings(AdjustmentSettings):
     max_speed: float = 5.0
     warn_turn: float = 0.25
     max_turn: float = 0.6
-    max_step_error: float = 3.0
+    max_step_error: float = 1.5
     max_missed: float = 1.5
-
-
-def _on_plane(points: Floats) -> Floats:
-    """x / z and y / z of N×3 points, within what a lens can see."""
-    return (points[:, :2] / np.maximum(points[:, 2:], 0.05)).clip(-5, 5)
+    max_pixel_sd: float = 1.0
 
 
 class MotionAnchors:
@@ -95,6 +101,7 @@ class MotionAnchors:
         believed: whether poses and tracks agree so far that there may be anchors.
         common_sd: standard deviation of what the last frame's depths have in common, share.
         note: why there are no anchors though nothing is wrong; else empty.
+        reach: half of the side of the window by which a track is found, pixels of the image.
     """
 
     def __init__(self, intrinsics: Intrinsics,
@@ -102,6 +109,7 @@ class MotionAnchors:
         self._s = settings
         width, height = intrinsics.width, intrinsics.height
         shrink = min(1.0, float(np.sqrt(settings.image_pixels / (width * height))))
+        self.reach = WINDOW / 2 / shrink
         self._odometry = OdometryDelay()
         self._size = max(1, round(width * shrink)), max(1, round(height * shrink))
         self._full_size = width, height
@@ -143,9 +151,8 @@ class MotionAnchors:
         matrix: Floats = np.asarray(pose, np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise ValueError('a pose must be 4×4 finite numbers')
-        image = gray
-        if gray.shape[::-1] != self._size:
-            image = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
+        image = gray if gray.shape[::-1] == self._size else cv2.resize(
+            gray, self._size, interpolation=cv2.INTER_AREA)
         self.reason = self.note = ''
         if self._frames is not None:
             passed = stamp - self._stamp
@@ -237,10 +244,10 @@ class MotionAnchors:
         # where a track was in the last frame, and what its prediction was off there
         before = (points - rho[:, None] * last[1]) @ last[0]
         off = np.where(w.seen[-1][:, None],
-                       np.stack((w.x[-1], w.y[-1]), -1) - _on_plane(before), 0).clip(-0.1, 0.1)
+                       np.stack((w.x[-1], w.y[-1]), -1) - on_plane(before), 0).clip(-0.1, 0.1)
         start = self._pixels(w.x[-2], w.y[-2])
         for again in (True, False):
-            guess = _on_plane(moved @ w.rotation[-1]) + off
+            guess = on_plane(moved @ w.rotation[-1]) + off
             found, good = self._tracker.match(
                 image, start, guess * self._focal + self._centre, w.rotation[-1].T)
             place = (found - self._centre) / self._focal
@@ -294,12 +301,12 @@ class MotionAnchors:
         share = off / (turn + 1)
         self.believed = True
         if off > 3 and share > s.warn_turn:
-            self.believed = share < s.max_turn
+            self.believed = share < s.max_turn and w.pixel_sd < s.max_pixel_sd
             self.reason = (f'the image turns otherwise than the poses, by {off:.0f}° while they '
                            f'turn {turn:.0f}°: see whether they are those of the optical frame, '
                            'and whether the stamps of images and poses agree')
         elif (missed > s.max_missed or float(np.sqrt((error ** 2).sum(1) / sd ** 2 / 3).mean())
-              > s.max_step_error):
+              > s.max_step_error or w.pixel_sd > s.max_pixel_sd):
             self.believed = False
             self.reason = ('the image moves otherwise than the poses: see whether they are those '
                            'of the optical frame, and whether they still come')
@@ -320,12 +327,11 @@ class MotionAnchors:
                 or np.count_nonzero(good) < s.min_known * seen):
             good[:] = False
         if not (good.any() or self.reason):
-            self.note = ('nothing to track' if seen < s.min_tracks else
-                         'too little parallax yet')
-        at = (self._pixels(w.x[-1, good], w.y[-1, good]) + 0.5) / self._shrink - 0.5
-        u, v, z, sigma = (values.astype(np.float32) for values in (
-            at[:, 0], at[:, 1], depth[good], (share * depth)[good]))
-        return Anchors(u, v, z, sigma)
+            self.note = 'nothing to track' if seen < s.min_tracks else 'too little parallax yet'
+        share = np.hypot(share, s.unchecked_sd * (w.seen.sum(0) < 3))  # a third shows errors
+        u, v = ((self._pixels(w.x[-1, good], w.y[-1, good]) + 0.5) / self._shrink - 0.5).T
+        return Anchors(*(values.astype(np.float32) for values in (
+            u, v, depth[good], (share * depth)[good])))
 
     # keyframes
 

@@ -15,6 +15,11 @@ LEAST_SD, OWN_SD = 0.01, 0.02  # share of the depth, of a track's own error wher
 WELL_KNOWN = 0.1               # is below this: details are followed between such tracks
 EDGE = 4           # pixels about a track in which predicted depth may step
 EDGE_SD = 0.15     # of that step's log, as tracks lie on outlines
+OUTLINE = 0.2      # log by which predicted depth differs within a track's window at an outline
+WINDOW_SIDE = 7    # places along each side of the window that are looked at
+MOVE_COST = 0.2    # log ratio that is worth moving a track by half of its window
+BESIDE, BESIDE_X = 0.3, 0.3  # longer sides of the image, log of predicted depth: correlation
+MIN_TRACKS = 8     # away from outlines, without which nothing tells where the others belong
 FRAMES = 10        # over which what is said of odometry is averaged
 # Networks see rooms too large rather than too small, so much less they give only where odometry's
 # steps are too long:
@@ -103,6 +108,50 @@ def _places(anchors: Anchors, depth: npt.NDArray[np.float32], right: int = 0, do
     height, width = depth.shape
     return ((np.rint(anchors.u).astype(int) + right).clip(0, width - 1),
             (np.rint(anchors.v).astype(int) + down).clip(0, height - 1))
+
+
+def moved_to_their_side(anchors: Anchors, depth: npt.NDArray[np.float32], reach: float) -> Anchors:
+    """Anchors by motion, those at outlines moved to the side of the outline that they belong to.
+
+    A track at an outline follows one side of it, but its pixel may lie on the other. It belongs
+    where predicted depth, corrected as the tracks beside it say, fits it best.
+
+    Args:
+        anchors: tracks.
+        depth: float32 H×W metres as predicted.
+        reach: pixels, half of the side of the window by which tracks are found.
+    """
+    offsets = np.rint(np.linspace(-reach, reach, WINDOW_SIDE)).astype(int)
+    down, right = (axis.ravel() for axis in np.meshgrid(offsets, offsets, indexing='ij'))
+    column, row = (values[:, None] for values in _places(anchors, depth))
+    columns = (column + right).clip(0, depth.shape[1] - 1)
+    rows = (row + down).clip(0, depth.shape[0] - 1)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        x = np.log(depth[rows, columns], dtype=np.float32)
+        step = x.max(1) - x.min(1)
+    edge, flat = np.flatnonzero(step > OUTLINE), np.flatnonzero(step <= OUTLINE)
+    edge = edge[np.isfinite(step[edge])]
+    if not edge.size or flat.size < MIN_TRACKS:
+        return anchors
+    ratio = log_ratio(anchors, depth)[flat]
+    near, far, x = x[edge].min(1), x[edge].max(1), x[edge]
+    distance = np.hypot(*(np.subtract.outer(places[edge], places[flat])
+                          for places in (anchors.u, anchors.v))) / max(depth.shape)
+    middle = float(np.median(ratio))
+
+    def expected(log_depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        away = np.subtract.outer(log_depth, np.log(depth[row[flat, 0], column[flat, 0]]))
+        share = np.exp(-0.5 * (distance / BESIDE) ** 2 - 0.5 * (away / BESIDE_X) ** 2)
+        return np.asarray((share @ ratio + middle) / (share.sum(1) + 1))
+    side = (x - near[:, None]) / (far - near)[:, None]
+    at_near, at_far = expected(near)[:, None], expected(far)[:, None]
+    off = np.abs(np.log(anchors.depth[edge])[:, None] - x - at_near - side * (at_far - at_near))
+    best = (off + MOVE_COST * np.hypot(down, right) / max(reach, 1)).argmin(1)
+    u, v = anchors.u.copy(), anchors.v.copy()
+    moved = (down[best] != 0) | (right[best] != 0)
+    u[edge[moved]] = columns[edge, best][moved]
+    v[edge[moved]] = rows[edge, best][moved]
+    return Anchors(u, v, anchors.depth, anchors.sigma)
 
 
 def weighed(anchors: Anchors, depth: npt.NDArray[np.float32], common_sd: float) -> Anchors:

@@ -18,6 +18,7 @@ from hybrid_depth_ros.poses import interpolate_poses
 Floats = npt.NDArray[np.float64]
 
 MAX_DELAY = 0.3           # seconds, late or early
+TRIED_BEYOND = 0.03       # seconds, else the longest delay is no minimum between others
 DELAY_STEP = 0.01         # seconds between the delays that are tried
 KEPT_TURNS = 60, 2.0      # as many frames at least, and as many seconds
 KEPT_POSES = 128, 2.0     # likewise
@@ -152,13 +153,14 @@ def estimate_delay(stamps: Floats, odometry_turns: Floats, image_turns: Floats) 
         image_turns: likewise, NaN where nothing is known.
     """
     path = np.cumsum(odometry_turns, 0)
-    inside = np.flatnonzero((stamps[:-1] - MAX_DELAY >= stamps[0])
-                            & (stamps[1:] + MAX_DELAY <= stamps[-1])
+    most = MAX_DELAY + TRIED_BEYOND
+    inside = np.flatnonzero((stamps[:-1] - most >= stamps[0])
+                            & (stamps[1:] + most <= stamps[-1])
                             & np.isfinite(image_turns[1:]).all(1))
     if (inside.size < MIN_FRAMES
             or stamps[inside[-1] + 1] - stamps[inside[0]] < MIN_SECONDS):
         return None
-    delays = np.arange(-MAX_DELAY, MAX_DELAY + DELAY_STEP / 2, DELAY_STEP)
+    delays = np.arange(-most, most + DELAY_STEP / 2, DELAY_STEP)
     ends, starts = (stamps[inside + one] + delays[:, None] for one in (1, 0))
     turned = np.stack([np.interp(ends, stamps, path[:, axis]) - np.interp(starts, stamps,
                                                                           path[:, axis])

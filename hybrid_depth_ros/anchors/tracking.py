@@ -57,6 +57,11 @@ def detect_corners(image: Image, taken: Floats, most: int) -> Floats:
     return points[chosen[np.argsort(-value[chosen])[:max(0, most - len(taken))]]]
 
 
+def on_plane(points: Floats) -> Floats:
+    """x / z and y / z of N×3 points, within what a lens can see."""
+    return (points[:, :2] / np.maximum(points[:, 2:], 0.05)).clip(-5, 5)
+
+
 def camera_turn(guess: Floats, found: Floats) -> Floats:
     """Rotation vector of a camera that takes most of N×2 points from where they were guessed.
 

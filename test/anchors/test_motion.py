@@ -108,6 +108,26 @@ def test_poses_of_another_frame_are_noticed():
     assert len(anchors) == 0 and motion.reason.startswith('the image ')
 
 
+def test_odometry_that_is_late_from_the_start_gives_no_wrong_depth():
+    """It stands while the camera goes: depth was a tenth, three frames long."""
+    motion, frames = MotionAnchors(CAMERA), walk()
+    for number, (gray, depth, _, stamp) in enumerate(frames):
+        anchors = motion(gray, frames[max(0, number - 2)][2], stamp)
+        assert not len(anchors) or abs(np.median(off(anchors, depth))) < 0.3
+
+
+def test_tracks_that_two_frames_have_seen_are_less_sure():
+    """A quarter of them is wrong by more than 20 %: nothing checks what they found."""
+    frames = walk()[:8]
+    found = []
+    for unchecked in (0.0, 0.1):
+        motion = MotionAnchors(CAMERA, MotionSettings(unchecked_sd=unchecked))
+        found = [*found, *([motion(gray, pose, stamp) for gray, _, pose, stamp in frames][-1:])]
+    before, after = (anchors.sigma / anchors.depth for anchors in found)
+    new = after > before + 1e-4
+    assert 5 < np.count_nonzero(new) < len(new) / 2 and after[new].min() > 0.1
+
+
 def test_a_jump_starts_anew():
     frames = walk()[:4]
 
@@ -222,6 +242,17 @@ def test_steps_are_filled_anew_until_late_odometry_has_come():
     for start, end, step in known:
         error = step[:3, :3].T @ frames[start][2][:3, :3].T @ frames[end][2][:3, :3]
         assert np.rad2deg(np.linalg.norm(cv2.Rodrigues(error)[0])) < 0.1
+
+
+def test_very_late_odometry_gives_right_depth_once_that_is_known():
+    """The wrong scale of before stayed: all depths were wrong, by six times."""
+    motion, frames, wrong, right = MotionAnchors(CAMERA), swaying_walk(30, 80), 0, 0
+    for number, (gray, depth, _) in enumerate(frames):
+        anchors = motion(gray, frames[max(0, number - 8)][2], number / 30)
+        if len(anchors):
+            error = abs(np.median(off(anchors, depth)))
+            wrong, right = wrong + (error > 0.1), right + (error <= 0.1)
+    assert motion.delay == pytest.approx(8 / 30, abs=0.01) and right > 20 and not wrong
 
 
 def test_what_all_tracks_have_in_common_is_in_the_uncertainty():

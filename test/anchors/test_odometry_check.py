@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hybrid_depth_ros.anchors.odometry_check import OdometryCheck, weighed
+from hybrid_depth_ros.anchors.odometry_check import OdometryCheck, moved_to_their_side, weighed
 from hybrid_depth_ros.anchors.types import Anchors
 from hybrid_depth_ros.geometry import Intrinsics
 
@@ -44,6 +44,29 @@ def test_unknown_depth_and_no_tracks_are_left_as_they_are():
     assert weighed(anchors, np.full_like(DEPTH, np.nan), 0.05) is anchors
     none = Anchors.joined(())
     assert weighed(none, DEPTH, 0.05) is none
+
+
+def test_tracks_at_an_outline_go_to_the_side_that_they_follow():
+    """Half of the tracks beside outlines had the depth of the other side: floors turned into
+    obstacles."""
+    all_too_far = tracks(0.8, 0.05)
+    u, v = (np.append(values, [more]) for values, more in ((all_too_far.u, [42, 37, 37, 60]),
+                                                           (all_too_far.v, [32, 22, 42, 32])))
+    z = np.append(all_too_far.depth, 0.8 * np.array([2, 2, 3, 2]))
+    moved = moved_to_their_side(Anchors(u, v, z, 0.05 * z), DEPTH, 6.0)
+    np.testing.assert_array_equal(moved.depth, z.astype(np.float32))
+    beyond, right, before, alone = moved.u[-4:]
+    assert 36 <= beyond < 40 and right == 37 and 40 <= before <= 43
+    assert alone == 60  # no outline is near: a thing that the network does not see
+    away = np.abs(all_too_far.u - 39.5) > 6
+    np.testing.assert_array_equal(moved.u[:-4][away], all_too_far.u[away])
+
+
+def test_outlines_are_left_where_nothing_tells_their_side():
+    few = Anchors(np.array([42.0]), np.array([32.0]), np.array([2.0]), np.array([0.1]))
+    assert moved_to_their_side(few, DEPTH, 6.0) is few
+    unknown = np.full_like(DEPTH, np.nan)
+    assert moved_to_their_side(few, unknown, 6.0) is few
 
 
 CAMERA = Intrinsics(80, 60, 70, 70, 39.5, 29.5)
