@@ -14,7 +14,7 @@ import numpy as np
 from hybrid_depth_ros.anchors import anchored
 from hybrid_depth_ros.anchors.sensors import project
 from hybrid_depth_ros.image_files import save_image
-from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.metrics import delta1
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_RANGE, RoomSource
 from hybrid_depth_ros.virtual_room import upright_camera_pose
@@ -49,12 +49,6 @@ def scan(source, pose):
     points = np.stack((ranges * np.cos(LIDAR_ANGLES), ranges * np.sin(LIDAR_ANGLES), 0 * ranges))
     seen = (ranges > LIDAR_RANGE[0]) & (ranges < LIDAR_RANGE[1])
     return project(points[:, seen], source._lidar, source.intrinsics)
-
-
-def delta1(depth, truth):
-    errors = DepthErrors()
-    errors.add(depth, truth)
-    return errors.metrics()['delta1']
 
 
 def error(depth, truth):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
+from hybrid_depth_ros.benchmark.room_sensors import drifting
 from hybrid_depth_ros.geometry import Intrinsics
 from hybrid_depth_ros.image_files import save_image
 from hybrid_depth_ros.poses import PlacedPose
@@ -30,18 +31,6 @@ def poses(room):
     width, depth, _ = room.size
     return [upright_camera_pose([width / 2 + STEP * (number - FRAMES / 2), depth - 1.3, 1.1],
                                 np.deg2rad(90), np.deg2rad(-35)) for number in range(FRAMES)]
-
-
-def drifting(true, rng):
-    """What odometry says of poses."""
-    out = true[:1]
-    for before, after in zip(true, true[1:]):
-        step = np.linalg.inv(before) @ after
-        step[:3, 3] *= 1.02
-        turn = rng.normal() * np.deg2rad(0.2) * np.sqrt(np.linalg.norm(step[:3, 3]))
-        step[:3, :3] = step[:3, :3] @ cv2.Rodrigues(np.array([0, turn, 0]))[0]
-        out = [*out, out[-1] @ step]
-    return out
 
 
 def from_above(frames, centre):
@@ -75,7 +64,7 @@ def main():
     true = poses(room)
     corrector = AnchorCorrector(['motion'], lookup=lambda *names: placed)
     parts = [], [], []
-    for number, (pose, odometry) in enumerate(zip(true, drifting(true, np.random.default_rng(1)))):
+    for number, (pose, odometry) in enumerate(zip(true, drifting(true))):
         rgb, depth = room.render(CAMERA, pose)
         alone = predictor(rgb, fx=CAMERA.fx)
         placed = PlacedPose(np.linalg.inv(odometry), '', '')

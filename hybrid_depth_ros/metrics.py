@@ -103,6 +103,13 @@ class DepthErrors:
         return dict(zip(METRIC_NAMES, (float(np.sqrt(rmse)), *others)))
 
 
+def delta1(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """δ1 of one image, as :class:`DepthErrors` scores it: H×W metres each."""
+    errors = DepthErrors()
+    errors.add(predicted, truth)
+    return errors.metrics()['delta1']
+
+
 def outlines(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     """Where depth, H×W metres, has an outline: bool H×W. Unknown depth (NaN) has none."""
     log = np.log(np.maximum(depth, MIN_DEPTH))

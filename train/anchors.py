@@ -25,7 +25,7 @@ from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, 
 from hybrid_depth_ros.anchors.orientation_check import OrientationCheck
 from hybrid_depth_ros.arguments import argument_parser, exit_on_error
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.metrics import delta1
 from hybrid_depth_ros.poses import pose_from_angles, read_pose
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.sources import LIDAR_ANGLES, LIDAR_NOISE, LIDAR_POSE
@@ -97,11 +97,10 @@ def measured(sensor: Sensor, truth: Depth, rng: np.random.Generator, outliers: f
     return Anchors(*(values[known].astype(np.float32) for values in (u + shift, v, depth)))
 
 
-def delta1(depth: Depth, truth: Depth) -> float:
-    """Of one image, but for NYU's white frame."""
-    errors, inside = DepthErrors(), np.s_[BORDER:-BORDER, BORDER:-BORDER]
-    errors.add(depth[inside], truth[inside])
-    return errors.metrics()['delta1']
+def inner_delta1(depth: Depth, truth: Depth) -> float:
+    """δ1 of one image, but for NYU's white frame."""
+    inside = np.s_[BORDER:-BORDER, BORDER:-BORDER]
+    return delta1(depth[inside], truth[inside])
 
 
 def sensors_table(predictor: DepthPredictor, dataset: RgbdDataset) -> str:
@@ -112,12 +111,12 @@ def sensors_table(predictor: DepthPredictor, dataset: RgbdDataset) -> str:
     for i in tqdm.trange(len(dataset), unit='image'):
         rgb, truth, focal = read_checked(dataset, i)
         depth = cv2.resize(predictor(rgb, fx=focal * rgb.shape[1]), truth.shape[::-1])
-        alone.append(delta1(depth, truth))
+        alone.append(inner_delta1(depth, truth))
         for (name, case), found in scores.items():
             outliers, off = case
             anchors = measured(SENSORS[name], truth, np.random.default_rng(i), outliers,
                                off * TILTED * focal * truth.shape[1])
-            found.append(delta1(anchored(depth, anchors).depth, truth))
+            found.append(inner_delta1(anchored(depth, anchors).depth, truth))
     lines = [f'the network alone: δ1 {np.mean(alone):.4f} on {len(alone)} images']
     for (name, (outliers, off)), found in scores.items():
         gain = np.array(found) - alone

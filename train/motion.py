@@ -13,25 +13,13 @@ import tqdm
 
 from hybrid_depth_ros.anchors import Anchors, MotionAnchors
 from hybrid_depth_ros.anchors.corrector import AnchorCorrector, AnchorSettings, ImageInfo
-from hybrid_depth_ros.metrics import DepthErrors
+from hybrid_depth_ros.benchmark.room_sensors import drifting
+from hybrid_depth_ros.metrics import delta1
 from hybrid_depth_ros.poses import PlacedPose
 from hybrid_depth_ros.predictor import DepthPredictor
 from train.walks import RATE, Pose, Walk
 
-LENGTH, DRIFT = 1.02, np.deg2rad(0.2)  # of drifting odometry: times; angle for each √metre
 KNOWN_AFTER = 1.0  # metres, after which the scale is looked at
-
-
-def drifting(poses: Sequence[Pose]) -> list[Pose]:
-    """What odometry says that is LENGTH times as long and turns by DRIFT for each √m."""
-    rng, out = np.random.default_rng(1), [poses[0]]
-    for before, after in zip(poses, poses[1:]):
-        step = np.linalg.inv(before) @ after
-        step[:3, 3] *= LENGTH
-        turn = rng.normal(size=3) * DRIFT * np.sqrt(np.linalg.norm(step[:3, 3]) / 3)
-        step[:3, :3] = step[:3, :3] @ cv2.Rodrigues(turn)[0]
-        out.append(out[-1] @ step)
-    return out
 
 
 def twice_too_long(poses: Sequence[Pose]) -> list[Pose]:
@@ -48,13 +36,6 @@ ODOMETRY: dict[str, Callable[[Sequence[Pose]], Sequence[Pose]]] = {
     'twice too long': twice_too_long,
     'late by 0.1 s': lambda poses: [poses[0], *poses[:-1]],  # a frame, at RATE
     'standing': lambda poses: [poses[0]] * len(poses)}
-
-
-def delta1(depth: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:
-    """Of one image."""
-    errors = DepthErrors()
-    errors.add(depth, truth)
-    return errors.metrics()['delta1']
 
 
 def scale_off(anchors: Anchors, truth: npt.NDArray[np.floating]) -> float:

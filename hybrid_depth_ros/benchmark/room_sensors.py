@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,7 @@ Pose = npt.NDArray[np.float64]
 LIDAR_BELOW = 0.15  # metres that the lidar is below the camera
 BEAMS = np.deg2rad(np.arange(-180, 180.0))
 DEPTH_CAMERA = DEPTH_CAMERAS['realsense']
+LENGTH, DRIFT = 1.02, np.deg2rad(0.2)  # of drifting odometry: times; angle for each √metre
 
 
 def level_pose(pose: Pose, height: float) -> Pose:
@@ -26,6 +29,22 @@ def level_pose(pose: Pose, height: float) -> Pose:
     level[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
     level[:3, 3] = *pose[:2, 3], height
     return level
+
+
+def drifting(poses: Sequence[Pose]) -> list[Pose]:
+    """What odometry says that is LENGTH times as long and turns by DRIFT for each √m.
+
+    Args:
+        poses: 4×4 each, optical frame → world, metres.
+    """
+    rng, out = np.random.default_rng(1), [poses[0]]
+    for before, after in zip(poses, poses[1:]):
+        step = np.linalg.inv(before) @ after
+        step[:3, 3] *= LENGTH
+        turn = rng.normal(size=3) * DRIFT * np.sqrt(np.linalg.norm(step[:3, 3]) / 3)
+        step[:3, :3] = step[:3, :3] @ cv2.Rodrigues(turn)[0]
+        out.append(out[-1] @ step)
+    return out
 
 
 class SensedRoom:

@@ -119,7 +119,7 @@ def test_score_is_without_the_frame():
     truth, depth = np.full((60, 80), 2, np.float32), np.full((60, 80), 2, np.float32)
     depth[:12] = depth[:, -12:] = 9
     depth[20:30, 12:68], truth[12:20] = 9, 0
-    assert anchors.delta1(depth, truth) == pytest.approx(18 / 28)
+    assert anchors.inner_delta1(depth, truth) == pytest.approx(18 / 28)
 
 
 def test_the_table_of_the_floor_has_heights_and_tilts(monkeypatch):
