@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from hybrid_depth_ros.floor_plane import FloorPlane, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import POINT, pack_rgb, snap_edges
+from hybrid_depth_ros.outlines import snap_edges
+from hybrid_depth_ros.point_cloud import POINT, pack_rgb
 
 Floats = npt.NDArray[np.floating]
 
@@ -142,6 +143,19 @@ class _Grid(NamedTuple):
     x: npt.NDArray[np.float32]  # 1×w, of depth
     y: npt.NDArray[np.float32]  # h×1
 
+    def nearest(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """h×w: the least depth of each pixel and those up to its neighbours on the grid, in a row.
+
+        So no column is left out. Rows are: the floor would be nearer in the lowest of several.
+        """
+        rows = depth[self.rows]
+        step = self.columns.step
+        known = np.where((rows > 0) & (rows < np.inf), rows, np.float32(np.inf))
+        least = cv2.erode(known, np.ones((1, step), np.uint8), anchor=(step // 2, 0))
+        z = np.ascontiguousarray(least[:, self.columns])
+        z[np.isinf(z)] = np.nan
+        return z
+
     def rays(self, plane: FloorPlane) -> Floats:
         """3×h×w of each ray at depth 1: level forward and left, and away from the floor."""
         forward, left, up = level_axes(plane).T
@@ -181,10 +195,9 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
         raise ValueError(f'depth is {depth.shape[1]}×{depth.shape[0]}, the intrinsics are for '
                          f'{intrinsics.width}×{intrinsics.height}')
     grid = _grid(intrinsics)
-    z = depth[grid.rows, grid.columns]
+    z = grid.nearest(depth)
     if settings.edge_filter > 0:
         z = snap_edges(z, settings.edge_filter)
-    z = np.where((z > 0) & (z < np.inf), z, np.float32(np.nan))
     rays = grid.rays(plane)
     x, y, height = rays * z
     height += np.float32(plane.height)
@@ -268,10 +281,7 @@ def scan_angles(intrinsics: Intrinsics, plane: FloorPlane, settings: ObstacleSet
 
 
 def obstacle_scan(obstacles: Obstacles, angles: ScanAngles) -> Scan:
-    """The nearest obstacle in each direction and in those beside it.
-
-    The pixels that are looked at are several columns of the image apart: an obstacle may reach as
-    far to its sides.
+    """The nearest obstacle in each direction.
 
     Args:
         obstacles: Of :func:`find_obstacles`.
@@ -282,9 +292,8 @@ def obstacle_scan(obstacles: Obstacles, angles: ScanAngles) -> Scan:
                     / np.float32(angles.increment)).astype(np.intp)
     inside = (index >= 0) & (index < angles.count) & (reach > 0)
     hits = inside & obstacles.chosen
-    nearest = np.full(angles.count + 2, np.inf, np.float32)
-    np.minimum.at(nearest, index[hits] + 1, obstacles.ranges[hits])
-    nearest = np.minimum.reduce((nearest[:-2], nearest[1:-1], nearest[2:]))
+    nearest = np.full(angles.count, np.inf, np.float32)
+    np.minimum.at(nearest, index[hits], obstacles.ranges[hits])
     total, known = (np.bincount(index[pixels], minlength=angles.count) for pixels in (
         inside, inside & np.isfinite(obstacles.depth)))
     # a direction whose highest ray ends on the floor before range_max is not seen up to there

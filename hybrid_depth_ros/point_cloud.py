@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid_depth_ros.geometry import Intrinsics
+from hybrid_depth_ros.outlines import snap_edges
 
 # One organised point: x, y, z in metres, colour packed as 0x00RRGGBB in a float's place.
 POINT = np.dtype([('x', np.float32), ('y', np.float32), ('z', np.float32), ('rgb', np.uint32)])
@@ -21,13 +22,6 @@ CONFIDENT_POINT = np.dtype([*POINT.descr, ('intensity', np.float32)])
 # sensor_msgs/PointField: its datatypes
 POINT_FIELD_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 RGB_SHIFTS = (16, 8, 0)  # bits: where red, green and blue lie in 0x00RRGGBB
-GRID_WIDTH = 160  # pixels of the grid on which jumps in depth are looked for
-# Pixels of that grid within which a jump's two sides lie: in a square, and in a straight line.
-SNAP_WINDOW, SNAP_REACH = 6, 7
-# Places from which a pixel off the jump shows the near side, and the far one; on it: so near to it.
-NEAR_SURFACE, FAR_SURFACE, ON_SIDE = 0.7, 0.2, 0.1
-# Log depth within which a pixel lies on an extended surface, and behind which it may hang instead.
-SLANT_TOLERANCE, UNSURE = 0.05, 0.1
 
 
 def pack_rgb(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
@@ -51,175 +45,6 @@ def _ray_slopes(intrinsics: Intrinsics) -> tuple[npt.NDArray[np.float32], npt.ND
     return x.astype(np.float32), y.astype(np.float32)[:, None]
 
 
-def depth_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:
-    """The pixels on a jump in depth, where a network hangs points in the air.
-
-    Depth is compared on a grid of every n-th pixel, n being 1/160 of the image's width. A network's
-    output is enlarged, so a step is a ramp over many pixels: direct neighbours hardly differ, and
-    the grid misses nothing. A plane n·X = c, however slanted, is no jump: its inverse depth
-    n·(x, y, 1) / c is linear along rows and columns, so the least slope around a pixel is
-    subtracted.
-
-    Args:
-        depth: H×W metres. NaN and values not above 0 are unknown and make no jump.
-        fraction: Depth has to change by more than this share of itself, from the pixel's place on
-            the grid to the neighbours there.
-
-    Returns:
-        bool H×W.
-    """
-    grid = _Grid(depth)
-    return grid.enlarge(_grid_edges(grid.depth, fraction))
-
-
-def snap_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.float32]:
-    """Depth whose outlines are steps: a pixel on a jump takes the depth of one of its sides.
-
-    A pixel on a jump (:func:`depth_edges`) lies between a near and a far surface. Their depths are
-    those of the nearest pixels that show them: the extremes around it may be of other parts of
-    slanted surfaces. Depth follows the image (:func:`hybrid_depth_ros.upsampling.upsample`), so the
-    pixel's place between both, in inverse depth, says which side it belongs to. It moves nearer
-    only where a near surface is seen close by, and else stays: free space counts as much as
-    obstacles.
-
-    A pixel may lie on the near surface itself, extended along its slope, as the floor in front of
-    an object does. It stays there. Far behind what is seen of that surface it may as well hang in
-    the air: then it becomes unknown.
-
-    Args:
-        depth: H×W metres, NaN where unknown.
-        fraction: As in :func:`depth_edges`.
-
-    Returns:
-        H×W metres, NaN where unknown.
-    """
-    grid = _Grid(depth)
-    edges = _grid_edges(grid.depth, fraction)
-    window = np.ones((2 * SNAP_WINDOW + 1,) * 2, np.uint8)
-    with np.errstate(all='ignore'):  # what is unknown stays so
-        log = _without_outliers(np.log(grid.depth))
-        known = np.isfinite(log)
-        nearest = cv2.erode(np.where(known, log, np.float32(np.inf)), window)
-        farthest = cv2.dilate(np.where(known, log, np.float32(-np.inf)), window)
-        place = (farthest - log) / (farthest - nearest)  # 0: far, 1: near
-        places = np.flatnonzero(edges)
-        origin, seen = _nearest_pixel(
-            known & (place > np.where(edges, 1 - ON_SIDE, NEAR_SURFACE)), places)
-        far_origin, far_seen = _nearest_pixel(
-            known & (place < np.where(edges, ON_SIDE, FAR_SURFACE)), places)
-        near = np.where(seen, log.ravel()[origin], nearest.ravel()[places])
-        far = np.where(far_seen, log.ravel()[far_origin], farthest.ravel()[places])
-        jump = far - near > np.log1p(fraction)  # else both sides are one slanted surface
-        places, origin, seen, near, far = (
-            values[jump] for values in (places, origin, seen, near, far))
-        own = log.ravel()[places]
-        extended = _extended(np.exp(-log), edges, origin, places)
-        slanted = seen & (np.abs(own + np.log(extended)) < SLANT_TOLERANCE)
-        unsure = slanted & (own - near > UNSURE)
-        pixels, inside = grid.pixels(places)
-        snapped = depth.copy()
-        own = snapped.ravel()[np.where(inside, pixels, 0)]
-        near, far, stays, unsure = (values[:, None, None] for values in (
-            np.exp(near), np.exp(far), ~seen, unsure))
-        sides = np.where(1 / own <= (1 / near + 1 / far) / 2, far, np.where(stays, own, near))
-        sides = np.where(slanted[:, None, None], np.where(unsure, np.float32(np.nan), own), sides)
-        snapped.ravel()[pixels[inside]] = sides[inside]
-    return snapped
-
-
-def _without_outliers(log: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The median of 3×3, where all of them are known: single pixels are no side of a jump."""
-    known = np.isfinite(log)
-    inner = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return np.where(inner, cv2.medianBlur(np.where(known, log, np.float32(0)), 3), log)
-
-
-def _nearest_pixel(seeds: npt.NDArray[np.bool_], places: npt.NDArray[np.intp]
-                   ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """At flat places the flat index of the nearest of the seeds, and if SNAP_REACH holds it."""
-    distance, label = cv2.distanceTransformWithLabels(
-        (~seeds).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    table = np.zeros(int(label.max()) + 1, np.intp)
-    table[label[seeds]] = np.flatnonzero(seeds)
-    return table[label.ravel()[places]], distance.ravel()[places] <= SNAP_REACH
-
-
-def _extended(inverse: npt.NDArray[np.float32], edges: npt.NDArray[np.bool_],
-              origin: npt.NDArray[np.intp], pixel: npt.NDArray[np.intp]
-              ) -> npt.NDArray[np.float32]:
-    """Inverse depth of surfaces that are extended as planes, from one pixel to another.
-
-    Args:
-        inverse: h×w, 1/m.
-        edges: bool h×w, pixels that tell no slope.
-        origin: N flat indices, where each surface is seen.
-        pixel: N flat indices, where it is asked for.
-    """
-    (rows, columns), (v, u) = (np.divmod(index, inverse.shape[1]) for index in (origin, pixel))
-    last_row, last_column = inverse.shape[0] - 1, inverse.shape[1] - 1
-    down, right = (
-        (inverse[after] - inverse[before]) / 2 for after, before in (
-            ((np.minimum(rows + 1, last_row), columns), (np.maximum(rows - 1, 0), columns)),
-            ((rows, np.minimum(columns + 1, last_column)), (rows, np.maximum(columns - 1, 0)))))
-    change = down * (v - rows) + right * (u - columns)
-    change[edges.ravel()[origin] | ~np.isfinite(change)] = 0
-    extended: npt.NDArray[np.float32] = (inverse.ravel()[origin] + change).astype(np.float32)
-    return extended
-
-
-class _Grid:
-    """Every n-th pixel of depth, and its way back to all pixels."""
-
-    def __init__(self, depth: npt.NDArray[np.float32]) -> None:
-        self._shape = depth.shape
-        self._step = step = max(1, round(depth.shape[1] / GRID_WIDTH))
-        # what is left over, halved
-        self._top, self._left = ((size - 1) % step // 2 for size in depth.shape)
-        self.depth = np.ascontiguousarray(depth[self._top::step, self._left::step])
-
-    def enlarge(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """H×W: each pixel takes the value of the nearest one on the grid."""
-        rows, columns = self._shape
-        middle = (self._step - 1) // 2
-        above, before = middle - self._top, middle - self._left
-        return values.repeat(self._step, 0).repeat(self._step, 1)[
-            above:above + rows, before:before + columns]
-
-    def pixels(self, places: npt.NDArray[np.intp]
-               ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Flat pixels that :meth:`enlarge` gives the value of each flat place on the grid.
-
-        Returns:
-            n×step×step, and which of them lie in the image.
-        """
-        (rows, columns), middle = self._shape, (self._step - 1) // 2
-        v, u = (along[:, None] * self._step + np.arange(self._step) - (middle - edge)
-                for along, edge in zip(np.divmod(places, self.depth.shape[1]),
-                                       (self._top, self._left)))
-        inside = ((v >= 0) & (v < rows))[:, :, None] & ((u >= 0) & (u < columns))[:, None]
-        return v[:, :, None] * columns + u[:, None], inside
-
-
-def _grid_edges(depth: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:
-    window, surroundings = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
-    # 1 / 0, and what has nothing known near it, become infinite or NaN: no jump either
-    with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
-        inverse = np.reciprocal(depth)
-        known = (inverse >= 0) & (inverse < np.inf)
-        low, high = np.where(known, inverse, np.inf), np.where(known, inverse, -np.inf)
-        inverse = np.where(known, inverse, np.float32(np.nan))
-        change = cv2.dilate(high, window) - cv2.erode(low, window)
-        for axis in (0, 1):
-            ahead, behind, middle = (np.s_[n:m] if axis == 0 else np.s_[:, n:m] for n, m in (
-                (2, None), (0, -2), (1, -1)))
-            # a slope that leads outside or to the unknown is infinite: never the least
-            slope = np.full_like(inverse, np.inf)
-            slope[middle] = np.fmin(np.abs(inverse[ahead] - inverse[behind]), np.inf)
-            change -= cv2.erode(slope, surroundings)
-        edges: npt.NDArray[np.bool_] = change > np.float32(fraction) * inverse
-        return edges
-
-
 def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
                     intrinsics: Intrinsics, stride: int = 1, min_range: float = 0.0,
                     max_range: float = 0.0, edge_filter: float = 0.0,
@@ -235,7 +60,7 @@ def organised_cloud(depth: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8],
             are left out.
         max_range: Likewise for farther points; 0: no limit.
         edge_filter: Moves points on a jump in depth to one of its sides (the `fraction` of
-            :func:`snap_edges`); 0: off.
+            :func:`hybrid_depth_ros.outlines.snap_edges`); 0: off.
         confidence: float32 H×W, 0…1, for the field ``intensity``; None: there is no such field.
 
     Returns:

@@ -277,8 +277,10 @@ def test_a_tilted_cameras_floor_is_a_wall_to_depthimage_to_laserscan_and_free_to
     assert np.isinf(range_at(ours, -20)) and range_at(ours, 0) == pytest.approx(1.5, abs=0.03)
 
 
-def test_an_obstacle_between_two_columns_that_are_looked_at_is_no_gap():
-    depth = scene()
-    depth[200:300, 322] = 1.5  # a column of the grid, which stands for those beside it
-    scan = scan_of(depth, settings=ObstacleSettings(edge_filter=0))
-    assert np.isfinite(scan.ranges).sum() == 3
+def test_an_obstacle_has_its_own_width_in_the_scan_and_no_column_is_left_out():
+    """An obstacle reached a direction to each side, which blocked what is free beside it."""
+    for column in range(318, 328):
+        depth = scene()
+        depth[200:300, column] = 1.5
+        scan = scan_of(depth, settings=ObstacleSettings(edge_filter=0))
+        assert np.isfinite(scan.ranges).sum() == 1

@@ -34,7 +34,8 @@ from hybrid_depth_ros.obstacles import (
     obstacle_scan,
     scan_angles,
 )
-from hybrid_depth_ros.point_cloud import depth_edges, organised_cloud
+from hybrid_depth_ros.outlines import depth_edges
+from hybrid_depth_ros.point_cloud import organised_cloud
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import WALK_SECONDS, Room, upright_camera_pose
 from hybrid_depth_ros.virtual_room.shapes import Cylinder

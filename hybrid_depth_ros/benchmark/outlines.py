@@ -27,7 +27,7 @@ from hybrid_depth_ros.benchmark.room_arguments import (
 )
 from hybrid_depth_ros.benchmark.stages import FOV
 from hybrid_depth_ros.geometry import Intrinsics
-from hybrid_depth_ros.point_cloud import depth_edges, snap_edges
+from hybrid_depth_ros.outlines import depth_edges, snap_edges
 from hybrid_depth_ros.predictor import DepthPredictor
 from hybrid_depth_ros.virtual_room import Room
 

@@ -43,7 +43,8 @@ from hybrid_depth_ros.nodes.shared.subscription import (
     transport_topic,
 )
 from hybrid_depth_ros.nodes.shared.transforms import TransformLookup
-from hybrid_depth_ros.point_cloud import organised_cloud, snap_edges, voxel_downsample
+from hybrid_depth_ros.outlines import snap_edges
+from hybrid_depth_ros.point_cloud import organised_cloud, voxel_downsample
 from hybrid_depth_ros.predictor import Prediction
 from hybrid_depth_ros.stamps import stamp_of
 

@@ -30,7 +30,7 @@ from stub_depth_node import (
 from hybrid_depth_ros.encodings import image_to_depth
 from hybrid_depth_ros.nodes.depth.node import SETTINGS
 from hybrid_depth_ros.nodes.shared.messages import camera_info_message, rgb_to_image
-from hybrid_depth_ros.point_cloud import snap_edges
+from hybrid_depth_ros.outlines import snap_edges
 
 
 def points_of(cloud):

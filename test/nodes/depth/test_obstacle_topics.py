@@ -13,7 +13,8 @@ from transform_messages import header
 from hybrid_depth_ros.nodes.depth.node import DepthNode
 from hybrid_depth_ros.nodes.depth.obstacle_topics import ObstacleTopics
 from hybrid_depth_ros.nodes.depth.settings import DepthSettings, check_ranges
-from hybrid_depth_ros.point_cloud import cloud_to_array, snap_edges
+from hybrid_depth_ros.outlines import snap_edges
+from hybrid_depth_ros.point_cloud import cloud_to_array
 from hybrid_depth_ros.poses import pose_from_quaternion
 from hybrid_depth_ros.predictor import Prediction
 
