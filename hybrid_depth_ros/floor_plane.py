@@ -51,12 +51,14 @@ class FloorTracker:
 
     Attributes:
         reason: Why it was not seen in the last frame; empty where it was.
+        missing: Seconds from the first frame without it to the last one; 0 where it was seen.
     """
 
     def __init__(self) -> None:
         self._plane: FloorPlane | None = None
         self._seen = 0.0
-        self.reason = ''
+        self._lost: float | None = None
+        self.reason, self.missing = '', 0.0
 
     def update(self, depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: float,
                down: npt.ArrayLike, seconds: float) -> FloorPlane | None:
@@ -73,6 +75,11 @@ class FloorTracker:
         if self._plane and 0 <= passed < FLOOR_INTERVAL:
             return self._plane
         plane, self.reason = fit_floor(depth, intrinsics, height, down)
+        if plane:
+            self._lost = None
+        elif self._lost is None or seconds < self._lost:
+            self._lost = seconds
+        self.missing = 0.0 if self._lost is None else seconds - self._lost
         if plane is None:
             return self._plane if self._plane and 0 <= passed <= FLOOR_HOLD else None
         if self._plane and 0 <= passed <= FLOOR_HOLD:

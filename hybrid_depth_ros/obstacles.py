@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.floating]
 GRID_WIDTH = 160         # pixels across at which depth is looked at
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
+# At the image's lower edge the floor bends up: so much is added there to the share, and less and
+# less up to this share of the rows above.
+EDGE_ERROR, EDGE_ROWS = 0.08, 0.12
 SIGMAS = 2.0             # so many of them must a point be above the floor
 MAX_VOXELS = 2**28       # addresses, of which the points touch few
 KNOWN_SHARE = 0.5        # of a direction's pixels: with less known depth it is unknown
@@ -142,6 +145,7 @@ class _Grid(NamedTuple):
     columns: slice
     x: npt.NDArray[np.float32]  # 1×w, of depth
     y: npt.NDArray[np.float32]  # h×1
+    height_error: npt.NDArray[np.float32]  # h×1, shares of the camera's height
 
     def nearest(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """h×w: the least depth of each pixel and those up to its neighbours on the grid, in a row.
@@ -168,11 +172,13 @@ def _grid(intrinsics: Intrinsics) -> _Grid:
     step = max(1, round(intrinsics.width / GRID_WIDTH))
     rows, columns = (slice(min(step, size) // 2, None, step)  # of a flat image one row at least
                      for size in (intrinsics.height, intrinsics.width))
-    return _Grid(rows, columns, *(
-        ((np.arange(size)[picked] - centre) / focal).astype(np.float32).reshape(shape)
-        for size, picked, centre, focal, shape in (
-            (intrinsics.width, columns, intrinsics.cx, intrinsics.fx, (1, -1)),
-            (intrinsics.height, rows, intrinsics.cy, intrinsics.fy, (-1, 1)))))
+    x, y = (((np.arange(size)[picked] - centre) / focal).astype(np.float32)
+            for size, picked, centre, focal in (
+                (intrinsics.width, columns, intrinsics.cx, intrinsics.fx),
+                (intrinsics.height, rows, intrinsics.cy, intrinsics.fy)))
+    from_below = (intrinsics.height - 1 - np.arange(intrinsics.height)[rows]) / intrinsics.height
+    height_error = HEIGHT_ERROR + EDGE_ERROR * np.maximum(0, 1 - from_below / EDGE_ROWS)
+    return _Grid(rows, columns, x[None], y[:, None], height_error[:, None].astype(np.float32))
 
 
 def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane: FloorPlane,
@@ -202,7 +208,7 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     x, y, height = rays * z
     height += np.float32(plane.height)
     ranges = cv2.magnitude(x, y)  # np.hypot takes ten times as long
-    sigma = np.sqrt(np.float32(HEIGHT_ERROR * plane.height) ** 2
+    sigma = np.sqrt((grid.height_error * np.float32(plane.height)) ** 2
                     + (np.float32(ANGLE_ERROR) * ranges) ** 2)
     least = np.maximum(np.float32(settings.min_height), np.float32(SIGMAS) * sigma)
     chosen = ((height > least) & (height < settings.max_height)

@@ -27,6 +27,7 @@ EYE_HEIGHT, TALL = 1.3, 1.7  # metres
 UPWARD_FACTOR, DOWNWARD_FACTOR = 1.3, 2.0
 HEIGHT_SD = 0.03  # share of the height
 GRAVITY_SD = np.deg2rad(0.5)  # radians of the direction of gravity
+NOT_IN_VIEW = 'the camera looks above the floor'
 
 
 class Floor(NamedTuple):
@@ -88,7 +89,7 @@ def find_floor(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, height: f
     known = np.isfinite(z) & (z > 0)
     below = (sine > np.sin(np.deg2rad(MIN_DEPRESSION))) & known
     if not below.any():
-        return _none('the camera looks above the floor' if known.any() else 'no depth is known')
+        return _none(NOT_IN_VIEW if known.any() else 'no depth is known')
     z = np.where(known, z, np.nan)
     level = _levelness(np.stack((x * z, y * z, z)), down)
     seen = below & (level > np.cos(np.deg2rad(MAX_SLANT)))

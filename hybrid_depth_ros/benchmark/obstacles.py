@@ -92,9 +92,12 @@ class ProductScores:
                 counts[key] += int(chosen.sum())
 
     def report(self) -> dict[str, dict[str, float]]:
-        """Shares of the directions by product: over 25 % too far, not seen, false."""
-        return {name: {key: count[key] / max(count[whole], 1) for key, whole in (
-            ('too far', 'near'), ('missed', 'near'), ('false', 'free'))}
+        """By product, how many directions are near and free, and the shares of them that are over
+        25 % too far, not seen, and false.
+        """
+        return {name: {'near': count['near'], 'free': count['free'], **{
+            key: count[key] / max(count[whole], 1) for key, whole in (
+                ('too far', 'near'), ('missed', 'near'), ('false', 'free'))}}
             for name, count in self._counts.items()}
 
 
@@ -144,7 +147,9 @@ def depths_at(predictor: DepthPredictor, room: Room, camera: Intrinsics, seconds
 
 def product_table(report: Mapping[str, Mapping[str, float]]) -> str:
     """Lines for people."""
-    lines = [f'{"nearest obstacle by direction":32}{"> 25 % too far":>15}{"not seen":>10}'
+    counted = next(iter(report.values()))
+    lines = [f'{counted["near"]:g} directions with an obstacle, {counted["free"]:g} free ones',
+             f'{"nearest obstacle by direction":32}{"> 25 % too far":>15}{"not seen":>10}'
              f'{"false":>8}']
     return '\n'.join(lines + [f'{name:32}{row["too far"]:15.1%}{row["missed"]:10.1%}'
                               f'{row["false"]:8.1%}' for name, row in report.items()])
@@ -152,7 +157,7 @@ def product_table(report: Mapping[str, Mapping[str, float]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    args = room_parser(__doc__, 'obstacles', 609).parse_args(argv)
+    args = room_parser(__doc__, 'obstacles', 619).parse_args(argv)
     camera = Intrinsics.from_horizontal_fov(*SIZE, FOV)
     with exit_on_error('obstacles'):
         predictor = DepthPredictor(args.weights, 'cpu')

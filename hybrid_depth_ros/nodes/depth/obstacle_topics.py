@@ -12,6 +12,7 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
+from hybrid_depth_ros.anchors.floor import NOT_IN_VIEW
 from hybrid_depth_ros.anchors.sensor_poses import camera_above_floor
 from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
@@ -30,23 +31,25 @@ from hybrid_depth_ros.obstacles import (
 from hybrid_depth_ros.stamps import stamp_of
 
 LEVEL_SUFFIX = '_level'  # of the scan's frame, behind the image's frame_id
+FLOOR_MISSING = 10.0  # seconds without a floor in sight, after which that is told
 
 
 class ObstacleTopics:
     """``depth/obstacles`` and ``depth/scan``, with the transform of the scan's frame on /tf.
 
-    ``problem``: why neither is sent; empty where they are.
+    ``problem``: why neither is sent, or may be wrong; empty where all is well.
 
     Args:
         node: The depth node.
         prefix: Of the topics, the camera's namespace with a slash, or empty.
         publisher: Makes a publisher of a type and a topic.
         transforms: Asked where the camera stands, if ``camera_height`` does not say.
-        warn: Logs a text; takes a key of what it is about first.
+        warn: Logs a text; takes a key of what it is about first, and the seconds between two.
     """
 
     def __init__(self, node: Node, prefix: str, publisher: Callable[[type[Any], str], Publisher],
-                 transforms: TransformLookup, warn: Callable[[str, str], None]) -> None:
+                 transforms: TransformLookup, warn: Callable[[str, str, float | None], None]
+                 ) -> None:
         self._transforms, self._warn = transforms, warn
         self._cloud_publisher = publisher(PointCloud2, prefix + 'depth/obstacles')
         self._scan_publisher = publisher(LaserScan, prefix + 'depth/scan')
@@ -83,10 +86,16 @@ class ObstacleTopics:
         except LookupError as error:
             self.problem = ('depth/obstacles and depth/scan wait: the height of the camera above '
                             f'the floor is unknown, set camera_height and camera_pitch ({error})')
-            self._warn('obstacles', self.problem)
+            self._warn('obstacles', self.problem, None)
             return
         level = FloorPlane.from_gravity(height, down)
         plane = self._floor.update(depth, intrinsics, height, down, stamp / 1e9) or level
+        if self._floor.missing > FLOOR_MISSING and self._floor.reason != NOT_IN_VIEW:
+            self.problem = (
+                f'the floor has not been seen for {FLOOR_MISSING:g} s ({self._floor.reason}): it '
+                f'is taken to be {height:.2f} m below the camera. If the image shows it, see '
+                'whether camera_height and camera_pitch, or floor_frame, are right')
+            self._warn('floor', self.problem, 60.0)
         obstacles = (
             find_obstacles(depth, intrinsics, plane, what) if snapped is None else
             find_obstacles(snapped, intrinsics, plane, replace(what, edge_filter=0.0)))
@@ -100,7 +109,7 @@ class ObstacleTopics:
             pose = np.eye(4)
             pose[:3, :3] = level_axes(level)
             if trouble := self._broadcaster.send(header.stamp, frame, scan_frame, pose):
-                self._warn('scan_frame', trouble)
+                self._warn('scan_frame', trouble, None)
             self._scan_publisher.publish(_scan_message(
                 scan, Header(stamp=header.stamp, frame_id=scan_frame), what.min_range,
                 self._angles[1].range_max))

@@ -113,6 +113,24 @@ def test_without_a_floor_in_sight_the_known_height_counts(frames):
     assert np.nanmax(ranges) < 0.7  # a wall before the lens, all over
 
 
+def test_a_floor_that_is_never_seen_is_told_of(frames):
+    """A wrong camera_height made all of the floor an obstacle, and nothing said why."""
+    made, _, scan, warned = topics()
+    for second in range(1, 15):
+        send(made, 0.5 * scene(), ns=second * SECOND)  # the floor 0.3 m below the camera
+    assert np.nanmax(scan.sent[-1].ranges) < 2
+    assert made.problem == warned[-1][1] and warned[-1][2] == 60 and len(warned) < 5
+    assert 'has not been seen for 10 s (level surfaces are seen 0.' in made.problem
+    assert 'taken to be 0.60 m below the camera' in made.problem
+    assert 'see whether camera_height and camera_pitch' in made.problem
+    send(made, scene(), ns=15 * SECOND)
+    assert not made.problem
+    upward = DepthSettings(camera_height=HEIGHT, camera_pitch=-40.0)
+    for second in range(16, 30):
+        send(made, np.full((480, 640), 2, np.float32), upward, second * SECOND)
+    assert not made.problem  # no floor is expected there
+
+
 def test_without_tf2_ros_the_scan_goes_on(monkeypatch):
     monkeypatch.setitem(sys.modules, 'tf2_ros', None)
     made, _, scan, warned = topics()
