@@ -23,9 +23,9 @@ Floats = npt.NDArray[np.floating]
 GRID_WIDTH = 160         # pixels across at which depth is looked at
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
-# At the image's lower edge the floor bends up: so much is added there to the share, and less and
-# less up to this share of the rows above.
-EDGE_ERROR, EDGE_ROWS = 0.08, 0.12
+# Shares of the camera's height: how high a floor bends up at the image's lower edge, and by how
+# much at most from one row to the next.
+BEND_HEIGHT, BEND_STEP = 0.3, 0.05
 SIGMAS = 2.0             # so many of them must a point be above the floor
 MAX_VOXELS = 2**28       # addresses, of which the points touch few
 KNOWN_SHARE = 0.5        # of a direction's pixels: with less known depth it is unknown
@@ -145,7 +145,6 @@ class _Grid(NamedTuple):
     columns: slice
     x: npt.NDArray[np.float32]  # 1×w, of depth
     y: npt.NDArray[np.float32]  # h×1
-    height_error: npt.NDArray[np.float32]  # h×1, shares of the camera's height
 
     def nearest(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """h×w: the least depth of each pixel and those up to its neighbours on the grid, in a row.
@@ -172,13 +171,11 @@ def _grid(intrinsics: Intrinsics) -> _Grid:
     step = max(1, round(intrinsics.width / GRID_WIDTH))
     rows, columns = (slice(min(step, size) // 2, None, step)  # of a flat image one row at least
                      for size in (intrinsics.height, intrinsics.width))
-    x, y = (((np.arange(size)[picked] - centre) / focal).astype(np.float32)
-            for size, picked, centre, focal in (
-                (intrinsics.width, columns, intrinsics.cx, intrinsics.fx),
-                (intrinsics.height, rows, intrinsics.cy, intrinsics.fy)))
-    from_below = (intrinsics.height - 1 - np.arange(intrinsics.height)[rows]) / intrinsics.height
-    height_error = HEIGHT_ERROR + EDGE_ERROR * np.maximum(0, 1 - from_below / EDGE_ROWS)
-    return _Grid(rows, columns, x[None], y[:, None], height_error[:, None].astype(np.float32))
+    return _Grid(rows, columns, *(
+        ((np.arange(size)[picked] - centre) / focal).astype(np.float32).reshape(shape)
+        for size, picked, centre, focal, shape in (
+            (intrinsics.width, columns, intrinsics.cx, intrinsics.fx, (1, -1)),
+            (intrinsics.height, rows, intrinsics.cy, intrinsics.fy, (-1, 1)))))
 
 
 def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane: FloorPlane,
@@ -186,7 +183,8 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     """What stands above the floor.
 
     A point is an obstacle if it stands above the floor by SIGMAS standard deviations of a floor
-    point's height at its range, and by ``min_height``.
+    point's height at its range, and by ``min_height``. What rises from the floor without a step,
+    down to the image's lower edge, is floor: networks bend it up there.
 
     Args:
         depth: H×W metres, NaN where unknown or too uncertain.
@@ -208,12 +206,35 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     x, y, height = rays * z
     height += np.float32(plane.height)
     ranges = cv2.magnitude(x, y)  # np.hypot takes ten times as long
-    sigma = np.sqrt((grid.height_error * np.float32(plane.height)) ** 2
+    sigma = np.sqrt(np.float32(HEIGHT_ERROR * plane.height) ** 2
                     + (np.float32(ANGLE_ERROR) * ranges) ** 2)
     least = np.maximum(np.float32(settings.min_height), np.float32(SIGMAS) * sigma)
     chosen = ((height > least) & (height < settings.max_height)
               & (ranges >= settings.min_range) & (ranges <= settings.max_range))
+    chosen &= ~_bent_floor(chosen, height / np.float32(plane.height))
     return Obstacles(x, y, height, ranges, z, chosen, rays, grid, plane, settings)
+
+
+def _bent_floor(chosen: npt.NDArray[np.bool_], height: Floats) -> npt.NDArray[np.bool_]:
+    """Chosen pixels that are floor, bent up at the image's lower edge: bool h×w.
+
+    In a column they are those from the lower edge up to the first that is not chosen, if none is
+    higher than BEND_HEIGHT, and the last of them no step above that one.
+
+    Args:
+        chosen: bool h×w, pixels above the floor.
+        height: h×w, share of the camera's height above the floor.
+    """
+    from_below = np.logical_and.accumulate(chosen[::-1])[::-1]
+    columns = np.flatnonzero(from_below[-1] & ~from_below[0])
+    first = from_below[:, columns].argmax(0)  # row of the uppermost
+    step = height[first, columns] - height[first - 1, columns]
+    highest = np.where(from_below, height, -np.inf)[:, columns].max(0)
+    bent = np.zeros_like(chosen)
+    columns = columns[(highest < BEND_HEIGHT) & (np.abs(height[first - 1, columns]) < BEND_HEIGHT)
+                      & (step < BEND_STEP)]
+    bent[:, columns] = from_below[:, columns]
+    return bent
 
 
 def obstacle_cloud(obstacles: Obstacles, rgb: npt.NDArray[np.uint8] | None = None
