@@ -23,10 +23,10 @@ Floats = npt.NDArray[np.floating]
 GRID_WIDTH = 160         # pixels across at which depth is looked at
 # One standard deviation of a floor point's height: a share of the camera's height, and an angle.
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
+SIGMAS = 2.0             # so many of them must a point be above the floor
 # Shares of the camera's height: how high a floor bends up at the image's lower edge, and by how
 # much at most from one row to the next.
 BEND_HEIGHT, BEND_STEP = 0.3, 0.05
-SIGMAS = 2.0             # so many of them must a point be above the floor
 MAX_VOXELS = 2**28       # addresses, of which the points touch few
 KNOWN_SHARE = 0.5        # of a direction's pixels: with less known depth it is unknown
 REACH_SHARE = 0.95       # of range_max, up to which a direction must be seen to be free
