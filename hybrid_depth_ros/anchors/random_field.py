@@ -39,10 +39,6 @@ class FieldParameters:
     outlier_density: float = 0.3  # of an outlier's log: anywhere over a range of 3.3
     expected_outliers: tuple[float, float] = (0.1, 5.0)  # a prior: so many, of so many anchors
     least_error: float = 0.004  # log, the least median error of the others
-    neighbours_from: int = 400  # anchors, from which on they are judged by those beside them too,
-    least_share: float = 0.02  # where more than this share are outliers
-    neighbours_sd: tuple[float, float] = (1.5, 8.0)  # pixels of half of the resolution, least, most
-    outlier_threshold: float = 0.6
     noise_ratio: float = 3.0  # of the noise to that median, where it is more than noise_sd
     iterations: int = 3  # of each solution, of the last one:
     final_iterations: int = 4
@@ -51,21 +47,6 @@ class FieldParameters:
 
 
 PARAMETERS = FieldParameters()
-
-# The perceptron of is_outlier, trained as train/RESULTS.md says: each hidden unit's weights of the
-# features, its bias, its sign in the sum.
-_HIDDEN = np.array((
-    (-0.408, -0.501, -0.121, -0.484, -0.006, 0.323),
-    (-0.041, 0.221, -0.366, 0.011, -0.070, -0.292),
-    (-0.656, -1.102, -0.643, -0.336, 1.046, 0.137),
-    (-0.287, -0.033, -0.052, -0.017, 0.047, -0.010),
-    (-0.014, -0.163, 0.264, -0.116, 0.181, 0.033),
-    (0.081, -0.098, -0.037, 0.019, -0.028, -0.287),
-    (-0.256, 0.353, 0.841, -0.012, 0.462, -0.239),
-    (0.767, -1.229, -1.940, 0.582, 0.898, 0.384),
-), np.float32)
-_BIAS = np.array((-3.210, -1.639, -10.009, -1.136, 0.329, -0.915, 3.103, -6.064), np.float32)
-_SIGNS = np.array((-1, -1, -1, -1, -1, -1, -1, 1), np.float32)
 
 
 class Samples(NamedTuple):
@@ -94,25 +75,21 @@ def fit(log_depth: Array, image: npt.NDArray[np.uint8] | None, samples: Samples
     """
     height, width = log_depth.shape
     half, levels = ((width + 1) // 2, (height + 1) // 2), multigrid.LEVELS - 1
-    half_depth = cv2.resize(log_depth, half, interpolation=cv2.INTER_AREA)
     grids = multigrid.pyramid(links(
-        half_depth,
+        cv2.resize(log_depth, half, interpolation=cv2.INTER_AREA),
         None if image is None else cv2.resize(image, half, interpolation=cv2.INTER_AREA),
         levels), levels)
     precision = 1 / (PARAMETERS.loose_sd ** 2 + samples.sigma ** 2)
     trust, field = samples.trust, None
     for spacing in PARAMETERS.node_spacing:
-        weight = precision * trust
         part = grids[spacing // 4:]  # half of the resolution, or a quarter
         if field is not None and field.shape != part[0].right.shape:
             field = cv2.resize(field, part[0].right.shape[::-1])
-        system, cell = _system(part[0], samples, weight, spacing)
+        system, cell = _system(part[0], samples, precision * trust, spacing)
         field = multigrid.solve(part, *system, field, PARAMETERS.iterations)
-        off = samples.residual - field.ravel()[cell]
+        off = np.abs(samples.residual - field.ravel()[cell])
         trust = 1 / (1 + (off / PARAMETERS.agreement) ** 2)
-    outliers, error, share = _outliers(np.maximum(np.abs(off) - 2 * samples.sigma, 0))
-    if off.size >= PARAMETERS.neighbours_from and share > PARAMETERS.least_share:
-        outliers |= is_outlier(outlier_features(half_depth, samples, off, weight, share))
+    outliers, error = _outliers(np.maximum(off - 2 * samples.sigma, 0))
     noise = max(PARAMETERS.noise_sd, PARAMETERS.noise_ratio * error)
     precision = ~outliers / (noise ** 2 + samples.sigma ** 2)
     system, _ = _system(grids[0], samples, precision, 2)
@@ -133,8 +110,8 @@ def _doubled(field: Array, height: int, width: int) -> Array:
     return cv2.resize(field, (2 * field.shape[1], 2 * field.shape[0]))[:height, :width]
 
 
-def _outliers(off: Array) -> tuple[Mask, float, float]:
-    """Which anchors are outliers, the median of what anchors are off, and the outliers' share.
+def _outliers(off: Array) -> tuple[Mask, float]:
+    """Which anchors are outliers, and the median of what the others are off.
 
     What anchors are off has a long tail, since small things are off what lies around them: Cauchy's
     distribution. Outliers lie anywhere. Their share follows by expectation maximisation: where
@@ -148,54 +125,7 @@ def _outliers(off: Array) -> tuple[Mask, float, float]:
         density = share * PARAMETERS.outlier_density
         outlying = density / (density + (1 - share) * inlier)
         share = (float(outlying.sum()) + seen) / (off.size + count)
-    return outlying > 0.5, error, share
-
-
-def outlier_features(log_depth: Array, samples: Samples, off: Array, weight: Array, share: float
-                     ) -> Array:
-    """What tells an outlier from a small thing.
-
-    Args:
-        log_depth: float32 rows×columns, as predicted, at half of the resolution.
-        samples: the anchors.
-        off: of each anchor, log of measured / depth by a field that follows each of them less.
-        weight: of each anchor for that field.
-        share: of all anchors that are outliers.
-
-    Returns:
-        float32 anchors×6, logs of: what it is off; the range of predicted depth in 5×5 pixels; what
-        its neighbours are off; how far it is off their mean; their number; `share`.
-    """
-    rows, columns = log_depth.shape
-    cell = (samples.row // 2) * columns + samples.column // 2
-    window = cv2.morphologyEx(log_depth, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
-    beyond = np.maximum(np.abs(off) - 2 * samples.sigma, 0)
-    trust = weight * np.float32(PARAMETERS.loose_sd ** 2)
-    reach = float(np.clip(np.sqrt(log_depth.size / off.size), *PARAMETERS.neighbours_sd))
-    size = 2 * int(np.ceil(2.5 * reach)) + 1
-    own = float(cv2.getGaussianKernel(size, reach)[size // 2, 0]) ** 2
-
-    def around(values: Array) -> Array:  # their sum but for the anchor's own
-        image = np.bincount(cell, values, rows * columns).reshape(rows, columns)
-        image = cv2.GaussianBlur(image.astype(np.float32), (size, size), reach,
-                                 borderType=cv2.BORDER_CONSTANT)
-        return image.ravel()[cell] - own * values
-    count = np.maximum(around(trust), 0)
-    total = count + 1e-3 * own
-    return np.log(np.stack((
-        beyond + 0.004, window.ravel()[cell] + 0.01,
-        np.maximum(around(trust * beyond) / total, 0) + 0.004,
-        np.abs(off - around(trust * off) / total) + 0.004,
-        count / own + 0.05, np.full(off.shape, share)), axis=1)).astype(np.float32)
-
-
-def is_outlier(features: Array) -> Mask:
-    """Of :func:`outlier_features`, by a perceptron with one hidden layer."""
-    hidden = features @ _HIDDEN.T
-    hidden += _BIAS
-    np.maximum(hidden, 0, out=hidden)
-    outlying: Mask = hidden @ _SIGNS > PARAMETERS.outlier_threshold
-    return outlying
+    return outlying > 0.5, error
 
 
 def _system(grid: multigrid.Links, samples: Samples, precision: Array, spacing: int
