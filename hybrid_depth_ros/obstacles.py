@@ -25,8 +25,9 @@ GRID_WIDTH = 160         # pixels across at which depth is looked at
 HEIGHT_ERROR, ANGLE_ERROR = 0.025, np.deg2rad(0.8)
 SIGMAS = 2.0             # so many of them must a point be above the floor
 # Shares of the camera's height: how high a floor bends up at the image's lower edge, and by how
-# much at most from one row to the next.
-BEND_HEIGHT, BEND_STEP = 0.3, 0.05
+# much at most from one row to the next. Shares of the image's rows that bend, and of the height at
+# the lower edge that a bend has in the mean.
+BEND_HEIGHT, BEND_STEP, BEND_ROWS, BEND_MEAN = 0.3, 0.05, 0.25, 0.7
 MAX_VOXELS = 2**28       # addresses, of which the points touch few
 KNOWN_SHARE = 0.5        # of a direction's pixels: with less known depth it is unknown
 REACH_SHARE = 0.95       # of range_max, up to which a direction must be seen to be free
@@ -183,8 +184,8 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     """What stands above the floor.
 
     A point is an obstacle if it stands above the floor by SIGMAS standard deviations of a floor
-    point's height at its range, and by ``min_height``. What rises from the floor without a step,
-    down to the image's lower edge, is floor: networks bend it up there.
+    point's height at its range, and by ``min_height``. What rises from the floor all the way to the
+    image's lower edge, without a step, is floor: networks bend it up there.
 
     Args:
         depth: H×W metres, NaN where unknown or too uncertain.
@@ -211,28 +212,33 @@ def find_obstacles(depth: npt.NDArray[np.float32], intrinsics: Intrinsics, plane
     least = np.maximum(np.float32(settings.min_height), np.float32(SIGMAS) * sigma)
     chosen = ((height > least) & (height < settings.max_height)
               & (ranges >= settings.min_range) & (ranges <= settings.max_range))
-    chosen &= ~_bent_floor(chosen, height / np.float32(plane.height))
+    floor = (height <= least / 2) & (ranges <= settings.max_range)
+    chosen &= ~_bent_floor(floor, height / np.float32(plane.height))
     return Obstacles(x, y, height, ranges, z, chosen, rays, grid, plane, settings)
 
 
-def _bent_floor(chosen: npt.NDArray[np.bool_], height: Floats) -> npt.NDArray[np.bool_]:
-    """Chosen pixels that are floor, bent up at the image's lower edge: bool h×w.
+def _bent_floor(floor: npt.NDArray[np.bool_], height: Floats) -> npt.NDArray[np.bool_]:
+    """Pixels above the floor that are floor, bent up at the image's lower edge: bool h×w.
 
-    In a column they are those from the lower edge up to the first that is not chosen, if none is
-    higher than BEND_HEIGHT, and the last of them no step above that one.
+    In a column they are the run from the lower edge up to the first pixel that is floor, if it is
+    like a bend: no longer than BEND_ROWS, no higher than BEND_HEIGHT, without a step down to the
+    pixel above it, and rising all the way to the lower edge. A platform's top does not rise so.
 
     Args:
-        chosen: bool h×w, pixels above the floor.
-        height: h×w, share of the camera's height above the floor.
+        floor: bool h×w, pixels that are seen to be floor.
+        height: h×w, share of the camera's height above the floor; NaN where unknown.
     """
-    from_below = np.logical_and.accumulate(chosen[::-1])[::-1]
-    columns = np.flatnonzero(from_below[-1] & ~from_below[0])
-    first = from_below[:, columns].argmax(0)  # row of the uppermost
-    step = height[first, columns] - height[first - 1, columns]
-    highest = np.where(from_below, height, -np.inf)[:, columns].max(0)
-    bent = np.zeros_like(chosen)
-    columns = columns[(highest < BEND_HEIGHT) & (np.abs(height[first - 1, columns]) < BEND_HEIGHT)
-                      & (step < BEND_STEP)]
+    from_below = ~np.logical_or.accumulate(floor[::-1])[::-1]
+    length = from_below.sum(0)
+    columns = np.flatnonzero((length > 0) & (length <= BEND_ROWS * len(floor)))
+    first = len(floor) - length[columns]  # row of the uppermost
+    above, lowest = height[first - 1, columns], height[-1, columns]
+    run = np.where(from_below, height, np.float32(0))[:, columns]
+    mean = run.sum(0) / length[columns]
+    columns = columns[(run.max(0) < BEND_HEIGHT) & (np.abs(above) < BEND_HEIGHT)
+                      & (height[first, columns] - above < BEND_STEP)
+                      & (mean - above < BEND_MEAN * (lowest - above))]
+    bent = np.zeros_like(floor)
     bent[:, columns] = from_below[:, columns]
     return bent
 

@@ -244,6 +244,20 @@ def test_a_floor_that_bends_up_at_the_images_lower_edge_is_no_obstacle():
         assert range_at(scan_of(scene([(0.9, 0.2, -0.2, high)]) * bend), 0) < 1
 
 
+@pytest.mark.parametrize(('high', 'end', 'blur'), [
+    (0.1, 9, 0), (0.15, 9, 0), (0.17, 9, 6), (0.1, 1.5, 12), (0.1, 1.0, 12)])
+def test_a_low_platform_is_an_obstacle(high, end, blur):
+    """A platform or kerb right before a robot was taken for a floor that bends up: free."""
+    depth = scene([(0.3, 9, -9, high)])  # its front, below the image
+    top = scene() * (1 - high / HEIGHT)
+    ahead = top * (np.cos(np.deg2rad(PITCH)) - (np.arange(480) - CAMERA.cy)[:, None] / CAMERA.fy
+                   * np.sin(np.deg2rad(PITCH)))
+    depth = np.where((ahead > 0.3) & (ahead < min(end, 5.9)), top, depth).astype(np.float32)
+    if blur:
+        depth = cv2.GaussianBlur(depth, (0, 0), blur)
+    assert range_at(scan_of(depth), 0) < 0.8
+
+
 def test_distances_are_level_on_a_ramp():
     depth = scene([(1.5, 0.2, -0.2, 0.5)])  # the box stands upright on a floor that is level
     plane, _ = fit_floor(depth, CAMERA, HEIGHT, DOWN)
