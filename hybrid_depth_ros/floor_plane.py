@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_depth_ros.anchors.floor import find_floor
+from hybrid_depth_ros.anchors.floor import NOT_IN_VIEW, find_floor
 from hybrid_depth_ros.geometry import Intrinsics
 
 MAX_RAMP = np.deg2rad(12)  # a plane that is steeper against gravity is no floor
@@ -51,12 +51,14 @@ class FloorTracker:
 
     Attributes:
         reason: Why it was not seen in the last frame; empty where it was.
-        missing: Seconds from the first frame without it to the last one; 0 where it was seen.
+        missing: Seconds from the first frame that lacks it to the last one; 0 where it was seen or
+            is not in view. After frames over FLOOR_HOLD apart they count anew.
     """
 
     def __init__(self) -> None:
         self._plane: FloorPlane | None = None
         self._seen = 0.0
+        self._updated = 0.0
         self._lost: float | None = None
         self.reason, self.missing = '', 0.0
 
@@ -71,13 +73,14 @@ class FloorTracker:
             down: 3, gravity in the optical frame.
             seconds: The frame's time.
         """
-        passed = seconds - self._seen
+        passed, since_update = seconds - self._seen, seconds - self._updated
+        self._updated = seconds
         if self._plane and 0 <= passed < FLOOR_INTERVAL:
             return self._plane
         plane, self.reason = fit_floor(depth, intrinsics, height, down)
-        if plane:
+        if plane or self.reason == NOT_IN_VIEW:
             self._lost = None
-        elif self._lost is None or seconds < self._lost:
+        elif self._lost is None or not 0 <= since_update <= FLOOR_HOLD:
             self._lost = seconds
         self.missing = 0.0 if self._lost is None else seconds - self._lost
         if plane is None:

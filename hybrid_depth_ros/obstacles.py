@@ -43,8 +43,8 @@ class ObstacleSettings:
         min_range: Metres along the floor, level.
         max_range: Metres along the floor.
         voxel_size: Metres, of the thinning; 0: none.
-        edge_filter: Share by which inverse depth jumps at an outline; points there hang in the
-            air, and move to the side that is closer to them; 0: none do.
+        edge_filter: Share by which inverse depth jumps at an outline. Points there hang in the
+            air: most move to one of its sides, some stay, some become unknown. 0: all stay.
     """
 
     min_height: float = 0.05
@@ -150,13 +150,16 @@ class _Grid(NamedTuple):
     def nearest(self, depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """h×w: the least depth of each pixel and those up to its neighbours on the grid, in a row.
 
-        So no column is left out. Rows are: the floor would be nearer in the lowest of several.
+        So no column is left out. Rows between are left out: in the lowest of several the floor
+        would be nearer.
         """
         rows = depth[self.rows]
         step = self.columns.step
         known = np.where((rows > 0) & (rows < np.inf), rows, np.float32(np.inf))
         least = cv2.erode(known, np.ones((1, step), np.uint8), anchor=(step // 2, 0))
         z = np.ascontiguousarray(least[:, self.columns])
+        last = self.columns.start + (z.shape[1] - 1) * step  # it reaches the image's edge
+        z[:, -1] = known[:, last - self.columns.start:].min(1)
         z[np.isinf(z)] = np.nan
         return z
 

@@ -17,7 +17,8 @@ WINDOW = 6        # pixels of that grid, to each side of a jump, in which both o
 # Pixels of that grid within which the near side must be seen, and the far one.
 NEAR_REACH, FAR_REACH = 5, 7
 # From 0, as far as the farthest around it, to 1, as the nearest: a pixel shows the near side from
-# NEAR_SIDE on, the far side up to FAR_SIDE; one on the jump itself within JUMP_END of 1 and 0.
+# NEAR_SIDE on, the far side up to FAR_SIDE. A pixel on the jump itself shows the near side from
+# 1 - JUMP_END on, the far side up to JUMP_END.
 NEAR_SIDE, FAR_SIDE, JUMP_END = 0.7, 0.2, 0.1
 ON_SURFACE = 0.05  # log depth off an extended surface, within which a pixel is on it
 BEHIND = 0.1       # log depth behind the near side, from which on a pixel may hang in the air

@@ -198,6 +198,18 @@ def test_the_floor_is_held_for_some_time_and_not_for_ever():
     assert HEIGHT * 1.01 < smoothed.height < HEIGHT * 1.1
 
 
+def test_only_frames_without_a_floor_count_as_missing():
+    """Two frames 400 s apart, while nobody listened, were a floor missing for 400 s."""
+    blocked, tracker = np.full((480, 640), 0.3, np.float32), FloorTracker()
+    for seconds, missing in ((100, 0), (500, 0), (502, 2), (504, 4), (510, 0), (511, 1), (400, 0)):
+        tracker.update(blocked, CAMERA, HEIGHT, DOWN, seconds)
+        assert tracker.missing == missing
+    up = down_from_pitch(-60)  # it sees no floor: none is missing
+    for seconds, gravity, missing in ((401, up, 0), (402, up, 0), (403, DOWN, 0), (404, DOWN, 1)):
+        tracker.update(blocked, CAMERA, HEIGHT, gravity, seconds)
+        assert tracker.missing == missing
+
+
 def test_a_curtain_behind_an_outline_is_no_obstacle():
     depth = cv2.resize(cv2.GaussianBlur(cv2.resize(
         scene([(1.0, 0.2, -0.2, 0.8)]), (176, 132)), (0, 0), 1.5), (640, 480))
@@ -307,3 +319,15 @@ def test_an_obstacle_has_its_own_width_in_the_scan_and_no_column_is_left_out():
         depth[200:300, column] = 1.5
         scan = scan_of(depth, settings=ObstacleSettings(edge_filter=0))
         assert np.isfinite(scan.ranges).sum() == 1
+
+
+@pytest.mark.parametrize('width', [457, 640, 641])
+def test_the_last_columns_of_each_width_are_looked_at(width):
+    """The last one to three columns of widths such as 641 or 846 were not."""
+    camera = Intrinsics(width, 2, 500, 500, width / 2, 1)
+    plane = FloorPlane.from_gravity(HEIGHT, DOWN)
+    for column in (*range(6), *range(width - 6, width)):
+        depth = np.full((2, width), 5, np.float32)
+        depth[:, column] = 1
+        found = find_obstacles(depth, camera, plane, ObstacleSettings(edge_filter=0))
+        assert (found.depth == 1).sum() == 1

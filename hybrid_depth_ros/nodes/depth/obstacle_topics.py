@@ -12,7 +12,6 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import LaserScan, PointCloud2
 from std_msgs.msg import Header
 
-from hybrid_depth_ros.anchors.floor import NOT_IN_VIEW
 from hybrid_depth_ros.anchors.sensor_poses import camera_above_floor
 from hybrid_depth_ros.floor_plane import FloorPlane, FloorTracker, level_axes
 from hybrid_depth_ros.geometry import Intrinsics
@@ -44,7 +43,8 @@ class ObstacleTopics:
         prefix: Of the topics, the camera's namespace with a slash, or empty.
         publisher: Makes a publisher of a type and a topic.
         transforms: Asked where the camera stands, if ``camera_height`` does not say.
-        warn: Logs a text; takes a key of what it is about first, and the seconds between two.
+        warn: Logs a text. Takes a key of what it is about, the text, and the least seconds between
+            two such logs; None: the default.
     """
 
     def __init__(self, node: Node, prefix: str, publisher: Callable[[type[Any], str], Publisher],
@@ -90,7 +90,7 @@ class ObstacleTopics:
             return
         level = FloorPlane.from_gravity(height, down)
         plane = self._floor.update(depth, intrinsics, height, down, stamp / 1e9) or level
-        if self._floor.missing > FLOOR_MISSING and self._floor.reason != NOT_IN_VIEW:
+        if self._floor.missing > FLOOR_MISSING:
             self.problem = (
                 f'the floor has not been seen for {FLOOR_MISSING:g} s ({self._floor.reason}): it '
                 f'is taken to be {height:.2f} m below the camera. If the image shows it, see '
