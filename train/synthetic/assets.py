@@ -30,7 +30,7 @@ FURNITURE = {            # kind → infinigen.assets.objects.MODULE
     **dict.fromkeys(('TriangleShelf', 'CellShelf', 'TVStand', 'SingleCabinet', 'KitchenCabinet',
                      'SimpleBookcase', 'SimpleDesk', 'SidetableDesk', 'LargeShelf',
                      'KitchenIsland'), 'shelves'),
-    **dict.fromkeys(('Microwave', 'Dishwasher', 'BeverageFridge', 'Oven', 'Toaster', 'TV',
+    **dict.fromkeys(('Microwave', 'Dishwasher', 'BeverageFridge', 'Oven', 'TV',
                      'Monitor'), 'appliances'),
     **dict.fromkeys(('Rug', 'Pallet'), 'elements'),
     **dict.fromkeys(('WallArt', 'WallShelf'), 'wall_decorations'),

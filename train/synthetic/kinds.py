@@ -122,6 +122,6 @@ HALLS = ('warehouse', 'gym', 'great hall', 'long corridor')
 ON_TABLES = ('BookStack', 'BookColumn', 'Vase', 'DeskLamp', 'Bottle', 'Bowl', 'Cup', 'Pot',
              'FoodBox', 'Jar')
 ON_DESKS = ('DeskLamp', 'BookStack', 'BookColumn', 'Cup', 'Vase')
-ON_COUNTERS = ('Microwave', 'Toaster', 'Pot', 'Jar', 'Bottle', 'FoodBox', 'Bowl', 'Pan')
+ON_COUNTERS = ('Microwave', 'Pot', 'Jar', 'Bottle', 'FoodBox', 'Bowl', 'Pan')
 ON_FLOORS = ('box', 'box', 'box', 'BookStack', 'Vase', 'Pot', 'FoodBox', 'Bottle',
              'bin', 'BasketBase')
