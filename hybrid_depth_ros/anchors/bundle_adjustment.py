@@ -30,6 +30,8 @@ class AdjustmentSettings:
         pixel_sd: least standard deviation of tracking, pixels.
         common_error: error of tracking that frames have in common, standard deviations.
         huber: residual from which an observation loses weight, standard deviations.
+        max_common_sd: standard deviation of what all depths have in common, share, from which on
+            they have no scale.
     """
 
     step_sd: float = 0.05
@@ -39,6 +41,7 @@ class AdjustmentSettings:
     pixel_sd: float = 0.1
     common_error: float = 1.0
     huber: float = 1.5
+    max_common_sd: float = 0.12
 
 
 @dataclass
@@ -133,7 +136,7 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
     ref = frames - 2
     known = np.zeros(tracks) if believed is None else 1 / believed[1] ** 2
     if believed is None:
-        _rescale(w)
+        _rescale(w, s)
     jacobian = np.zeros((frames, 6, 2, tracks))
     for _ in range(rounds):
         x, y, z = w.project()
@@ -197,11 +200,15 @@ def adjust(window: Window, focal: Floats, settings: AdjustmentSettings, rounds: 
         w.common_sd = float(np.sqrt(max(mean @ covariance @ mean, 0)))
 
 
-def _rescale(w: Window) -> None:
+def _rescale(w: Window, s: AdjustmentSettings) -> None:
     """Give poses and depths the scale of most of odometry's steps, where they have another one.
 
-    Adjusting alone leaves a wrong scale only slowly: each round is linear about it.
+    Adjusting alone leaves a wrong scale only slowly: each round is linear about it. Odometry that
+    stands has no scale, only noise.
     """
+    path = np.linalg.norm(w.steps[:, :3, 3], axis=1).sum()
+    if s.step_noise * np.sqrt(len(w.steps)) >= s.max_common_sd * path:
+        return
     step = (w.rotation[:-1].transpose(0, 2, 1)
             @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
     square = (step * step).sum(1)

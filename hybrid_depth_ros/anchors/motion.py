@@ -5,8 +5,7 @@ Corners are tracked from the last keyframe to the current frame
 keyframes and each track's inverse depth are adjusted together; in the frames between, only their
 own pose is (:mod:`~hybrid_depth_ros.anchors.bundle_adjustment`). Odometry's lengths give the scale,
 its angles are corrected by the tracks. The standard deviation of each depth follows from the same
-equations, so it is large where there is little parallax, and anchors that say too little are left
-out.
+equations, so it is large where there is little parallax; anchors that say too little are left out.
 """
 
 from dataclasses import dataclass
@@ -53,7 +52,6 @@ class MotionSettings(AdjustmentSettings):
         scale_sd: standard deviation of what all depths have in common, share.
         unchecked_sd: besides, of a track that only two frames have seen, share.
         max_sd: standard deviation above which a depth is no anchor, share.
-        max_common_sd: likewise of what all have in common, above which none is one.
         min_known: share of the tracks whose depth is known below which none is an anchor.
         first_inverse_depth: of tracks as long as no depth is known, 1/m.
         max_gap: seconds between frames after which tracking starts anew.
@@ -77,7 +75,6 @@ class MotionSettings(AdjustmentSettings):
     scale_sd: float = 0.03
     unchecked_sd: float = 0.1
     max_sd: float = 0.25
-    max_common_sd: float = 0.12
     min_known: float = 0.3
     first_inverse_depth: float = 0.5
     max_gap: float = 2.0
@@ -291,25 +288,28 @@ class MotionAnchors:
         """See whether poses and tracks agree, as far as both tell."""
         s, w = self._s, self._current
         turned = w.rotation[:-1].transpose(0, 2, 1)
-        error = w.steps[:, :3, 3] - (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+        moved = (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+        error = np.linalg.norm(w.steps[:, :3, 3] - moved, axis=1)
         length = np.linalg.norm(w.steps[:, :3, 3], axis=1)
         sd = s.step_sd * length + s.step_noise + w.extrapolation_sd
-        missed = np.linalg.norm(error, axis=1).sum() / (length + s.step_noise / 2).sum()
+        missed = error.sum() / (length + s.step_noise / 2).sum()
         off = np.rad2deg(np.linalg.norm(rotation_vectors(
             w.steps[:, :3, :3].transpose(0, 2, 1) @ turned @ w.rotation[1:]), axis=1).sum())
         turn = np.rad2deg(np.linalg.norm(rotation_vectors(w.steps[:, :3, :3]), axis=1).sum())
         share = off / (turn + 1)
-        self.believed = True
+        self.believed = w.pixel_sd <= s.max_pixel_sd
         if off > 3 and share > s.warn_turn:
-            self.believed = share < s.max_turn and w.pixel_sd < s.max_pixel_sd
+            self.believed = self.believed and bool(share < s.max_turn)
             self.reason = (f'the image turns otherwise than the poses, by {off:.0f}° while they '
                            f'turn {turn:.0f}°: see whether they are those of the optical frame, '
                            'and whether the stamps of images and poses agree')
-        elif (missed > s.max_missed or float(np.sqrt((error ** 2).sum(1) / sd ** 2 / 3).mean())
-              > s.max_step_error or w.pixel_sd > s.max_pixel_sd):
+        elif missed > s.max_missed or (error / sd).mean() / np.sqrt(3) > s.max_step_error:
             self.believed = False
             self.reason = ('the image moves otherwise than the poses: see whether they are those '
                            'of the optical frame, and whether they still come')
+        if w.pixel_sd > s.max_pixel_sd:
+            self.reason += ('; ' if self.reason else '') + (
+                'tracks are too uncertain: blur, moving things, or poses of another frame')
 
     def _anchors(self) -> Anchors:
         s, w = self._s, self._current
