@@ -138,7 +138,7 @@ def _exit_without_teardown(status: int) -> None:
 class _Executor(SingleThreadedExecutor):
     """An executor whose making may be cut short by Ctrl-C."""
 
-    _sigint_gc: Any = None  # which rclpy's destructor reads, also where the context has ended before
+    _sigint_gc: Any = None  # rclpy's destructor reads it, also where making failed before
 
 
 def run_node(name: str, create: Callable[[], Node], args: Sequence[str] | None = None) -> int:
