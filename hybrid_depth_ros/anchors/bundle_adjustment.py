@@ -77,6 +77,12 @@ class Window:
                        extrapolation_sd=self.extrapolation_sd[-1:],
                        **{name: getattr(self, name)[-2:] for name in OF_FRAMES})
 
+    def adjusted_steps(self) -> tuple[Floats, Floats]:
+        """From each frame to the next, in its axes: rotation W − 1×3×3, move W − 1×3."""
+        turned = self.rotation[:-1].transpose(0, 2, 1)
+        moved = (turned @ (self.position[1:] - self.position[:-1])[..., None])[..., 0]
+        return turned @ self.rotation[1:], moved
+
     def project(self) -> tuple[Floats, Floats, Floats]:
         """Of all tracks in all frames: x, y, z as a share of the depth in the last keyframe."""
         rays = np.stack((self.x[-2], self.y[-2], np.ones_like(self.rho)), -1)
@@ -209,8 +215,7 @@ def _rescale(w: Window, s: AdjustmentSettings) -> None:
     path = np.linalg.norm(w.steps[:, :3, 3], axis=1).sum()
     if s.step_noise * np.sqrt(len(w.steps)) >= s.max_common_sd * path:
         return
-    step = (w.rotation[:-1].transpose(0, 2, 1)
-            @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+    _, step = w.adjusted_steps()
     square = (step * step).sum(1)
     known = square > 1e-8
     if not known.any():
@@ -226,9 +231,7 @@ def _rescale(w: Window, s: AdjustmentSettings) -> None:
 
 def _add_odometry(w: Window, s: AdjustmentSettings, normal: Floats, right: Floats) -> None:
     """Add odometry's steps to the normal equations."""
-    turned = w.rotation[:-1].transpose(0, 2, 1)
-    relative = turned @ w.rotation[1:]
-    step = (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+    relative, step = w.adjusted_steps()
     expected = w.steps[:, :3, 3]
     vectors = rotation_vectors(np.concatenate((
         w.steps[:, :3, :3], w.steps[:, :3, :3].transpose(0, 2, 1) @ relative)))

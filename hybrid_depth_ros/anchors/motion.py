@@ -287,14 +287,13 @@ class MotionAnchors:
     def _judge(self) -> None:
         """See whether poses and tracks agree, as far as both tell."""
         s, w = self._s, self._current
-        turned = w.rotation[:-1].transpose(0, 2, 1)
-        moved = (turned @ (w.position[1:] - w.position[:-1])[..., None])[..., 0]
+        relative, moved = w.adjusted_steps()
         error = np.linalg.norm(w.steps[:, :3, 3] - moved, axis=1)
         length = np.linalg.norm(w.steps[:, :3, 3], axis=1)
         sd = s.step_sd * length + s.step_noise + w.extrapolation_sd
         missed = error.sum() / (length + s.step_noise / 2).sum()
         off = np.rad2deg(np.linalg.norm(rotation_vectors(
-            w.steps[:, :3, :3].transpose(0, 2, 1) @ turned @ w.rotation[1:]), axis=1).sum())
+            w.steps[:, :3, :3].transpose(0, 2, 1) @ relative), axis=1).sum())
         turn = np.rad2deg(np.linalg.norm(rotation_vectors(w.steps[:, :3, :3]), axis=1).sum())
         share = off / (turn + 1)
         self.believed = w.pixel_sd <= s.max_pixel_sd
